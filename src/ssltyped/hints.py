@@ -1,0 +1,39 @@
+"""Types in words: how a declared type reads in an error, in `--help` and in `--list`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin
+
+
+def describe(hint: object) -> str:
+    """A type as a user reads it: 'float > 0', 'list of Head', 'linear | sqrt', 'int | null'."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        limits = [limit for meta in args[1:] for limit in (meta if hasattr(meta, "__iter__") else [meta])]
+        return " ".join(filter(None, [describe(args[0]), *(_limit(limit) for limit in limits)]))
+    if origin in (Union, UnionType):
+        return " | ".join("null" if arg is NoneType else describe(arg) for arg in args)
+    if origin is Literal:
+        return " | ".join(map(str, args))
+    if origin in (list, tuple, set, dict):
+        return f"{origin.__name__} of {', '.join('...' if arg is Ellipsis else describe(arg) for arg in args)}"
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return " | ".join(str(member.value) for member in hint)
+    return str(getattr(hint, "__name__", hint))
+
+
+def _limit(meta: object) -> str:
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": "len >=", "max_length": "len <="}
+    values = {sign: getattr(meta, key, None) for key, sign in signs.items()}
+    return " ".join(f"{sign} {value}" for sign, value in values.items() if value is not None)
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """'; did you mean x?' or, with nothing near, '; known are ...'."""
+    if near := difflib.get_close_matches(name, known, n=1, cutoff=0.6):
+        return f"; did you mean {near[0]!r}?"
+    return f"; known: {', '.join(known)}" if known else ""

@@ -1,0 +1,126 @@
+"""Inference: fields left at None are filled from facts, by rules that the parts themselves declare.
+
+`resolve` names no component. It asks every part of a config what it infers (`Component.infer`), fills what is
+None, and repeats with the new facts until nothing changes: a learning rate follows from the batch, the end of
+the warmup from the learning rate. A value that the user set is never overwritten; if it contradicts a rule,
+that is an error. Resolving a resolved config changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from ssltyped import config
+from ssltyped.config import ConfigError, join
+from ssltyped.types import Component, Facts, Inference, Problem
+
+T = TypeVar("T")
+
+_MAX_ROUNDS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One inferred value: the field's path, what was asked for (always None), what it became, and why."""
+
+    field: str
+    before: object
+    value: object
+    rule: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Resolution(Generic[T]):
+    """A config with nothing left to infer, how it came about, and the facts that it rests on."""
+
+    config: T
+    rows: tuple[Row, ...]
+    facts: Facts
+
+    def to_json(self) -> str:
+        """`inferences.json`: a list of {field, from, to, rule}."""
+        rows = [{"field": r.field, "from": r.before, "to": _printable(r.value), "rule": r.rule} for r in self.rows]
+        return json.dumps(rows, indent=2) + "\n"
+
+
+def resolve(asked: T, facts_of: Callable[[T], Facts]) -> Resolution[T]:
+    """Fill what is left at None. `facts_of` says what is known about a config; it is asked again after each round.
+
+    Raises `ConfigError` with every contradiction and every `Component.problems` at once.
+    """
+    current = config.check(asked)
+    rows: list[Row] = []
+    for _ in range(_MAX_ROUNDS):
+        facts = facts_of(current)
+        found, problems = _round(current, facts)
+        if problems:
+            raise ConfigError(problems)
+        if not found:
+            break
+        rows += found
+        current = config.check(config.replaced(current, {row.field: row.value for row in found}))
+    else:
+        raise AssertionError(f"inference does not settle: {found}")
+    if wrong := problems_of(current, facts):
+        raise ConfigError(wrong)
+    return Resolution(config=current, rows=tuple(rows), facts=facts)
+
+
+def _round(current: object, facts: Facts) -> tuple[list[Row], list[Problem]]:
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    for path, inference in _inferences(current, facts):
+        given = config.get(current, path)
+        if given is None:
+            rows.append(Row(field=path, before=None, value=inference.value, rule=inference.rule))
+        elif not _agree(given, inference.value):
+            message = f"got {given!r}, but {inference.value!r} follows from the rest: {inference.rule}"
+            problems.append(Problem(path, f"{message}; leave it out, or change what it follows from"))
+    return rows, problems
+
+
+def _inferences(current: object, facts: Facts) -> list[tuple[str, Inference]]:
+    """What every part infers, with the path of the field from the root; the first rule for a field counts."""
+    found: dict[str, Inference] = {}
+    for path, part in config.walk(current):
+        kind = config.part_of(part).kind
+        if issubclass(kind, Component):
+            for inference in kind.infer(part, facts):  # type: ignore[arg-type]  # the config stands in for self
+                found.setdefault(join(path, inference.field), inference)
+    return list(found.items())
+
+
+def problems_of(current: object, facts: Facts) -> list[Problem]:
+    """What cannot work although every type is right."""
+    found: list[Problem] = []
+    for path, part in config.walk(current):
+        kind = config.part_of(part).kind
+        if issubclass(kind, Component):
+            for problem in kind.problems(part, facts):  # type: ignore[arg-type]  # the config stands in for self
+                found.append(Problem(join(path, problem.path) if problem.path else path, problem.message))
+    return found
+
+
+def _agree(given: object, inferred: object) -> bool:
+    """Equal, and for floats equal to rounding: a value read back from YAML agrees with the rule."""
+    if isinstance(given, float | int) and isinstance(inferred, float | int):
+        return math.isclose(given, inferred, rel_tol=1e-6, abs_tol=1e-12)
+    if isinstance(given, list | tuple) and isinstance(inferred, list | tuple):
+        return len(given) == len(inferred) and all(map(_agree, given, inferred))
+    return config.to_tree(given) == config.to_tree(inferred) if config.is_config(given) else given == inferred
+
+
+def _printable(value: object) -> object:
+    if config.is_config(value):
+        return config.part_of(value).target.__name__
+    if isinstance(value, list | tuple):
+        return [_printable(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    return str(value) if isinstance(value, Path) else value
