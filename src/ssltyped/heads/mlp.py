@@ -1,0 +1,111 @@
+"""Multilayer perceptron: the projection head of most methods, and with one width a linear classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import Annotated, Optional
+
+import torch
+from annotated_types import Ge, Gt, Le, Len, Lt
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ssltyped.config import config_for
+from ssltyped.types import Facts, Head, Problem
+
+BN_EPS, BN_MOMENTUM = 1e-5, 0.1
+
+
+class MLPHead(Head):
+    """x <- dropout(relu(bn(W_i x + b_i))) for each width in `dims`; the last layer is W x + b only if it is bare.
+
+    (B in_dim) or (B in_dim 1 1) -> (B dims[-1]). SimCLR's head is `dims=[2048, 128]` (Chen et al. 2020,
+    arXiv 2002.05709, section 4.2). Linear layers start as PyTorch's do, U(-1/sqrt(fan_in), 1/sqrt(fan_in)), times
+    `init_scale`; `bn_eps` and `bn_momentum` default to those of PyTorch. Raises ValueError when built without
+    in_dim or dims, with an option that would have no effect, or called with another shape.
+
+    Args:
+        dims: output width of each linear layer; the last one is the width of the embedding.
+        in_dim: width of the feature that is read; None infers it from the trunk.
+        use_bn: batch normalization after each linear layer (but a bare last one).
+        use_relu: relu after each linear layer (but a bare last one).
+        use_bias: linear layers have a bias.
+        dropout: probability that an activation is zeroed in training, after each relu.
+        last_layer_bare: the last layer is linear only.
+        bn_eps: added to the variance in batch normalization.
+        bn_momentum: weight of the newest batch in the running mean and variance.
+        init_scale: factor of the initial weights and biases of the linear layers.
+    """
+
+    def __init__(
+        self,
+        *,
+        dims: Annotated[list[Annotated[int, Gt(0)]], Len(1)],
+        in_dim: Optional[Annotated[int, Gt(0)]] = None,
+        use_bn: bool = False,
+        use_relu: bool = True,
+        use_bias: bool = True,
+        dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
+        last_layer_bare: bool = True,
+        bn_eps: Annotated[float, Gt(0)] = BN_EPS,
+        bn_momentum: Annotated[float, Gt(0), Le(1)] = BN_MOMENTUM,
+        init_scale: Annotated[float, Gt(0)] = 1.0,
+    ) -> None:
+        super().__init__()
+        self.dims, self.in_dim, self.use_bn, self.use_relu, self.dropout = dims, in_dim, use_bn, use_relu, dropout
+        self.last_layer_bare, self.bn_eps, self.bn_momentum = last_layer_bare, bn_eps, bn_momentum
+        if faults := [str(fault) for fault in _faults(self)]:
+            raise ValueError("; ".join(faults))
+        if in_dim is None:
+            raise ValueError("in_dim is None: give the width of the feature, or resolve the config first")
+        self.layers = nn.Sequential()
+        for index, (before, after) in enumerate(pairwise([in_dim, *dims])):
+            self.layers.append(_scaled(nn.Linear(before, after, bias=use_bias), init_scale))
+            if not (last_layer_bare and index == len(dims) - 1):
+                self._append_activation(after)
+
+    def _append_activation(self, width: int) -> None:
+        if self.use_bn:
+            self.layers.append(nn.BatchNorm1d(width, eps=self.bn_eps, momentum=self.bn_momentum))
+        if self.use_relu:
+            self.layers.append(nn.ReLU(inplace=True))
+        if self.dropout:
+            self.layers.append(nn.Dropout(self.dropout))
+
+    @property
+    def out_dim(self) -> int:
+        return self.dims[-1]
+
+    def forward(self, features: Float[Tensor, "B D *pixels"]) -> Float[Tensor, "B K"]:
+        if features.shape[1:] not in ((self.in_dim,), (self.in_dim, 1, 1)):
+            got = " ".join(map(str, features.shape))
+            raise ValueError(f"features of shape ({got}): the head reads (B {self.in_dim}) or (B {self.in_dim} 1 1)")
+        output: Tensor = self.layers(features.flatten(1))
+        return output
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        return _faults(self)
+
+
+def _scaled(layer: nn.Linear, scale: float) -> nn.Linear:
+    if scale != 1.0:
+        with torch.no_grad():
+            for parameter in layer.parameters():
+                parameter.mul_(scale)
+    return layer
+
+
+def _faults(head: MLPHead) -> Iterator[Problem]:
+    """What the types cannot say, of a head or of its config."""
+    if not head.dims:
+        yield Problem("dims", "is empty: give the output width of each linear layer")
+    only_linear = head.last_layer_bare and len(head.dims) == 1
+    for field, used in (("use_bn", head.use_bn), ("dropout", head.dropout > 0)):
+        if only_linear and used:
+            yield Problem(field, "has no effect on a single bare layer: set last_layer_bare=False or leave it out")
+    if not head.use_bn and (head.bn_eps, head.bn_momentum) != (BN_EPS, BN_MOMENTUM):
+        yield Problem("bn_eps", "bn_eps and bn_momentum have no effect without use_bn")
+
+
+MLPHeadConf = config_for(MLPHead)
