@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Optional, Protocol, TypeAlias
 
@@ -242,8 +243,17 @@ class ParamGroup:
     lr_scale: float = 1.0
 
 
+class Update(Enum):
+    """How often a schedule's value changes: with every optimizer step, or at the start of every epoch."""
+
+    STEP = "step"
+    EPOCH = "epoch"
+
+
 class Scheduler(Component, ABC):
     """A pure function of progress."""
+
+    update: Update = Update.STEP
 
     @abstractmethod
     def __call__(self, progress: float) -> float:
@@ -274,6 +284,13 @@ class Meter(Component, ABC):
     def reset(self) -> None: ...
 
 
+class Subset(Enum):
+    """Which images an evaluation reads, all of them once, without augmentation."""
+
+    TRAIN = "train"
+    VAL = "val"
+
+
 class TrainState(Protocol):
     """What a callback may see of a running training."""
 
@@ -297,9 +314,17 @@ class TrainState(Protocol):
     def model(self) -> Model: ...
     @property
     def device(self) -> torch.device: ...
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The newest value of every metric."""
+        ...
 
     def log(self, metrics: Mapping[str, float]) -> None:
         """Record metrics of the current step: they reach `on_metrics` of every callback, and `Run.metrics`."""
+        ...
+
+    def features(self, subset: Subset) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"]]:
+        """What the frozen trunk makes of all images of a subset, and their labels (collective: every rank calls it)."""
         ...
 
     def capture(self) -> dict[str, object]:

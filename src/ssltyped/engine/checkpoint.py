@@ -1,0 +1,215 @@
+"""Checkpoints: asynchronous, atomic, checksummed; the newest valid one is resumed.
+
+    run/checkpoints/step_00000040/state.pt       all state, by rank 0
+                                  rank_1.pt      what differs on rank 1 (buffers), one file a rank
+                                  checksums.json sha256 of each file
+
+A checkpoint is written beside its place, as `step_00000040.tmp`, and appears by one rename after every rank's
+file and the checksums are on disk. The files are `torch.save` files that `torch.load(weights_only=True)` reads:
+torch.distributed.checkpoint would execute pickle on loading (its metadata is one).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Optional
+
+import torch
+from annotated_types import Ge, Gt
+
+from ssltyped import distributed
+from ssltyped.config import config_for
+from ssltyped.types import Component
+
+_WAIT_FOR_RANKS_S = 600.0
+
+
+class Checkpoints(Component):
+    """When state is saved, and what is kept.
+
+    Args:
+        every_epochs: save after every so many epochs (and at the end, and when interrupted).
+        every_steps: save after every so many steps too; null: only by epochs.
+        keep: how many of the newest checkpoints stay.
+        best: name of the metric whose best checkpoint stays as well, for example knn_top1; null: none.
+    """
+
+    def __init__(
+        self,
+        *,
+        every_epochs: Annotated[int, Gt(0)] = 1,
+        every_steps: Optional[Annotated[int, Gt(0)]] = None,
+        keep: Annotated[int, Ge(1)] = 2,
+        best: Optional[str] = None,
+    ) -> None:
+        self.every_epochs, self.every_steps, self.keep, self.best = every_epochs, every_steps, keep, best
+
+    def due(self, step: int, steps_per_epoch: int, steps: int) -> bool:
+        """Whether state is to be saved after `step` steps."""
+        by_epoch = step % (steps_per_epoch * self.every_epochs) == 0
+        by_step = self.every_steps is not None and step % self.every_steps == 0
+        return by_epoch or by_step or step == steps
+
+
+CheckpointsConf = config_for(Checkpoints)
+
+
+class CheckpointStore:
+    """The checkpoints of one run on disk. Every rank has one; collective calls are marked so."""
+
+    def __init__(self, folder: Path, *, keep: int = 2) -> None:
+        self.folder, self.keep = folder, keep
+        self._writing: Optional[threading.Thread] = None
+        self._failure: Optional[BaseException] = None
+
+    def clean(self) -> None:
+        """Remove what a killed run left half-written (collective, before the first save)."""
+        if distributed.is_main():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for leftover in self.folder.glob("*.tmp"):
+                shutil.rmtree(leftover)
+        distributed.barrier()
+
+    def save(self, step: int, state: Mapping[str, object], *, best: bool = False) -> None:
+        """Start to write `state`, which must not change any more; the previous write is awaited first (collective).
+
+        On rank 0 `state` is everything, on other ranks only what differs there.
+        """
+        self.wait()
+        self._writing = threading.Thread(target=self._write_guarded, args=(step, state, best), name="checkpoint")
+        self._writing.start()
+
+    def wait(self) -> None:
+        """Until nothing is being written. Raises what a write raised: a run does not go on without checkpoints."""
+        if self._writing is not None:
+            self._writing.join()
+            self._writing = None
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise OSError(f"a checkpoint could not be written to {self.folder}: {failure}") from failure
+
+    def newest(self) -> Optional[Path]:
+        """The newest checkpoint whose checksums hold; a damaged one is passed over with a message."""
+        for candidate in self._finished():
+            if damaged := damage(candidate):
+                print(f"checkpoint {candidate} is damaged and passed over: {damaged}", flush=True)
+            else:
+                return candidate
+        return None
+
+    def _finished(self) -> list[Path]:
+        found = (path for path in self.folder.glob("step_*") if path.suffix != ".tmp" and path.is_dir())
+        return sorted(found, key=lambda path: path.name, reverse=True)
+
+    def _write_guarded(self, step: int, state: Mapping[str, object], best: bool) -> None:
+        try:
+            self._write(step, state, best)
+        except BaseException as error:  # handed to the training thread by wait()
+            self._failure = error
+
+    def _write(self, step: int, state: Mapping[str, object], best: bool) -> None:
+        final = self.folder / f"step_{step:08d}"
+        partial = final.with_name(final.name + ".tmp")
+        partial.mkdir(parents=True, exist_ok=True)
+        rank = distributed.rank()
+        name = "state.pt" if rank == 0 else f"rank_{rank}.pt"
+        digest = _write_file(partial / name, state)
+        _write_text(partial / f"{name}.sha256", digest)
+        if rank == 0 and not final.exists():
+            _publish(partial, final, distributed.world_size())
+            if best:
+                _write_text(self.folder / "best.txt", final.name)
+            self._prune()
+
+    def _prune(self) -> None:
+        best = self.folder / "best.txt"
+        kept = {best.read_text().strip()} if best.exists() else set()
+        for old in self._finished()[self.keep :]:
+            if old.name not in kept:
+                shutil.rmtree(old)
+
+
+def load(path: Path, map_location: torch.device) -> dict[str, object]:
+    """The state that this rank goes on with: rank 0's, and this rank's own buffers if it had any.
+
+    No pickle is executed. With another number of ranks than it was saved by, all ranks take rank 0's buffers.
+    """
+    state: dict[str, object] = torch.load(path / "state.pt", map_location=map_location, weights_only=True)
+    own = path / f"rank_{distributed.rank()}.pt"
+    if own.exists() and state.get("world_size") == distributed.world_size():
+        state["buffers"] = torch.load(own, map_location=map_location, weights_only=True)["buffers"]
+    return state
+
+
+def damage(checkpoint: Path) -> str:
+    """What is wrong with a checkpoint folder; empty if its files are as they were written."""
+    listing = checkpoint / "checksums.json"
+    if not listing.exists():
+        return "it has no checksums.json"
+    for name, digest in json.loads(listing.read_text()).items():
+        if not (checkpoint / name).exists():
+            return f"{name} is missing"
+        if _digest(checkpoint / name) != digest:
+            return f"{name} is not what was written (sha256 differs)"
+    return ""
+
+
+def _publish(partial: Path, final: Path, world_size: int) -> None:
+    """Wait for every rank's file, write the checksums, and let the checkpoint appear."""
+    names = ["state.pt", *(f"rank_{rank}.pt" for rank in range(1, world_size))]
+    deadline = time.monotonic() + _WAIT_FOR_RANKS_S
+    while missing := [name for name in names if not (partial / f"{name}.sha256").exists()]:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{', '.join(missing)} did not appear in {partial}")
+        time.sleep(0.02)
+    checksums = {name: (partial / f"{name}.sha256").read_text() for name in names}
+    for name in names:
+        (partial / f"{name}.sha256").unlink()
+    _write_text(partial / "checksums.json", json.dumps(checksums, indent=2))
+    partial.rename(final)
+    _sync(final.parent)
+
+
+def _write_file(path: Path, state: Mapping[str, object]) -> str:
+    torch.save(dict(state), path)
+    _sync(path)
+    return _digest(path)
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text)
+    _sync(partial)
+    partial.replace(path)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def to_cpu(state: object) -> object:
+    """A copy of a nested state that training does not touch any more."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, Mapping):
+        return {key: to_cpu(item) for key, item in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(to_cpu(item) for item in state)
+    return state

@@ -1,0 +1,136 @@
+"""Processes and devices: what a run asks for, what is here, and the process group that joins them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from enum import Enum
+from typing import Annotated, Optional
+
+import numpy as np
+import torch
+from annotated_types import Gt
+from torch import nn
+
+from ssltyped.config import config_for
+from ssltyped.types import Component, Facts, Inference, Problem
+
+
+class Device(Enum):
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Distributed(Component):
+    """How many processes train, and how they are joined (DDP; gloo on CPU, nccl on GPU).
+
+    Args:
+        num_procs: processes on each node; on GPUs one each.
+        nodes: machines; more than one is started by torchrun on each of them.
+        device: auto takes the GPUs if there are any.
+        sync_bn_group: ranks that share BatchNorm statistics; 1: none do; null: the ranks of one node.
+        timeout_s: seconds without an answer from another rank after which the run fails.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_procs: Annotated[int, Gt(0)] = 1,
+        nodes: Annotated[int, Gt(0)] = 1,
+        device: Device = Device.AUTO,
+        sync_bn_group: Optional[Annotated[int, Gt(0)]] = None,
+        timeout_s: Annotated[int, Gt(0)] = 1800,
+    ) -> None:
+        self.num_procs, self.nodes, self.device = num_procs, nodes, device
+        self.sync_bn_group, self.timeout_s = sync_bn_group, timeout_s
+
+    def infer(self, facts: Facts) -> Iterable[Inference]:
+        if self.sync_bn_group is None:
+            rule = "1 process: nothing to share" if facts.world_size == 1 else "BatchNorm over the ranks of one node"
+            yield Inference("sync_bn_group", facts.ranks_per_node, rule)
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if self.sync_bn_group is not None and facts.world_size % self.sync_bn_group:
+            yield Problem("sync_bn_group", f"got {self.sync_bn_group}: must divide the {facts.world_size} ranks")
+
+
+DistributedConf = config_for(Distributed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where this process is: set by torchrun (or by our own launcher), or alone."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+    local_world_size: int
+
+    @staticmethod
+    def from_environment() -> Optional[Place]:
+        """What torchrun says; None if this process was not started by it."""
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        if not all(name in os.environ for name in names):
+            return None
+        return Place(*(int(os.environ[name]) for name in names))
+
+
+def device_for(asked: Device, local_rank: int) -> torch.device:
+    """This process's device. Raises `ValueError` for a GPU that is not here."""
+    if asked is Device.CPU or (asked is Device.AUTO and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise ValueError(f"distributed.device: cuda: process {local_rank} needs a GPU of its own, "
+                         f"and {torch.cuda.device_count()} are visible here")
+    return torch.device("cuda", local_rank)
+
+
+@contextmanager
+def process_group(place: Place, device: torch.device, timeout_s: int) -> Iterator[None]:
+    """Join the other processes for the time of the block; nothing to do for one process."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if place.world_size == 1:
+        yield
+        return
+    # gloo beside nccl, so that flags of the host (an interrupt) need no GPU
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def wrap(module: nn.Module, device: torch.device) -> nn.Module:
+    """DDP around the whole step; in one process the module itself.
+
+    Buffers are not broadcast: BatchNorm without SyncBN keeps its own statistics a rank (and its checkpoint too).
+    """
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return module
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        return module
+    from torch.nn.parallel import DistributedDataParallel  # noqa: I001  # heavy; only when there are several
+
+    newer = "forward_sync_buffers" in DistributedDataParallel.__init__.__code__.co_varnames
+    sync_buffers = {"forward_sync_buffers" if newer else "broadcast_buffers": False}
+    return DistributedDataParallel(module, gradient_as_bucket_view=True, **sync_buffers)
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed every global generator for one step: dropout and the like are a function of (seed, step, rank).
+
+    So nothing random is left to save, and an evaluation in between does not move the training.
+    """
+    value = int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint32)[0])
+    torch.random.default_generator.manual_seed(value)
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.manual_seed(value)
+    np.random.seed(value)
+    random.seed(value)

@@ -1,0 +1,291 @@
+"""The training loop: reads batches, steps, logs, evaluates, saves; knows a method only as a `Loss`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from types import FrameType
+from typing import Optional
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from ssltyped import distributed
+from ssltyped.data.pipeline import Data, TrainPipeline, Unreadable
+from ssltyped.engine.checkpoint import Checkpoints, CheckpointStore, load, to_cpu
+from ssltyped.engine.parallel import seed_step
+from ssltyped.engine.step import Step
+from ssltyped.model import SSLModel
+from ssltyped.types import Batch, Callback, Loss, Scheduler, StepOutput, Subset, Update
+
+
+class Outcome(Enum):
+    FINISHED = "finished"
+    INTERRUPTED = "interrupted"
+
+
+class Trainer:
+    """Trains for `steps` optimizer steps from the newest checkpoint or from nothing; the `TrainState` of callbacks.
+
+    Killed at any moment and started again, it ends with bitwise the same weights: a step depends on the state
+    that is saved, on (seed, epoch, image, view) and on (seed, step, rank), and on nothing else.
+    """
+
+    def __init__(
+        self,
+        *,
+        step: Step,
+        data: Data,
+        schedule: Scheduler,
+        checkpoints: Checkpoints,
+        callbacks: Sequence[Callback],
+        folder: Path,
+        steps: int,
+        steps_per_epoch: int,
+        accumulation: int,
+        seed: int,
+        log_every: int,
+    ) -> None:
+        self.step, self.steps, self.steps_per_epoch, self.folder = 0, steps, steps_per_epoch, folder
+        self.metrics: dict[str, float] = {}
+        self._step, self._data, self._schedule, self._checkpoints = step, data, schedule, checkpoints
+        self._accumulation, self._seed, self._log_every = accumulation, seed, log_every
+        self._callbacks = [c for c in callbacks if c.every_rank or distributed.is_main()]
+        self._store = CheckpointStore(folder / "checkpoints", keep=checkpoints.keep)
+        self._best: Optional[float] = None
+        self._saved = -1
+        self._stop = Interrupt()
+        self._unreadable: set[str] = set()
+
+    @property
+    def model(self) -> SSLModel:
+        model = self._step.module.model
+        assert isinstance(model, SSLModel)
+        return model
+
+    @property
+    def loss(self) -> Loss:
+        return self._step.module.loss
+
+    @property
+    def device(self) -> torch.device:
+        return self._step.device
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next step belongs to, from 0."""
+        return self.step // self.steps_per_epoch
+
+    def fit(self, resume: Optional[Path] = None) -> Outcome:
+        """Train to the end, or until SIGTERM or Ctrl-C, after which everything is saved."""
+        if resume is not None:
+            self._restore(load(resume, self.device))
+        self._store.clean()
+        self.loss.on_train_start(self.model)
+        with self._stop.listening(), self._pipeline() as batches:
+            for callback in self._callbacks:
+                callback.on_train_start(self)
+            try:
+                return self._run(iter(batches))
+            finally:
+                self._store.wait()
+                for callback in self._callbacks:
+                    callback.on_train_end(self)
+
+    def _run(self, batches: Iterator[Batch]) -> Outcome:
+        since, images = time.perf_counter(), 0
+        while self.step < self.steps:
+            if self.step % self.steps_per_epoch == 0:
+                self.loss.on_epoch_start(self.model, self.epoch)
+            micro = [self._data.normalize(next(batches).to(self.device)) for _ in range(self._accumulation)]
+            for callback in self._callbacks:
+                callback.on_step_start(self, micro[0])
+            seed_step(self._seed, self.step, distributed.rank())
+            lr = self._schedule(self._progress())
+            outputs = self._step(micro, lr, (self.step + 1) / self.steps, self._on_loss)
+            self.step += 1
+            images += sum(batch.index.shape[0] for batch in micro) * distributed.world_size()
+            if self.step % self._log_every == 0 or self.step == self.steps:
+                self._log_step(outputs, lr, images / (time.perf_counter() - since))
+                since, images = time.perf_counter(), 0
+            self._after_step()
+            if self._stop.agreed() and self.step < self.steps:
+                self._save(wait=True)
+                return Outcome.INTERRUPTED
+        return Outcome.FINISHED
+
+    def _progress(self) -> float:
+        """Progress in [0, 1) at which the learning rate of the next step is read."""
+        by_epoch = self._schedule.update is Update.EPOCH
+        return (self.epoch * self.steps_per_epoch if by_epoch else self.step) / self.steps
+
+    def _on_loss(self, batch: Batch, output: StepOutput) -> None:
+        for callback in self._callbacks:
+            callback.on_loss(self, batch, output)
+
+    def _after_step(self) -> None:
+        for callback in self._callbacks:
+            callback.on_step_end(self)
+        if self.step % self.steps_per_epoch == 0 or self.step == self.steps:
+            if self._unreadable:
+                self.log({"unreadable_images": float(len(self._unreadable))})
+            for callback in self._callbacks:
+                callback.on_epoch_end(self)
+        if self._checkpoints.due(self.step, self.steps_per_epoch, self.steps):
+            self._save(wait=self.step == self.steps)
+
+    def log(self, metrics: Mapping[str, float]) -> None:
+        self.metrics.update(metrics)
+        for callback in self._callbacks:
+            callback.on_metrics(self, metrics)
+
+    def _log_step(self, outputs: Sequence[StepOutput], lr: float, images_per_s: float) -> None:
+        """The last step's values, averaged over its batches and over the ranks."""
+        logs = [{"loss": output.loss.detach(), **output.logs} for output in outputs]
+        names = sorted(logs[0])
+        values = torch.stack([torch.stack([entry[name].float() for entry in logs]).mean() for name in names])
+        means = dict(zip(names, distributed.all_reduce_mean(values).tolist(), strict=True))
+        self.log({**means, "lr": lr, "images_per_s": images_per_s})
+
+    # --- data -----------------------------------------------------------------------------------------------
+
+    def _pipeline(self) -> TrainPipeline:
+        return TrainPipeline(
+            split=self._data.train,
+            seed=self._seed,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            accumulation=self._accumulation,
+            start_step=self.step,
+            pin_memory=self.device.type == "cuda",
+            on_unreadable=self._report,
+        )
+
+    def _report(self, records: Sequence[Unreadable]) -> None:
+        """Name every unreadable image once, on the terminal and in `unreadable_rank<r>.jsonl`."""
+        new = [record for record in records if record.name not in self._unreadable]
+        self._unreadable.update(record.name for record in new)
+        with (self.folder / f"unreadable_rank{distributed.rank()}.jsonl").open("a") as file:
+            for record in new:
+                print(f"unreadable image, replaced by another: {record.name} ({record.reason})", flush=True)
+                file.write(json.dumps({"path": record.name, "index": record.index, "reason": record.reason}) + "\n")
+
+    def features(self, subset: Subset) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"]]:
+        """Features of the frozen trunk in eval mode and labels, of all images, on every rank."""
+        features, labels = [], []
+        training = self.model.training
+        self.model.eval()
+        with torch.no_grad():
+            for batch in self._data.evaluate(subset, distributed.rank(), distributed.world_size()):
+                ready = self._data.normalize(batch.to(self.device))
+                assert ready.label is not None, "an evaluation asks only labelled sources (its problems() says so)"
+                features.append(self.model.extract(ready.views[0]).float())
+                labels.append(ready.label)
+        self.model.train(training)
+        width = self.model.feature_dim
+        mine = torch.cat(features) if features else torch.zeros(0, width, device=self.device)
+        known = torch.cat(labels) if labels else torch.zeros(0, dtype=torch.int64, device=self.device)
+        return distributed.gather_uneven(mine), distributed.gather_uneven(known)
+
+    # --- state ----------------------------------------------------------------------------------------------
+
+    def capture(self) -> dict[str, object]:
+        """All state, copied to the CPU. Nothing random is in it: see `seed_step`, and the sampler's key."""
+        module = self._step.module
+        return {
+            "step": self.step,
+            "world_size": distributed.world_size(),
+            "module": to_cpu(module.state_dict()),
+            "optimizer": to_cpu(self._step.optimizer.state_dict()),
+            "scaler": to_cpu(self._step.scaler.state_dict()),
+            "best": self._best,
+            "metrics": dict(self.metrics),
+        }
+
+    def _restore(self, state: dict[str, object]) -> None:
+        module, optimizer, scaler = state["module"], state["optimizer"], state["scaler"]
+        assert isinstance(module, dict)
+        assert isinstance(optimizer, dict)
+        assert isinstance(scaler, dict)
+        buffers = state.get("buffers", {})
+        assert isinstance(buffers, dict)
+        self._step.module.load_state_dict({**module, **buffers})
+        self._step.optimizer.load_state_dict(optimizer)
+        self._step.scaler.load_state_dict(scaler)
+        step, best, metrics = state["step"], state["best"], state["metrics"]
+        assert isinstance(step, int)
+        assert isinstance(metrics, dict)
+        self.step, self._saved, self.metrics = step, step, dict(metrics)
+        self._best = best if isinstance(best, float) else None
+
+    def _save(self, *, wait: bool) -> None:
+        """Save this step unless it is saved already (collective). The copy is made now, the writing goes on beside."""
+        if self._saved != self.step:
+            best = self._is_best()
+            if distributed.is_main():
+                state = self.capture()
+            else:
+                buffers = {name for name, _ in self._step.module.named_buffers()}
+                module = self._step.module.state_dict()
+                state = {"buffers": to_cpu({name: module[name] for name in module if name in buffers})}
+            self._store.save(self.step, state, best=best)
+            self._saved = self.step
+        if wait:
+            self._store.wait()
+
+    def _is_best(self) -> bool:
+        name = self._checkpoints.best
+        if name is None or name not in self.metrics or self.step % self.steps_per_epoch:
+            return False
+        value = self.metrics[name] * (-1.0 if name == "loss" else 1.0)
+        if self._best is not None and value <= self._best:
+            return False
+        self._best = value
+        return True
+
+
+class Interrupt:
+    """SIGTERM or Ctrl-C: the step in progress ends, all ranks agree to stop, state is saved. A second Ctrl-C aborts."""
+
+    def __init__(self) -> None:
+        self._requested = False
+        self._pending: Optional[tuple[torch.distributed.Work, Tensor]] = None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Signals only set a flag within the block. Signals reach the main thread; elsewhere nothing is changed."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: Optional[FrameType]) -> None:
+        if self._requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._requested = True
+
+    def agreed(self) -> bool:
+        """Whether any rank was asked to stop one call ago: the answer travels while the next step computes."""
+        if distributed.world_size() == 1:
+            return self._requested
+        stop = False
+        if self._pending is not None:
+            work, flag = self._pending
+            work.wait()
+            stop = bool(flag.item())
+        flag = torch.tensor([int(self._requested)])
+        work = torch.distributed.all_reduce(flag, async_op=True)
+        self._pending = (work, flag)
+        return stop

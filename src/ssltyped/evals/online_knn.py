@@ -1,0 +1,69 @@
+"""Is the representation getting better? A kNN evaluation of the frozen trunk while it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Optional
+
+from annotated_types import Gt
+
+from ssltyped.config import config_for
+from ssltyped.evals.knn import knn_accuracy
+from ssltyped.types import Callback, Facts, Inference, Problem, Subset, TrainState
+
+
+class KNN(Callback):
+    """Weighted k-nearest-neighbour accuracy of `data.val` among the images of `data.train`, on the frozen trunk.
+
+    Both are read without augmentation, with the transforms of `data.val`. Logs `knn_top1` (and `knn_top5` for
+    more than five classes), in percent. Wu et al. 2018 (arXiv 1805.01978), section 3.4.
+
+    Args:
+        every_epochs: evaluate after every so many epochs, and at the end; null: ten times in a run.
+        k: neighbours that vote (200 in the paper, for ImageNet; at most the number of training images).
+        temperature: T in the weight exp(cosine / T) of a vote (0.07 in the paper).
+        at_start: evaluate before the first step too: what an untrained trunk gives.
+    """
+
+    every_rank = True
+
+    def __init__(
+        self,
+        *,
+        every_epochs: Optional[Annotated[int, Gt(0)]] = None,
+        k: Annotated[int, Gt(0)] = 20,
+        temperature: Annotated[float, Gt(0)] = 0.07,
+        at_start: bool = False,
+    ) -> None:
+        self.every_epochs, self.k, self.temperature, self.at_start = every_epochs, k, temperature, at_start
+
+    def infer(self, facts: Facts) -> Iterable[Inference]:
+        if facts.epochs is not None and self.every_epochs is None:
+            yield Inference("every_epochs", max(1, facts.epochs // 10), f"a tenth of {facts.epochs} epochs")
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if facts.labelled is False:
+            yield Problem("", "needs labels, and data.train or data.val has none: remove this callback, or give labels")
+        if facts.num_images is not None and self.k > facts.num_images:
+            yield Problem("k", f"got {self.k}: data.train has only {facts.num_images} images")
+
+    def on_train_start(self, state: TrainState) -> None:
+        if self.at_start and state.step == 0:
+            self._evaluate(state)
+
+    def on_epoch_end(self, state: TrainState) -> None:
+        assert self.every_epochs is not None
+        if state.step == state.steps or state.epoch % self.every_epochs == 0:
+            self._evaluate(state)
+
+    def _evaluate(self, state: TrainState) -> None:
+        bank, bank_labels = state.features(Subset.TRAIN)
+        queries, query_labels = state.features(Subset.VAL)
+        num_classes = int(max(bank_labels.max(), query_labels.max())) + 1
+        result = knn_accuracy(
+            bank, bank_labels, queries, query_labels, k=self.k, temperature=self.temperature, num_classes=num_classes
+        )
+        state.log({f"knn_{name}": value for name, value in result.items() if name == "top1" or num_classes > 5})
+
+
+KNNConf = config_for(KNN)

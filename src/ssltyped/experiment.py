@@ -1,0 +1,248 @@
+"""The root of every recipe, and the one place where the parts meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Optional
+
+import torch
+from annotated_types import Ge, Gt
+from torch import nn
+
+from ssltyped import config
+from ssltyped.config import ConfigError, config_for
+from ssltyped.data.pipeline import Data
+from ssltyped.engine.checkpoint import Checkpoints
+from ssltyped.engine.parallel import Distributed, wrap
+from ssltyped.engine.step import Precision, Step, StepModule
+from ssltyped.engine.trainer import Trainer
+from ssltyped.hints import nearest
+from ssltyped.model import SSLModel
+from ssltyped.resolve import Resolution, resolve
+from ssltyped.sync_batch_norm import convert_sync_batchnorm
+from ssltyped.types import Callback, Component, Facts, Head, Inference, Loss, Optimizer, Problem, Scheduler, Trunk
+
+
+class Experiment(Component):
+    """One training: the parts and how long they train together.
+
+    Args:
+        trunk: images to features.
+        heads: one output each; head i reads features[i], or all read the only feature.
+        loss: the method.
+        data: what is read, how it is augmented, in which batches.
+        optimizer: how the weights move.
+        schedule: the learning rate over the run.
+        epochs: passes over the images; give this or steps.
+        steps: optimizer steps; give this or epochs.
+        features: names of the trunk's features that the heads read; null: its last one.
+        global_batch_size: images per optimizer step over all ranks; follows from batch_size, ranks and accumulation.
+        accumulation: batches of a rank per optimizer step (each is a batch of its own to a contrastive loss).
+        precision: what the forward pass computes in.
+        grad_clip: largest norm of the gradient; null: not clipped.
+        distributed: processes and devices.
+        checkpoints: when state is saved.
+        callbacks: what watches the run.
+        seed: of the initial weights, the order of the images and their augmentation.
+        log_every: steps between two logged lines.
+        output: folder of all runs.
+        name: folder of this run in output; null: the name of the recipe.
+        resume: auto: go on from the run's newest checkpoint; never: start in a new folder; or the path of a checkpoint.
+    """
+
+    def __init__(
+        self,
+        *,
+        trunk: Trunk,
+        heads: list[Head],
+        loss: Loss,
+        data: Data,
+        optimizer: Optimizer,
+        schedule: Scheduler,
+        epochs: Optional[Annotated[int, Gt(0)]] = None,
+        steps: Optional[Annotated[int, Gt(0)]] = None,
+        features: Optional[list[str]] = None,
+        global_batch_size: Optional[Annotated[int, Gt(0)]] = None,
+        accumulation: Annotated[int, Gt(0)] = 1,
+        precision: Precision = Precision.FP32,
+        grad_clip: Optional[Annotated[float, Gt(0)]] = None,
+        distributed: Distributed,
+        checkpoints: Checkpoints,
+        callbacks: list[Callback],
+        seed: Annotated[int, Ge(0)] = 0,
+        log_every: Annotated[int, Gt(0)] = 10,
+        output: Path = Path("runs"),
+        name: Optional[str] = None,
+        resume: str = "auto",
+    ) -> None:
+        self.trunk, self.heads, self.loss, self.data = trunk, heads, loss, data
+        self.optimizer, self.schedule, self.epochs, self.steps = optimizer, schedule, epochs, steps
+        self.features, self.global_batch_size, self.accumulation = features, global_batch_size, accumulation
+        self.precision, self.grad_clip, self.distributed = precision, grad_clip, distributed
+        self.checkpoints, self.callbacks, self.seed, self.log_every = checkpoints, callbacks, seed, log_every
+        self.output, self.name, self.resume = output, name, resume
+
+    def infer(self, facts: Facts) -> Iterable[Inference]:
+        ranks = f"{facts.world_size} rank" + "s" * (facts.world_size > 1)
+        rule = f"{facts.batch_size} images a rank x {ranks}" + f" x {facts.accumulation} batches" * (
+            facts.accumulation > 1
+        )
+        yield Inference("global_batch_size", facts.global_batch_size, rule)
+        if self.features is None:
+            yield Inference("features", [list(facts.feature_dims)[-1]], "the last feature of the trunk")
+        yield from _length(self, facts)
+        for index, width in enumerate(_head_widths(self, facts)):
+            name = (self.features or [])[min(index, len(self.features or []) - 1)]
+            yield Inference(f"heads.{index}.in_dim", width, f"width of the trunk's {name}")
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        names = list(facts.feature_dims)
+        for index, feature in enumerate(self.features or []):
+            if feature not in names:
+                yield Problem(f"features.{index}", f"the trunk has no feature {feature!r}{nearest(feature, names)}")
+        if self.features is not None and len(self.features) not in (1, len(self.heads)):
+            counts = f"{len(self.features)} features for {len(self.heads)} heads"
+            yield Problem("features", f"{counts}: give one feature, or one for each head")
+        if not self.heads:
+            yield Problem("heads", "at least one is needed: the loss reads the output of a head")
+        per_epoch = facts.steps_per_epoch
+        if per_epoch == 0:
+            need = f"{facts.global_batch_size} images make one step, and data.train has {facts.num_images}"
+            yield Problem("data.train.batch_size", f"{need}: use a smaller batch")
+        if self.steps is None and per_epoch is None:
+            yield Problem("steps", "give steps, or data.train.num_images: the data is not here to count")
+        if self.epochs is None and self.steps is None:
+            yield Problem("epochs", "give epochs or steps")
+
+
+ExperimentConf = config_for(Experiment)
+
+
+def _length(self: Experiment, facts: Facts) -> Iterable[Inference]:
+    per_epoch = facts.steps_per_epoch
+    if not per_epoch:
+        return
+    images = f"{facts.num_images} images / {facts.global_batch_size} a step = {per_epoch} steps an epoch"
+    if self.epochs is not None:
+        yield Inference("steps", self.epochs * per_epoch, f"{self.epochs} epochs x {per_epoch} ({images})")
+    elif self.steps is not None:
+        yield Inference("epochs", -(-self.steps // per_epoch), f"{self.steps} steps ({images}), begun epochs count")
+
+
+def _head_widths(self: Experiment, facts: Facts) -> list[int]:
+    """The width that each head reads; nothing while a feature is unknown (problems() says so)."""
+    features = self.features or []
+    if len(features) not in (1, len(self.heads)) or any(name not in facts.feature_dims for name in features):
+        return []
+    return [facts.feature_dims[features[min(i, len(features) - 1)]] for i in range(len(self.heads))]
+
+
+class FactFinder:
+    """What is known about a config. What is costly to find out (a folder's length) is found out once."""
+
+    def __init__(self) -> None:
+        self._features: dict[str, Mapping[str, int]] = {}
+        self._sources: dict[str, tuple[Optional[int], Optional[bool]]] = {}
+
+    def __call__(self, experiment: Experiment) -> Facts:
+        train, world = experiment.data.train, experiment.distributed
+        num_images, labelled = self._source(train.source, train.num_images)
+        if experiment.data.val is not None:
+            _, val_labelled = self._source(experiment.data.val.source, None)
+            labelled = None if labelled is None or val_labelled is None else labelled and val_labelled
+        else:
+            labelled = False
+        views = config.build(train.views)
+        one_node = Facts(
+            world_size=world.num_procs,
+            ranks_per_node=world.num_procs,
+            batch_size=train.batch_size,
+            accumulation=experiment.accumulation,
+            num_views=len(views.crop_sizes),
+            crop_sizes=tuple(views.crop_sizes),
+            feature_dims=self._feature_dims(experiment.trunk),
+        )
+        return Facts(
+            **{
+                **vars(one_node),
+                "world_size": world.num_procs * world.nodes,
+                "num_images": num_images,
+                "labelled": labelled,
+                "lr": experiment.optimizer.lr,
+                "base_lr_of_one_node": _inferred_lr(experiment.optimizer, one_node),
+                "epochs": experiment.epochs,
+            }
+        )
+
+    def _source(self, source: object, declared: Optional[int]) -> tuple[Optional[int], Optional[bool]]:
+        """Length and whether there are labels; the declared length where the data is not here."""
+        if source is None:
+            return declared, None
+        key = config.to_yaml(source)
+        if key not in self._sources:
+            try:
+                built = config.build(source)
+                self._sources[key] = len(built), built.labelled  # type: ignore[arg-type, attr-defined]  # a Source
+            except (OSError, ValueError) as error:
+                if isinstance(error, ConfigError) or declared is None:
+                    raise ConfigError([Problem("data.train.source", str(error))]) from error
+                self._sources[key] = None, None
+        length, labelled = self._sources[key]
+        return (declared if length is None else length), labelled
+
+    def _feature_dims(self, trunk: Trunk) -> Mapping[str, int]:
+        key = config.to_yaml(trunk)
+        if key not in self._features:
+            with torch.device("meta"):
+                self._features[key] = dict(config.build(trunk).feature_dims)
+        return self._features[key]
+
+
+def _inferred_lr(optimizer: Optimizer, facts: Facts) -> Optional[float]:
+    """The learning rate that the optimizer would infer from these facts."""
+    for inference in config.part_of(optimizer).kind.infer(optimizer, facts):  # type: ignore[attr-defined]  # an Optimizer
+        if inference.field == "lr":
+            return float(inference.value)
+    return None
+
+
+def resolve_experiment(asked: Experiment, name: str = "run") -> Resolution[Experiment]:
+    """A recipe with everything inferred; `name` is that of the recipe."""
+    named = asked if config.get(asked, "name") is not None else config.replaced(asked, {"name": name})
+    return resolve(named, FactFinder())
+
+
+def build_trainer(
+    resolved: Experiment, *, device: torch.device, folder: Path, facts: Facts
+) -> Trainer:
+    """The objects of a resolved recipe, wired together, the same on every rank."""
+    torch.manual_seed(resolved.seed)
+    built = config.build(resolved)
+    assert built.steps is not None
+    assert built.features is not None
+    model = SSLModel(trunk=built.trunk, heads=built.heads, features=built.features)
+    module: nn.Module = StepModule(model, built.loss).to(device)
+    module = convert_sync_batchnorm(module, built.distributed.sync_bn_group or 1)
+    assert isinstance(module, StepModule)
+    step = Step(
+        module=module,
+        wrapped=wrap(module, device),
+        optimizer=built.optimizer(module),
+        device=device,
+        precision=built.precision,
+        grad_clip=built.grad_clip,
+    )
+    return Trainer(
+        step=step,
+        data=built.data,
+        schedule=built.schedule,
+        checkpoints=built.checkpoints,
+        callbacks=built.callbacks,
+        folder=folder,
+        steps=built.steps,
+        steps_per_epoch=facts.steps_per_epoch or built.steps,
+        accumulation=built.accumulation,
+        seed=built.seed,
+        log_every=built.log_every,
+    )
