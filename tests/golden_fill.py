@@ -12,7 +12,7 @@ PRIME = 1000003
 
 
 def fill(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of the same keys and shapes; entry k in alphabetical order is a function of its name, shape and k."""
+    """A state dict of the same keys and shapes; entry k, by name, depends on name, shape and k."""
     return {key: _values(key, state[key], k) for k, key in enumerate(sorted(state))}
 
 

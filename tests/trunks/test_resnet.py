@@ -24,7 +24,7 @@ RECORDED: dict[str, Callable[[], ResNet]] = {
     "resnet18_w1": partial(ResNet, depth=18),
     "resnet50_w1": ResNet,
     "resnet101_w1": partial(ResNet, depth=101),
-    "resnet50_w2": partial(ResNet, width_multiplier=2),
+    "resnet50_w2": partial(ResNet, width_multiplier=2.0),
     "resnet50_w1_GROUPS32_WIDTH_PER_GROUP4": partial(ResNet, groups=32, width_per_group=4),
     "resnet101_w1_GROUPS32_WIDTH_PER_GROUP8": partial(ResNet, depth=101, groups=32, width_per_group=8),
     "resnet50_w1_NORMGroupNorm": partial(ResNet, norm=Norm.GROUP),
@@ -213,7 +213,7 @@ def test_what_cannot_work_is_a_problem_of_the_config_and_refused_when_built(
 def test_meta_device_is_cheap() -> None:
     start = time.process_time()
     with torch.device("meta"):
-        trunk = ResNet(depth=50, width_multiplier=2)
+        trunk = ResNet(depth=50, width_multiplier=2.0)
     assert all(parameter.is_meta for parameter in trunk.parameters())
     assert time.process_time() - start < 1.0
     assert isinstance(trunk.conv1, Conv2d)

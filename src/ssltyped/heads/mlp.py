@@ -55,8 +55,8 @@ class MLPHead(Head):
         super().__init__()
         self.dims, self.in_dim, self.use_bn, self.use_relu, self.dropout = dims, in_dim, use_bn, use_relu, dropout
         self.last_layer_bare, self.bn_eps, self.bn_momentum = last_layer_bare, bn_eps, bn_momentum
-        if faults := [str(fault) for fault in _faults(self)]:
-            raise ValueError("; ".join(faults))
+        if faults := list(_faults(dims, last_layer_bare, (use_bn, bn_eps, bn_momentum), dropout)):
+            raise ValueError("; ".join(map(str, faults)))
         if in_dim is None:
             raise ValueError("in_dim is None: give the width of the feature, or resolve the config first")
         self.layers = nn.Sequential()
@@ -85,7 +85,7 @@ class MLPHead(Head):
         return output
 
     def problems(self, facts: Facts) -> Iterable[Problem]:
-        return _faults(self)
+        return _faults(self.dims, self.last_layer_bare, (self.use_bn, self.bn_eps, self.bn_momentum), self.dropout)
 
 
 def _scaled(layer: nn.Linear, scale: float) -> nn.Linear:
@@ -96,15 +96,15 @@ def _scaled(layer: nn.Linear, scale: float) -> nn.Linear:
     return layer
 
 
-def _faults(head: MLPHead) -> Iterator[Problem]:
-    """What the types cannot say, of a head or of its config."""
-    if not head.dims:
+def _faults(dims: list[int], last_layer_bare: bool, bn: tuple[bool, float, float], dropout: float) -> Iterator[Problem]:
+    """What the types of the constructor cannot say; `bn` is use_bn, bn_eps and bn_momentum."""
+    if not dims:
         yield Problem("dims", "is empty: give the output width of each linear layer")
-    only_linear = head.last_layer_bare and len(head.dims) == 1
-    for field, used in (("use_bn", head.use_bn), ("dropout", head.dropout > 0)):
+    only_linear = last_layer_bare and len(dims) == 1
+    for field, used in (("use_bn", bn[0]), ("dropout", dropout > 0)):
         if only_linear and used:
             yield Problem(field, "has no effect on a single bare layer: set last_layer_bare=False or leave it out")
-    if not head.use_bn and (head.bn_eps, head.bn_momentum) != (BN_EPS, BN_MOMENTUM):
+    if not bn[0] and bn[1:] != (BN_EPS, BN_MOMENTUM):
         yield Problem("bn_eps", "bn_eps and bn_momentum have no effect without use_bn")
 
 

@@ -195,11 +195,11 @@ class ResNet(Trunk):
         in_channels: Annotated[int, Gt(0)] = 3,
     ) -> None:
         super().__init__()
-        self.depth, self.width_multiplier, self.layer4_stride = depth, width_multiplier, layer4_stride
+        self.depth, self.width_multiplier = depth, width_multiplier
         self.norm, self.groupnorm_groups = norm, groupnorm_groups
         self.groups, self.width_per_group = groups, width_per_group
-        if faults := [str(fault) for fault in _faults(self)]:
-            raise ValueError("; ".join(faults))
+        if faults := list(_faults(depth, width_multiplier, norm, groupnorm_groups, groups, width_per_group)):
+            raise ValueError("; ".join(map(str, faults)))
         self._width = int(64 * width_multiplier)
         self._block: type[Block] = BasicBlock if depth in BASIC_DEPTHS else Bottleneck
         conv = StandardizedConv2d if standardize_convolutions else Conv2d
@@ -257,7 +257,9 @@ class ResNet(Trunk):
         yield "flatten", lambda x: x.flatten(1)
 
     def problems(self, facts: Facts) -> Iterable[Problem]:
-        return _faults(self)
+        return _faults(
+            self.depth, self.width_multiplier, self.norm, self.groupnorm_groups, self.groups, self.width_per_group
+        )
 
 
 def _check_names(wanted: set[str], known: list[str]) -> None:
@@ -266,30 +268,24 @@ def _check_names(wanted: set[str], known: list[str]) -> None:
         raise ValueError(f"unknown feature {name!r}: did you mean {nearest!r}? There are {', '.join(known)}")
 
 
-def _faults(trunk: ResNet) -> Iterator[Problem]:
-    """What the types cannot say, of a ResNet or of its config."""
-    if trunk.depth not in NUM_BLOCKS:
-        yield Problem("depth", f"{trunk.depth} is none of {', '.join(map(str, NUM_BLOCKS))}")
-    if trunk.layer4_stride not in (1, 2):
-        yield Problem("layer4_stride", f"{trunk.layer4_stride} is neither 1 nor 2")
-    if trunk.depth in BASIC_DEPTHS and (trunk.groups, trunk.width_per_group) != (1, 64):
-        yield Problem("groups", f"the basic blocks of depth {trunk.depth} take groups=1 and width_per_group=64 only")
-    widths = _widths(trunk)
+def _faults(
+    depth: int, width_multiplier: float, norm: Norm, groupnorm_groups: int, groups: int, width_per_group: int
+) -> Iterator[Problem]:
+    """What the types of the constructor cannot say."""
+    if depth not in NUM_BLOCKS:
+        yield Problem("depth", f"{depth} is none of {', '.join(map(str, NUM_BLOCKS))}")
+    widths = [int(64 * width_multiplier) * 2**stage for stage in range(4)]
+    if depth not in BASIC_DEPTHS:
+        widths += [int(width * width_per_group / 64) * groups for width in widths]
+    elif (groups, width_per_group) != (1, 64):
+        yield Problem("groups", f"the basic blocks of depth {depth} take groups=1 and width_per_group=64 only")
     if min(widths) < 1:
-        yield Problem("width_multiplier", f"{trunk.width_multiplier} leaves a convolution without channels")
-    if trunk.norm is not Norm.GROUP and trunk.groupnorm_groups != DEFAULT_GROUPNORM_GROUPS:
-        yield Problem("groupnorm_groups", f"{trunk.groupnorm_groups} has no effect: norm is not GROUP")
-    undivided = [width for width in widths if width % trunk.groupnorm_groups]
-    if trunk.norm is Norm.GROUP and undivided:
-        yield Problem("groupnorm_groups", f"{trunk.groupnorm_groups} does not divide the {undivided[0]} channels")
-
-
-def _widths(trunk: ResNet) -> list[int]:
-    """The channels inside the blocks of the four stages, and those that enter the first."""
-    stages = [int(64 * trunk.width_multiplier) * 2**stage for stage in range(4)]
-    if trunk.depth in BASIC_DEPTHS:
-        return stages
-    return [*stages, *(int(channels * trunk.width_per_group / 64) * trunk.groups for channels in stages)]
+        yield Problem("width_multiplier", f"{width_multiplier} leaves a convolution without channels")
+    undivided = [width for width in widths if width % groupnorm_groups]
+    if norm is Norm.GROUP and undivided:
+        yield Problem("groupnorm_groups", f"{groupnorm_groups} does not divide the {undivided[0]} channels")
+    if norm is not Norm.GROUP and groupnorm_groups != DEFAULT_GROUPNORM_GROUPS:
+        yield Problem("groupnorm_groups", f"{groupnorm_groups} has no effect: norm is not GROUP")
 
 
 ResNetConf = config_for(ResNet)

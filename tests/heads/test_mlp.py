@@ -1,0 +1,127 @@
+"""MLPHead: recorded outputs and gradients, what each option adds, and what is refused."""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import pytest
+import torch
+from golden_cases import load_cases, load_tensors
+from torch import Tensor, nn
+
+from ssltyped.heads.mlp import MLPHead, MLPHeadConf
+from ssltyped.types import Facts
+
+FACTS = Facts(
+    world_size=1, ranks_per_node=1, batch_size=2, accumulation=1, num_views=1, crop_sizes=(32,), feature_dims={}
+)
+
+
+@dataclass
+class Options:
+    dims: list[int] = field(default_factory=list)
+    use_bn: bool = False
+    use_relu: bool = False
+    use_bias: bool = True
+    skip_last_layer_relu_bn: bool = True
+
+
+@dataclass
+class Case:
+    id: str
+    params: Options
+
+
+CASES = [case for case in load_cases("heads", Case) if case.params.dims]
+
+
+def build(options: Options) -> MLPHead:
+    """The recorded `dims` start with the input width."""
+    return MLPHead(
+        in_dim=options.dims[0],
+        dims=options.dims[1:],
+        use_bn=options.use_bn,
+        use_relu=options.use_relu,
+        use_bias=options.use_bias,
+        last_layer_bare=options.skip_last_layer_relu_bn,
+    )
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_outputs_and_gradients_are_those_recorded(case: Case, training: bool) -> None:
+    golden = load_tensors("heads")
+    start = f"{case.id}/in/state_dict/clf."
+    head = build(case.params)
+    head.layers.load_state_dict({key.removeprefix(start): golden[key] for key in golden if key.startswith(start)})
+    head.train(training)
+    x = golden[f"{case.id}/in/x"].clone().requires_grad_()
+    y: Tensor = head(x)
+    torch.autograd.backward((y * torch.cos(torch.arange(y.numel())).view_as(y)).sum())
+    mode = "train" if training else "eval"
+    close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
+    close(y, golden[f"{case.id}/out/{mode}_outputs/0"])
+    close(x.grad, golden[f"{case.id}/out/{mode}_grad_input"])
+    for name, parameter in head.layers.named_parameters():
+        close(parameter.grad, golden[f"{case.id}/out/{mode}_grad_params/clf.{name}"])
+    after = f"{case.id}/out/buffers_after_train/clf."
+    for key in [key for key in golden if training and key.startswith(after)]:
+        close(head.layers.get_buffer(key.removeprefix(after)), golden[key])
+
+
+def test_layers_in_order() -> None:
+    head = MLPHead(in_dim=4, dims=[8, 6, 2], use_bn=True, dropout=0.5, bn_eps=1e-3, bn_momentum=0.2)
+    inner = [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout]
+    assert [type(layer) for layer in head.layers] == [*inner, *inner, nn.Linear]
+    norms = [layer for layer in head.layers if isinstance(layer, nn.BatchNorm1d)]
+    assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-3, 0.2)}
+    assert (head.in_dim, head.out_dim) == (4, 2)
+    assert [type(layer) for layer in MLPHead(in_dim=4, dims=[8, 2], last_layer_bare=False).layers] == [
+        nn.Linear,
+        nn.ReLU,
+    ] * 2
+
+
+def test_init_scale_multiplies_weights_and_biases() -> None:
+    torch.manual_seed(0)
+    plain = MLPHead(in_dim=4, dims=[8, 2])
+    torch.manual_seed(0)
+    scaled = MLPHead(in_dim=4, dims=[8, 2], init_scale=0.25)
+    for before, after in zip(plain.parameters(), scaled.parameters(), strict=True):
+        torch.testing.assert_close(after, before * 0.25)
+        assert after.requires_grad
+
+
+def test_pooled_maps_give_what_vectors_give() -> None:
+    head = MLPHead(in_dim=4, dims=[3])
+    x = torch.randn(5, 4)
+    assert torch.equal(head(x), head(x[:, :, None, None]))
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (2, 4, 2, 2), (2, 1, 2, 2), (2, 4, 1)])
+def test_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"reads \(B 4\) or \(B 4 1 1\)"):
+        MLPHead(in_dim=4, dims=[3])(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    "config, path, text",
+    [
+        (MLPHeadConf(dims=[]), "dims", "is empty"),
+        (MLPHeadConf(dims=[2], use_bn=True), "use_bn", "no effect"),
+        (MLPHeadConf(dims=[2], dropout=0.5), "dropout", "no effect"),
+        (MLPHeadConf(dims=[2, 2], bn_eps=1e-3), "bn_eps", "without use_bn"),
+    ],
+)
+def test_what_cannot_work_is_a_problem_of_the_config_and_refused_when_built(
+    config: MLPHead, path: str, text: str
+) -> None:
+    problems = list(MLPHead.problems(config, FACTS))
+    assert [problem.path for problem in problems] == [path]
+    assert text in problems[0].message
+    with pytest.raises(ValueError, match=text):
+        MLPHead(in_dim=4, dims=config.dims, use_bn=config.use_bn, dropout=config.dropout, bn_eps=config.bn_eps)
+
+
+def test_building_without_in_dim_is_refused() -> None:
+    with pytest.raises(ValueError, match="in_dim is None"):
+        MLPHead(dims=[2])
