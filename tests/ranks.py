@@ -77,7 +77,7 @@ class _Pool:
         self.processes = []
         for rank in range(world_size):
             ours, theirs = context.Pipe()
-            arguments = (theirs, rank, world_size, str(Path(self.folder.name) / "store"), sys.path)
+            arguments = (theirs, rank, world_size, str(Path(self.folder.name) / "store"), sys.path, _shapes_checked())
             process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
             theirs.close()
@@ -127,11 +127,17 @@ class _Pool:
         self.folder.cleanup()
 
 
-def _serve(pipe: Connection, rank: int, world_size: int, store: str, path: list[str]) -> None:
+def _shapes_checked() -> bool:
+    """Whether the tests run with jaxtyping's import hook; then the ranks do too."""
+    return any(type(finder).__module__.startswith("jaxtyping") for finder in sys.meta_path)
+
+
+def _serve(pipe: Connection, rank: int, world_size: int, store: str, path: list[str], shapes: bool) -> None:
     """The life of one rank: tasks until the pipe closes."""
     sys.path[:] = path
     torch.set_num_threads(1)
-    install_import_hook("ssltyped", "beartype.beartype")  # shapes are checked here as in the tests themselves
+    if shapes:
+        install_import_hook("ssltyped", "beartype.beartype")
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group(
         "gloo",

@@ -1,0 +1,154 @@
+"""SimCLR: every image is its own class; two views of it attract, all other images of the world repel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Annotated, Optional, cast
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Gt
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from ssltyped import distributed
+from ssltyped.config import config_for
+from ssltyped.types import Batch, Facts, Inference, Loss, Model, Problem, StepOutput
+
+TILE_BYTES = 16 * 2**20
+MAX_ROWS = 512
+
+
+class SimCLRLoss(Loss):
+    """NT-Xent (Chen et al. 2020, "A simple framework for contrastive learning of visual representations", eq. 1).
+
+    The head's output z (2B, D) holds the first views, then the second ones; with u = z / |z|, s_ik = u_i . u_k
+    over all N = 2 B W embeddings of the world, and p(i) the other view of the same image:
+
+        loss_i = -s_ip(i) / T + log sum_{k != i} exp(s_ik / T)         loss = mean over the 2B rows of this rank
+
+    The N x N matrix never exists: rows are worked off `chunk_size` at a time and recomputed for the gradient,
+    which needs the N log-sums of all ranks instead of an all-reduce of (N, D). All exponents are <= 0, so any
+    temperature is safe; the computation is in float32 (float64 for float64) whatever the autocast dtype.
+    The loss lies in [0, log(N - 1) + 2 / T]. Logs `z_std`, sqrt(D) times the mean over dimensions of the
+    standard deviation of this rank's u: about 1 when the embeddings are spread, 0 when they have collapsed.
+
+    Raises:
+        ValueError: a batch that has not exactly 2 views, or a model that has not exactly one output.
+
+    Args:
+        temperature: T in the equation; 0.1 is the paper's choice for ImageNet (section 5.1, table 5).
+        chunk_size: rows of the similarity matrix in memory at a time; inferred: what fits into 16 MiB, at most 512.
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: Annotated[float, Gt(0)] = 0.1,
+        chunk_size: Optional[Annotated[int, Gt(0)]] = None,
+    ) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.chunk_size = chunk_size
+
+    def infer(self, facts: Facts) -> Iterable[Inference]:
+        if self.chunk_size is None:
+            rows = 2 * facts.batch_size
+            columns = rows * facts.world_size
+            rule = (
+                f"rows of {columns} float32 similarities (2 views x {facts.batch_size} images x "
+                f"{facts.world_size} ranks) in {TILE_BYTES // 2**20} MiB, at most {MAX_ROWS} and the rank's {rows}"
+            )
+            yield Inference(field="chunk_size", value=_chunk_rows(rows, columns), rule=rule)
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if facts.num_views != 2:
+            yield Problem(
+                path="", message=f"SimCLR needs exactly 2 views of every image; the data makes {facts.num_views}"
+            )
+        if facts.batch_size * facts.world_size < 2:
+            yield Problem(path="", message="SimCLR needs at least 2 images in the world, to have negatives; there is 1")
+
+    def step(self, model: Model, batch: Batch) -> StepOutput:
+        if len(batch.views) != 2:
+            raise ValueError(f"SimCLR needs exactly 2 views of every image; the batch has {len(batch.views)}")
+        outputs = model(batch.views)
+        if len(outputs) != 1:
+            raise ValueError(f"SimCLR needs a model with exactly one output; it has {len(outputs)}")
+        z = outputs[0]
+        u = F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
+        chunk = self.chunk_size or _chunk_rows(len(u), len(u) * distributed.world_size())
+        loss = cast("Callable[[Tensor, float, int], Tensor]", _NTXent.apply)(u, self.temperature, chunk)
+        spread = u.detach().std(dim=0, correction=0).mean() * math.sqrt(u.shape[1])
+        return StepOutput(loss=loss, logs={"z_std": spread})
+
+
+SimCLRLossConf = config_for(SimCLRLoss)
+
+
+def _chunk_rows(rows: int, columns: int) -> int:
+    """How many of a rank's `rows` of `columns` float32 numbers are in memory at a time."""
+    return max(1, min(rows, MAX_ROWS, TILE_BYTES // (4 * columns)))
+
+
+class _NTXent(torch.autograd.Function):
+    """NT-Xent of normalised rows, without the matrix.
+
+    With P_ij = exp(s_ij / T - lse_i) and w_i the weight of row i in the sum of all ranks' losses (upstream gradient
+    of its rank / rows), s_ij = s_ji gives d(sum)/du_i = 1/T (sum_j (w_i P_ij + w_j P_ji) u_j - 2 w_i u_p(i)).
+    So a rank needs of the others only u (from the forward pass), the log-sums and the upstream gradient.
+    """
+
+    temperature: float
+    chunk: int
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, u: Float[Tensor, "n D"], temperature: float, chunk: int) -> Float[Tensor, ""]:
+        context = cast(_NTXent, ctx)
+        context.temperature, context.chunk = temperature, chunk
+        world = distributed.gather_no_grad(u)
+        log_sum = u.new_empty(len(u))
+        tile = u.new_empty(min(chunk, len(u)), len(world))
+        for first in range(0, len(u), chunk):
+            rows = slice(first, first + chunk)
+            s = _similarities(u, world, rows, temperature, tile)
+            top = s.amax(dim=1, keepdim=True)
+            log_sum[rows] = s.sub_(top).exp_().sum(dim=1).log_().add_(top[:, 0])
+        ctx.save_for_backward(u, world, log_sum)
+        return torch.mean(log_sum - (u * _positives(u)).sum(dim=1) / temperature)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Float[Tensor, ""]) -> tuple[Tensor, None, None]:
+        context = cast(_NTXent, ctx)
+        u, world, log_sum = cast("tuple[Tensor, ...]", context.saved_tensors)
+        weight = (grad / len(u)).reshape(1)
+        ranks = distributed.gather_no_grad(torch.cat([log_sum, weight])).reshape(-1, len(u) + 1)
+        log_sums = ranks[:, :-1].flatten()
+        weights = ranks[:, -1:].expand(-1, len(u)).flatten()
+        out = _positives(u).mul_(-2 * weight)
+        tile, other = u.new_empty(2, min(context.chunk, len(u)), len(world))
+        for first in range(0, len(u), context.chunk):
+            rows = slice(first, first + context.chunk)
+            s = _similarities(u, world, rows, context.temperature, tile)
+            p_transposed = torch.sub(s, log_sums, out=other[: len(s)]).exp_().mul_(weights)
+            p = s.sub_(log_sum[rows, None]).exp_().mul_(weight)
+            out[rows].addmm_(p.add_(p_transposed), world)
+        return out.div_(context.temperature), None, None
+
+
+def _positives(u: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
+    """The other view of each row's image."""
+    return u.roll(len(u) // 2, 0)
+
+
+def _similarities(
+    u: Float[Tensor, "n D"], world: Float[Tensor, "N D"], rows: slice, temperature: float, tile: Float[Tensor, "r N"]
+) -> Float[Tensor, "m N"]:
+    """u[rows] world^T / T in the memory of `tile`, with -inf where a row meets itself."""
+    some = u[rows] / temperature
+    s = torch.mm(some, world.T, out=tile[: len(some)])
+    s.diagonal(distributed.rank() * len(u) + rows.start).fill_(-math.inf)
+    return s

@@ -1,0 +1,128 @@
+"""SimCLR beyond what `test_proofs.py` proves of every loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from losses.proofs import MatrixModel, batch_of, outcome
+from ranks import run_on_ranks
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from ssltyped import distributed
+from ssltyped.config import build
+from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
+from ssltyped.types import Facts
+
+IDENTITY = torch.eye(8, dtype=torch.float64)
+
+
+def _views(images: int = 6, dim: int = 8, count: int = 2) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    return [torch.randn(images, dim, generator=generator, dtype=torch.float64) for _ in range(count)]
+
+
+def _facts(batch_size: int = 256, world_size: int = 8, num_views: int = 2) -> Facts:
+    return Facts(
+        world_size=world_size,
+        ranks_per_node=1,
+        batch_size=batch_size,
+        accumulation=1,
+        num_views=num_views,
+        crop_sizes=(32,) * num_views,
+        feature_dims={},
+    )
+
+
+def test_gradcheck() -> None:
+    loss = SimCLRLoss(temperature=0.3, chunk_size=5)
+    model = MatrixModel(IDENTITY)
+
+    def value(first: Tensor, second: Tensor) -> Tensor:
+        return loss.step(model, batch_of([first, second])).loss
+
+    assert torch.autograd.gradcheck(value, [view.requires_grad_() for view in _views()])
+
+
+def test_the_chunk_size_changes_nothing() -> None:
+    whole = outcome(SimCLRLoss(), _views(), IDENTITY)
+    for chunk in (1, 3, 5, 12, 100):
+        chunked = outcome(SimCLRLoss(chunk_size=chunk), _views(), IDENTITY)
+        torch.testing.assert_close(chunked, whole, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 1e-2])
+def test_a_small_temperature_is_exact(temperature: float) -> None:
+    """The exponents differ by thousands: the plain equation in float64 against ours in float32."""
+    views = _views()
+    u = torch.nn.functional.normalize(torch.cat(views), dim=1)
+    s = (u @ u.T / temperature).fill_diagonal_(-torch.inf)
+    want = (torch.logsumexp(s, 1) - s[range(12), [*range(6, 12), *range(6)]]).mean()
+    got = outcome(SimCLRLoss(temperature=temperature), [view.float() for view in views], IDENTITY.float())
+    torch.testing.assert_close(got.loss.double(), want, rtol=1e-5, atol=0)
+    assert all(grad.isfinite().all() for grad in got.views)
+
+
+def _weighted(views: Sequence[Tensor], chunk_size: int) -> list[Tensor]:
+    """Gradients when rank r's loss counts r + 1 times."""
+    own = [view.chunk(2)[distributed.rank()].clone().requires_grad_() for view in views]
+    loss = SimCLRLoss(chunk_size=chunk_size).step(MatrixModel(IDENTITY), batch_of(own)).loss
+    return list(torch.autograd.grad(loss * (distributed.rank() + 1), own))
+
+
+def test_the_upstream_gradient_may_differ_from_rank_to_rank() -> None:
+    leaves = [view.requires_grad_() for view in _views()]
+    u = torch.nn.functional.normalize(torch.cat(leaves), dim=1)
+    s = u @ u.T / 0.1
+    s = s.masked_fill(torch.eye(12, dtype=torch.bool), -torch.inf)
+    rows = torch.logsumexp(s, 1) - s[range(12), [*range(6, 12), *range(6)]]
+    weights = torch.tensor([1.0, 1, 1, 2, 2, 2] * 2, dtype=torch.float64)  # images 0 to 2 are rank 0's
+    want = torch.autograd.grad((rows * weights).sum() / 6, leaves)
+    results = run_on_ranks(_weighted, 2, [leaf.detach() for leaf in leaves], 4)
+    for number, grad in enumerate(want):
+        got = torch.cat([result[number] for result in results])
+        torch.testing.assert_close(got, grad, rtol=1e-10, atol=1e-10)
+
+
+def test_the_whole_matrix_never_exists() -> None:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as memory:
+        outcome(SimCLRLoss(chunk_size=2), _views(images=256), IDENTITY)
+    largest = max(event.cpu_memory_usage for event in memory.events())
+    assert 2 * 512 * 8 <= largest < 512 * 512 * 8 / 4
+
+
+def test_z_std_tells_spread_from_collapsed() -> None:
+    spread, same = _views(images=500), [torch.ones(500, 8, dtype=torch.float64)] * 2
+    logs = [SimCLRLoss().step(MatrixModel(IDENTITY), batch_of(views)).logs for views in (spread, same)]
+    assert 0.95 < float(logs[0]["z_std"]) < 1.05
+    assert float(logs[1]["z_std"]) < 1e-6
+
+
+def test_the_chunk_size_is_inferred_and_the_users_is_kept() -> None:
+    (inference,) = SimCLRLoss().infer(_facts(batch_size=1024, world_size=8))
+    assert (inference.field, inference.value) == ("chunk_size", 256)  # 256 x 16,384 x 4 bytes = 16 MiB
+    assert "16384" in inference.rule
+    assert [i.value for i in SimCLRLoss().infer(_facts(256, 8))] == [512]
+    assert [i.value for i in SimCLRLoss().infer(_facts(4, 1))] == [8]
+    assert [i.value for i in SimCLRLoss().infer(_facts(2**22, 8))] == [1]
+    assert not list(SimCLRLoss(chunk_size=3).infer(_facts()))
+
+
+def test_problems_are_found_before_the_run() -> None:
+    assert not list(SimCLRLoss().problems(_facts()))
+    assert "exactly 2 views of every image; the data makes 3" in str(*SimCLRLoss().problems(_facts(num_views=3)))
+    assert "at least 2 images" in str(*SimCLRLoss().problems(_facts(batch_size=1, world_size=1)))
+
+
+def test_wrong_batches_and_models_are_named() -> None:
+    with pytest.raises(ValueError, match="exactly 2 views of every image; the batch has 3"):
+        SimCLRLoss().step(MatrixModel(IDENTITY), batch_of(_views(count=3)))
+    with pytest.raises(ValueError, match="exactly one output; it has 2"):
+        SimCLRLoss().step(lambda views: [views[0], views[1]], batch_of(_views()))
+
+
+def test_the_config_builds_it() -> None:
+    loss = build(SimCLRLossConf(temperature=0.2))
+    assert (loss.temperature, loss.chunk_size) == (0.2, None)
