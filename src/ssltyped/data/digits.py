@@ -1,0 +1,93 @@
+"""Handwritten digits that come with an installed library: a data set that needs no download."""
+
+from __future__ import annotations
+
+import functools
+from enum import Enum
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Int64
+
+from ssltyped.config import config_for
+from ssltyped.transforms.opencv import to_image
+from ssltyped.types import Image, Source
+
+NUM_DIGITS = 1797
+NUM_TRAIN = 1400
+"""The writers of the rest are others, because the set is ordered by writer."""
+
+CANVAS = 32
+KEY = 0xD161757
+"""Of the placing of the digits, which is part of the data set."""
+
+
+class DigitSplit(Enum):
+    TRAIN = "train"
+    TEST = "test"
+
+
+@functools.cache
+def _digits() -> tuple[Float[np.ndarray, "N 8 8"], Int64[np.ndarray, "N"]]:
+    """Ink in [0, 1], and which digit it is."""
+    from sklearn.datasets import load_digits
+
+    loaded = load_digits()
+    assert loaded.images.shape == (NUM_DIGITS, 8, 8)
+    return loaded.images.astype(np.float32) / 16, loaded.target.astype(np.int64)
+
+
+def _two_colours(random: np.random.Generator) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
+    """Paper and ink, apart enough to be read."""
+    while True:
+        paper, ink = random.uniform(0, 255, (2, 3))
+        if np.abs(paper - ink).mean() > 64:
+            return paper, ink
+
+
+class Digits(Source):
+    """Real handwriting, 8 x 8, put at a random place, scale and colour on a 32 x 32 canvas; label = the digit.
+
+        image = paper + (ink - paper) m,   m in [0, 1]: the digit enlarged to s x s, s ~ U{16, ..., 32}
+
+    Place, scale and colours are fixed by the index. The 1797 digits are those of scikit-learn's `load_digits`
+    (UCI, "Optical recognition of handwritten digits"): the first 1400 train, the other 397 test.
+
+    Args:
+        split: which part of the digits
+    """
+
+    def __init__(self, *, split: DigitSplit = DigitSplit.TRAIN) -> None:
+        self.split = split
+
+    def _number(self, index: int) -> int:
+        """The place among all 1797."""
+        assert 0 <= index < len(self)
+        return index + (NUM_TRAIN if self.split is DigitSplit.TEST else 0)
+
+    def __len__(self) -> int:
+        return NUM_TRAIN if self.split is DigitSplit.TRAIN else NUM_DIGITS - NUM_TRAIN
+
+    def read(self, index: int) -> Image:
+        number = self._number(index)
+        random = np.random.Generator(np.random.Philox(key=[KEY, number]))
+        side = int(random.integers(CANVAS // 2, CANVAS + 1))
+        top, left = random.integers(CANVAS - side + 1, size=2)
+        ink = np.zeros((CANVAS, CANVAS, 1), dtype=np.float32)
+        digit = cv2.resize(_digits()[0][number], (side, side), interpolation=cv2.INTER_CUBIC)
+        ink[top : top + side, left : left + side, 0] = digit.clip(0, 1)
+        paper_colour, ink_colour = _two_colours(random)
+        return to_image((paper_colour + (ink_colour - paper_colour) * ink).round().astype(np.uint8))
+
+    def name(self, index: int) -> str:
+        return f"digits/{self.split.value}/{index}"
+
+    @property
+    def labelled(self) -> bool:
+        return True
+
+    def label(self, index: int) -> int:
+        return int(_digits()[1][self._number(index)])
+
+
+DigitsConf = config_for(Digits)

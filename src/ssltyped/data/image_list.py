@@ -1,0 +1,132 @@
+"""A file that lists images."""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+from typing import Optional, Union
+
+import numpy as np
+from jaxtyping import Int64, Shaped
+
+from ssltyped.config import config_for
+from ssltyped.data.index import PathIndex, index_lines, save_mapped
+from ssltyped.data.sources import read_file
+from ssltyped.types import Image, Source
+
+LABELLED_LINE = re.compile(r"(.*\S)[\s,]+(\d+)")
+"""A path, a separator (spaces, tabs or a comma) and a whole number at the end."""
+
+
+def _load_array(path: Path) -> Shaped[np.ndarray, "N"]:
+    """A one-dimensional `.npy`, memory-mapped. Raises ValueError for one that holds Python objects."""
+    try:
+        array: Shaped[np.ndarray, "N"] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; save paths as text: np.save(file, np.array(paths, dtype=str))") from error
+    if array.ndim != 1:
+        raise ValueError(f"{path} has shape {array.shape}; it must have one entry an image")
+    return array
+
+
+def _as_npy(labels: Path) -> Path:
+    """The label file, or what a text file of labels holds as a `.npy`."""
+    if labels.suffix == ".npy":
+        return labels
+    try:
+        return save_mapped(np.loadtxt(labels, dtype=np.int64, ndmin=1))
+    except ValueError as error:
+        raise ValueError(f"{labels}: labels are whole numbers, one a line: {error}") from error
+
+
+class ImageList(Source):
+    """The images that a file lists, in its order; read in place, by memory mapping.
+
+    - `.npy`: an array of N paths (a text type, not objects).
+    - any other file: UTF-8 text, one image a line. If the first line ends in a separator (spaces, tabs or a
+      comma) and a whole number, every line is `path label`; otherwise, or when `labels` is given, every line is
+      a path.
+
+    Relative paths are below `root`. Raises ValueError on first use if a file is missing, empty or malformed, or
+    if the number of labels is not the number of images.
+
+    Args:
+        path: the list
+        labels: N labels: a .npy of whole numbers, or text with one a line; null: those in the list, if any
+        root: what relative paths are relative to; null: the folder of the list
+    """
+
+    def __init__(self, *, path: Path, labels: Optional[Path] = None, root: Optional[Path] = None) -> None:
+        self.path = path
+        self.labels = labels
+        self.root = root
+
+    def __getstate__(self) -> dict[str, Optional[Path]]:
+        # A memory map pickles as a copy of all it maps.
+        return {"path": self.path, "labels": self.labels, "root": self.root}
+
+    @functools.cached_property
+    def _entries(self) -> Union[PathIndex, Shaped[np.ndarray, "N"]]:
+        if not self.path.is_file():
+            raise ValueError(f"{self.path} {'is a folder, not a list' if self.path.exists() else 'does not exist'}")
+        entries = _load_array(self.path) if self.path.suffix == ".npy" else index_lines(self.path)
+        if isinstance(entries, np.ndarray) and entries.dtype.kind not in "US":
+            raise ValueError(f"{self.path} holds {entries.dtype}; it must hold paths as text")
+        if not len(entries):
+            raise ValueError(f"{self.path} lists no image")
+        return entries
+
+    @functools.cached_property
+    def _labels(self) -> Optional[Int64[np.ndarray, "N"]]:
+        """The labels of the label file."""
+        if self.labels is None:
+            return None
+        if not self.labels.is_file():
+            raise ValueError(f"labels: {self.labels} does not exist")
+        labels = _load_array(_as_npy(self.labels))
+        if labels.dtype.kind not in "iu":
+            raise ValueError(f"{self.labels} holds {labels.dtype}; labels are whole numbers")
+        if len(labels) != len(self):
+            raise ValueError(f"{self.labels} has {len(labels)} labels, {self.path} has {len(self)} images")
+        return labels
+
+    @functools.cached_property
+    def _labels_in_list(self) -> bool:
+        return self.labels is None and self.path.suffix != ".npy" and bool(LABELLED_LINE.fullmatch(self._entry(0)))
+
+    def _entry(self, index: int) -> str:
+        entry: Union[str, bytes] = self._entries[index]
+        return entry.decode() if isinstance(entry, bytes) else str(entry)
+
+    def _line(self, index: int) -> tuple[str, int]:
+        """Path and label of a labelled line."""
+        match = LABELLED_LINE.fullmatch(self._entry(index))
+        if match is None:
+            raise ValueError(
+                f"{self.path}, line {index + 1}: {self._entry(index)!r} has no label; the first line has one"
+            )
+        return match[1], int(match[2])
+
+    def _file(self, index: int) -> Path:
+        entry = self._line(index)[0] if self._labels_in_list else self._entry(index)
+        return (self.path.parent if self.root is None else self.root) / entry
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def read(self, index: int) -> Image:
+        return read_file(self._file(index))
+
+    def name(self, index: int) -> str:
+        return str(self._file(index))
+
+    @property
+    def labelled(self) -> bool:
+        return self._labels is not None or self._labels_in_list
+
+    def label(self, index: int) -> int:
+        return self._line(index)[1] if self._labels is None else int(self._labels[index])
+
+
+ImageListConf = config_for(ImageList)

@@ -1,0 +1,279 @@
+"""Index -> read -> decode -> views -> Batch."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Optional, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssltyped.config import config_for
+from ssltyped.data.reading import DataError, ReadEval, Reply, ReadTrain, Request, Stopped, Unreadable
+from ssltyped.data.sampler import Sampler
+from ssltyped.data.splits import EvalSplit, EvalSplitConf, Split, TrainSplit, TrainSplitConf
+from ssltyped.data.workers import WorkerPool
+from ssltyped.types import Batch, Component, Facts, Problem, Subset
+
+__all__ = [
+    "Data",
+    "DataConf",
+    "DataError",
+    "EvalSplit",
+    "EvalSplitConf",
+    "Split",
+    "TrainPipeline",
+    "TrainSplit",
+    "TrainSplitConf",
+    "Unreadable",
+    "iterate",
+]
+
+Report = Callable[[Sequence[Unreadable]], None]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+JUDGED_FROM = 200
+"""Reads before the share of unreadable images means anything."""
+
+NAMED = 10
+"""Unreadable images that an error names."""
+
+
+def ignore(records: Sequence[Unreadable]) -> None:
+    """Report nothing."""
+
+
+class _Replies(Iterator[Reply]):
+    """The answers to requests, by worker processes or, with no workers, by this process when asked."""
+
+    def __init__(
+        self,
+        read: Callable[[Request, Stopped], Optional[Reply]],
+        requests: Iterable[Request],
+        num_workers: int,
+        pin_memory: bool,
+    ) -> None:
+        self._finish = _Pin(torch.cuda.current_device()) if pin_memory else _keep
+        self._pool: Optional[WorkerPool[Request, Optional[Reply]]] = None
+        if num_workers:
+            self._pool = WorkerPool(answer=read, requests=requests, num_workers=num_workers, finish=self._finish)
+            self._replies: Iterator[Optional[Reply]] = self._pool
+        else:
+            self._replies = (self._finish(read(request, _never)) for request in requests)
+
+    def __next__(self) -> Reply:
+        reply = next(self._replies)
+        assert reply is not None, "only a closed pool gives up"
+        return reply
+
+    def close(self) -> None:
+        self._replies = iter(())
+        if self._pool is not None:
+            self._pool.close()
+
+
+def _never() -> bool:
+    return False
+
+
+def _keep(reply: Optional[Reply]) -> Optional[Reply]:
+    return reply
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pin:
+    """Pins replies; in the thread that does it, pages would otherwise be pinned through device 0."""
+
+    device: int
+
+    def __call__(self, reply: Optional[Reply]) -> Optional[Reply]:
+        torch.cuda.set_device(self.device)
+        return None if reply is None else reply.pinned()
+
+
+class TrainPipeline(Iterator[Batch]):
+    """The batches of one rank from a step on, for ever: `accumulation` batches an optimizer step.
+
+    The same whatever the number of workers, and from any step on the same as if it had started at 0. Views are
+    uint8. Close it, or use it in a `with`. Iterating raises `DataError` if too many images are unreadable.
+
+    Args:
+        split: what is read
+        seed: of the order and of the views
+        rank: which of the ranks this is
+        world_size: ranks that share each step's images
+        accumulation: batches a rank and step
+        start_step: optimizer steps that have been done
+        pin_memory: put the views in page-locked memory, for a GPU
+        on_unreadable: gets what could not be read, with every batch that has some; again in every epoch
+    """
+
+    def __init__(
+        self,
+        *,
+        split: TrainSplit,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        accumulation: int = 1,
+        start_step: int = 0,
+        pin_memory: bool = False,
+        on_unreadable: Report = ignore,
+    ) -> None:
+        source = split.images()
+        sampler = Sampler(len(source), split.batch_size, seed, rank, world_size, accumulation)
+        if sampler.steps_per_epoch == 0:
+            raise ValueError(f"{len(source)} images are fewer than a global batch of {sampler.global_batch_size}")
+        if source.labelled:
+            source.label(0)  # what it loads is then loaded once, before the workers are forked
+        read = ReadTrain(source, split.views, sampler)
+        self._replies = _Replies(read, _requests(sampler, start_step), split.num_workers, pin_memory)
+        self._max_unreadable = split.max_unreadable
+        self._on_unreadable = on_unreadable
+        self._first: list[Unreadable] = []
+        self.num_reads = 0
+        self.num_unreadable = 0
+
+    def __next__(self) -> Batch:
+        reply = next(self._replies)
+        self._count(reply)
+        return reply.batch()
+
+    def _count(self, reply: Reply) -> None:
+        self.num_reads += len(reply.index) + len(reply.unreadable)
+        self.num_unreadable += len(reply.unreadable)
+        if not reply.unreadable:
+            return
+        self._first += reply.unreadable[: NAMED - len(self._first)]
+        self._on_unreadable(reply.unreadable)
+        if self.num_reads >= JUDGED_FROM and self.num_unreadable > self._max_unreadable * self.num_reads:
+            self.close()
+            raise DataError(self._complaint())
+
+    def _complaint(self) -> str:
+        share = self.num_unreadable / self.num_reads
+        names = "".join(f"\n    {record.name}: {record.reason}" for record in self._first)
+        return (
+            f"{self.num_unreadable} of {self.num_reads} reads ({share:.1%}) failed, more than "
+            f"max_unreadable={self._max_unreadable:.1%}; the first:{names}"
+        )
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self._replies.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+
+def _requests(sampler: Sampler, start_step: int) -> Iterator[Request]:
+    for step in itertools.count(start_step):
+        for micro in range(sampler.accumulation):
+            yield Request(sampler.epoch(step), sampler.positions(step, micro))
+
+
+def iterate(
+    split: EvalSplit,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+    on_unreadable: Report = ignore,
+) -> Iterator[Batch]:
+    """This rank's share of all images, once: images rank, rank + world_size, ... in order.
+
+    Ranks may get different numbers of images, and of batches. Close the iterator if it is left early.
+    """
+    source = split.images()
+    mine = range(rank, len(source), world_size)
+    parts = (np.array(mine[i : i + split.batch_size]) for i in range(0, len(mine), split.batch_size))
+    read = ReadEval(source, split.transforms)
+    replies = _Replies(read, (Request(0, part) for part in parts), split.num_workers, pin_memory)
+    try:
+        for reply in replies:
+            if reply.unreadable:
+                on_unreadable(reply.unreadable)
+            if len(reply.index):
+                yield reply.batch()
+    finally:
+        replies.close()
+
+
+class Data(Component):
+    """What is trained and evaluated on, and the mean and deviation of its channels.
+
+        normalize(x)[b, c, h, w] = (x[b, c, h, w] / 255 - mean[c]) / std[c]
+
+    The defaults are those of ImageNet's training images, as torchvision states them.
+
+    Args:
+        train: the images to train on
+        val: the images to evaluate on; null: nothing is evaluated
+        mean: of each channel, with pixels in [0, 1]; as many as the images have channels
+        std: standard deviation of each channel, likewise
+    """
+
+    def __init__(
+        self,
+        *,
+        train: TrainSplit,
+        val: Optional[EvalSplit] = None,
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
+    ) -> None:
+        self.train = train
+        self.val = val
+        self.mean = mean
+        self.std = std
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if len(self.mean) != len(self.std):
+            yield Problem("std", f"has {len(self.std)} values, mean has {len(self.mean)}: one a channel")
+        if any(value <= 0 for value in self.std):
+            yield Problem("std", f"is {tuple(self.std)}; it must be above 0")
+
+    def normalize(self, batch: Batch) -> Batch:
+        """The batch with its views as float32 with mean 0 and deviation 1, on its device."""
+        return dataclasses.replace(batch, views=tuple(self._normalize(view) for view in batch.views))
+
+    def _normalize(self, view: Tensor) -> Tensor:
+        channels = len(self.mean)
+        if view.shape[1] != channels:
+            raise ValueError(f"images have {view.shape[1]} channels, data.mean has {channels} values: one a channel")
+        mean = torch.tensor(self.mean, device=view.device).reshape(channels, 1, 1)
+        std = torch.tensor(self.std, device=view.device).reshape(channels, 1, 1)
+        pixels = view.to(torch.float32, memory_format=torch.contiguous_format)
+        return pixels.div_(255).sub_(mean).div_(std)
+
+    def evaluate(
+        self, subset: Subset, rank: int = 0, world_size: int = 1, on_unreadable: Report = ignore
+    ) -> Iterator[Batch]:
+        """All images of a subset once, this rank's share, as `val` reads images: its transforms, batches and workers."""
+        if self.val is None:
+            raise ValueError("data.val is not given: it says how images are read for an evaluation")
+        split = self.val
+        if subset is Subset.TRAIN:
+            split = EvalSplit(
+                transforms=split.transforms,
+                batch_size=split.batch_size,
+                source=self.train.images(),
+                num_workers=split.num_workers,
+            )
+        return iterate(split, rank=rank, world_size=world_size, on_unreadable=on_unreadable)
+
+
+DataConf = config_for(Data)

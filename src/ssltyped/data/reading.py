@@ -1,0 +1,164 @@
+"""From the numbers of a batch to its images: what a worker process does."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Optional
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from ssltyped.data.sampler import Sampler, random_of
+from ssltyped.types import Batch, Image, Random, Source, Transform, UnreadableImageError, ViewMaker, Views
+
+Stopped = Callable[[], bool]
+"""Whether nobody waits for the batch any more."""
+
+
+class DataError(Exception):
+    """The data cannot be read as it must be: too many broken images, or a worker process that died."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Unreadable:
+    """An image that could not be read: its number in the source, its name (the path) and why."""
+
+    index: int
+    name: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A batch to be read: the images at these positions of an epoch."""
+
+    epoch: int
+    positions: Int64[np.ndarray, "B"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reply:
+    """A batch as it comes from a worker; numbers are arrays, because every tensor would hold a file open.
+
+    Args:
+        views: the images of each view
+        index: which image of the source each is
+        label: the classes, if there are any
+        unreadable: what could not be read on the way
+    """
+
+    views: tuple[UInt8[Tensor, "B C H W"], ...]
+    index: Int64[np.ndarray, "B"]
+    label: Optional[Int64[np.ndarray, "B"]]
+    unreadable: tuple[Unreadable, ...]
+
+    def batch(self) -> Batch:
+        label = None if self.label is None else torch.from_numpy(self.label)
+        return Batch(views=self.views, index=torch.from_numpy(self.index), label=label)
+
+    def pinned(self) -> Reply:
+        """The same with the images in page-locked memory, from which copies to a GPU need not wait."""
+        return dataclasses.replace(self, views=tuple(view.pin_memory() for view in self.views))
+
+
+def stack(images: Sequence[Image], view: int) -> UInt8[Tensor, "B C H W"]:
+    """Images of one size as a batch; its memory is B H W C, a plain copy of theirs."""
+    if len({image.shape for image in images}) > 1:
+        shapes = sorted({tuple(image.shape) for image in images})
+        raise ValueError(f"view {view} has images of different sizes, {shapes[0]} and {shapes[-1]}: end with a crop")
+    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
+
+
+class Reader:
+    """Reads an image of a source and makes its views; notes what it could not read."""
+
+    def __init__(self, source: Source, views: Callable[[Image, Callable[[int], Random]], Views], seed: int) -> None:
+        self._source = source
+        self._views = views
+        self._seed = seed
+
+    def read(self, epoch: int, index: int, failed: list[Unreadable]) -> Optional[Views]:
+        """The views; None if the image cannot be read, which is then added to `failed`."""
+        try:
+            image = self._source.read(index)
+        except UnreadableImageError as error:
+            failed.append(Unreadable(index, self._source.name(index), str(error)))
+            return None
+        try:
+            return self._views(image, functools.partial(random_of, self._seed, epoch, index))
+        except Exception as error:
+            error.add_note(f"while making the views of {self._source.name(index)}, {tuple(image.shape)}")
+            raise
+
+    def reply(self, views: Sequence[Views], index: Sequence[int], failed: Sequence[Unreadable]) -> Reply:
+        label = [self._source.label(i) for i in index] if self._source.labelled else None
+        return Reply(
+            views=tuple(stack(images, view) for view, images in enumerate(zip(*views, strict=True))),
+            index=np.array(index, dtype=np.int64),
+            label=None if label is None else np.array(label, dtype=np.int64),
+            unreadable=tuple(failed),
+        )
+
+
+class ReadTrain:
+    """Batches of full size: an unreadable image is replaced by another (`Sampler.replacements`).
+
+    A pure function of the request. Raises `DataError` if no image in the place of an unreadable one can be read.
+    """
+
+    def __init__(self, source: Source, views: ViewMaker, sampler: Sampler) -> None:
+        self._source = source
+        self._reader = Reader(source, views, sampler.seed)
+        self._sampler = sampler
+
+    def __call__(self, request: Request, stopped: Stopped) -> Optional[Reply]:
+        failed: list[Unreadable] = []
+        read: list[tuple[int, Views]] = []
+        images = self._sampler.images(request.epoch, request.positions)
+        for position, index in zip(request.positions.tolist(), images.tolist(), strict=True):
+            if stopped():
+                return None
+            read.append(self._read_one(request.epoch, position, index, failed))
+        return self._reader.reply([views for _, views in read], [index for index, _ in read], failed)
+
+    def _read_one(self, epoch: int, position: int, index: int, failed: list[Unreadable]) -> tuple[int, Views]:
+        views = self._reader.read(epoch, index, failed)
+        others = self._sampler.replacements(position)
+        while views is None:
+            other = next(others, None)
+            if other is None:
+                first, last = failed[-1], self._sampler.num_images // self._sampler.global_batch_size
+                raise DataError(
+                    f"none of {last} or more images for one place of a batch can be read; the last: {first}"
+                )
+            index = int(self._sampler.images(epoch, np.array([other]))[0])
+            views = self._reader.read(epoch, index, failed)
+        return index, views
+
+
+class ReadEval:
+    """The readable images of a request, in order, each with one view by transforms that draw nothing random."""
+
+    def __init__(self, source: Source, transforms: Sequence[Transform]) -> None:
+        self._transforms = transforms
+        self._reader = Reader(source, self._view, 0)
+
+    def _view(self, image: Image, random: Callable[[int], Random]) -> Views:
+        stream = random(0)
+        for transform in self._transforms:
+            image = transform(image, stream)
+        return [image]
+
+    def __call__(self, request: Request, stopped: Stopped) -> Optional[Reply]:
+        failed: list[Unreadable] = []
+        read: list[tuple[int, Views]] = []
+        for index in request.positions.tolist():
+            if stopped():
+                return None
+            if (views := self._reader.read(request.epoch, index, failed)) is not None:
+                read.append((index, views))
+        return self._reader.reply([views for _, views in read], [index for index, _ in read], failed)

@@ -1,0 +1,120 @@
+"""What is read for training and for evaluation, as a recipe says it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Optional
+
+from annotated_types import Ge, Gt, Le
+
+from ssltyped.config import config_for
+from ssltyped.data.detect import detect
+from ssltyped.types import Component, Facts, Inference, Problem, Source, Transform, ViewMaker
+
+
+class Split(Component):
+    """Images from a path or a source: what training and evaluation have in common."""
+
+    path: Optional[Path]
+    source: Optional[Source]
+
+    def infer(self, facts: Facts) -> Iterable[Inference]:
+        if self.path is not None and self.path.exists():
+            try:
+                source, reason = detect(self.path)
+            except ValueError:
+                return  # problems() says what is wrong
+            yield Inference("source", source, f"{self.path}: {reason}")
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if self.source is not None:
+            return
+        if self.path is None:
+            yield Problem("path", "give the path of the images, or a source")
+        elif self.path.exists() or getattr(self, "num_images", None) is None:
+            try:
+                detect(self.path)
+            except ValueError as error:
+                yield Problem("path", str(error))
+
+    def images(self) -> Source:
+        """The source. Raises ValueError if there is none, because the path was not there when it was looked for."""
+        if self.source is None:
+            raise ValueError(f"no images: {self.path} does not exist" if self.path else "no images: give path or source")
+        return self.source
+
+
+class TrainSplit(Split):
+    """The images to train on, and how they become batches of views.
+
+    An image that cannot be read is replaced by another one that is in no place of the same global batch, and
+    reported. If more than `max_unreadable` of the reads fail (judged from 200 reads on), training ends with
+    `DataError`.
+
+    Args:
+        views: image to views
+        batch_size: B, images a rank and batch
+        path: a folder of class folders, a folder of images, or a list file; give this or source
+        source: the images; null: what the path is seen to hold
+        num_workers: processes that read and augment; 0: this process does
+        num_images: how many there are, for planning where the data is not; must be right where it is
+        max_unreadable: largest share of reads that may fail
+    """
+
+    def __init__(
+        self,
+        *,
+        views: ViewMaker,
+        batch_size: Annotated[int, Gt(0)],
+        path: Optional[Path] = None,
+        source: Optional[Source] = None,
+        num_workers: Annotated[int, Ge(0)] = 2,
+        num_images: Optional[Annotated[int, Gt(0)]] = None,
+        max_unreadable: Annotated[float, Ge(0), Le(1)] = 0.1,
+    ) -> None:
+        self.views = views
+        self.batch_size = batch_size
+        self.path = path
+        self.source = source
+        self.num_workers = num_workers
+        self.num_images = num_images
+        self.max_unreadable = max_unreadable
+
+    def images(self) -> Source:
+        """The source. Raises ValueError if there is none, or if it has not `num_images`."""
+        source = super().images()
+        if self.num_images is not None and self.num_images != len(source):
+            raise ValueError(f"num_images is {self.num_images}, but there are {len(source)} images: leave it out")
+        return source
+
+
+class EvalSplit(Split):
+    """Images to evaluate on: each once, in order, one view each; unreadable ones are left out and reported.
+
+    Args:
+        transforms: image to the one view, all of one size in the end: Resize, then CenterCrop; nothing random
+        batch_size: B, images a rank and batch; the last one has what is left
+        path: a folder of class folders, a folder of images, or a list file; give this or source
+        source: the images; null: what the path is seen to hold
+        num_workers: processes that read; 0: this process does
+    """
+
+    def __init__(
+        self,
+        *,
+        transforms: list[Transform],
+        batch_size: Annotated[int, Gt(0)] = 256,
+        path: Optional[Path] = None,
+        source: Optional[Source] = None,
+        num_workers: Annotated[int, Ge(0)] = 2,
+    ) -> None:
+        self.transforms = transforms
+        self.batch_size = batch_size
+        self.path = path
+        self.source = source
+        self.num_workers = num_workers
+
+
+TrainSplitConf = config_for(TrainSplit)
+EvalSplitConf = config_for(EvalSplit)

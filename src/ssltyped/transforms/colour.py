@@ -1,0 +1,153 @@
+"""Colour changes: brightness, contrast, saturation, hue, grey.
+
+The pixel arithmetic is Pillow's (which the published methods were trained with) up to rounding: lightness is
+L = 0.299 R + 0.587 G + 0.114 B, and a factor f blends x with what f = 0 gives: f x + (1 - f) x0.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import cv2
+import numpy as np
+from annotated_types import Ge, Le
+
+from ssltyped.config import config_for
+from ssltyped.transforms.opencv import Array, to_array, to_image
+from ssltyped.types import Image, Random, Transform
+
+LEVELS = np.arange(256, dtype=np.float64)
+
+
+def _needs_colour(array: Array) -> None:
+    if array.shape[2] != 3:
+        raise ValueError(f"colour transforms work on 3 channels (red, green, blue), got {array.shape[2]}")
+
+
+def _blend_with_level(array: Array, factor: float, level: float) -> Array:
+    """factor x + (1 - factor) level, by table; cut, not rounded, as Pillow does."""
+    table = np.clip(factor * LEVELS + (1 - factor) * level, 0, 255).astype(np.uint8)
+    return cv2.LUT(array, table)
+
+
+def brighten(array: Array, factor: float) -> Array:
+    """factor x: 0 is black, 1 the image."""
+    return _blend_with_level(array, factor, 0.0)
+
+
+def contrast(array: Array, factor: float) -> Array:
+    """factor x + (1 - factor) m, where m is the image's mean lightness, rounded: 0 is uniform grey, 1 the image."""
+    mean = cv2.mean(cv2.cvtColor(array, cv2.COLOR_RGB2GRAY))[0]
+    return _blend_with_level(array, factor, float(int(mean + 0.5)))
+
+
+def saturate(array: Array, factor: float) -> Array:
+    """factor x + (1 - factor) L: 0 is the grey image, 1 the image."""
+    return cv2.addWeighted(array, factor, grey(array), 1 - factor, 0)
+
+
+def shift_hue(array: Array, shift: float) -> Array:
+    """The hue turned by `shift` of a full circle, in [-0.5, 0.5]."""
+    hsv = cv2.cvtColor(array, cv2.COLOR_RGB2HSV_FULL)
+    hsv[..., 0] += np.uint8(int(shift * 255) % 256)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+
+
+def grey(array: Array) -> Array:
+    """L in all three channels."""
+    return cv2.cvtColor(cv2.cvtColor(array, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+class ColorJitter(Transform):
+    """With probability p: brightness, contrast, saturation and hue changed by random factors in random order.
+
+    The factor of each of the first three is U(max(0, 1 - s), 1 + s) for its strength s; the hue turns by
+    U(-hue, hue) of a full circle. Takes and gives [3, H, W]; raises ValueError for another number of channels.
+    SimCLR (arXiv 2002.05709), appendix A, whose values at strength 1 are the defaults.
+
+    Args:
+        brightness: strength of the brightness change
+        contrast: strength of the contrast change
+        saturation: strength of the saturation change
+        hue: largest turn of the hue, as a share of the circle
+        p: probability that anything is changed
+    """
+
+    def __init__(
+        self,
+        *,
+        brightness: Annotated[float, Ge(0)] = 0.8,
+        contrast: Annotated[float, Ge(0)] = 0.8,
+        saturation: Annotated[float, Ge(0)] = 0.8,
+        hue: Annotated[float, Ge(0), Le(0.5)] = 0.2,
+        p: Annotated[float, Ge(0), Le(1)] = 0.8,
+    ) -> None:
+        self.brightness = brightness
+        self.contrast = contrast
+        self.saturation = saturation
+        self.hue = hue
+        self.p = p
+
+    def __call__(self, image: Image, random: Random) -> Image:
+        if random.random() >= self.p:
+            return image
+        array = to_array(image)
+        _needs_colour(array)
+        for change in random.permutation(4):
+            array = self._change(array, int(change), random)
+        return to_image(array)
+
+    def _change(self, array: Array, change: int, random: Random) -> Array:
+        if change == 3:
+            return shift_hue(array, random.uniform(-self.hue, self.hue)) if self.hue else array
+        strength = (self.brightness, self.contrast, self.saturation)[change]
+        factor = random.uniform(max(0.0, 1 - strength), 1 + strength)
+        return (brighten, contrast, saturate)[change](array, factor) if strength else array
+
+
+class RandomGrayscale(Transform):
+    """With probability p the grey image: L = 0.299 R + 0.587 G + 0.114 B in all channels. [3, H, W] both ways.
+
+    Raises ValueError for another number of channels. SimCLR (arXiv 2002.05709), appendix A.
+
+    Args:
+        p: probability of the grey image
+    """
+
+    def __init__(self, *, p: Annotated[float, Ge(0), Le(1)] = 0.2) -> None:
+        self.p = p
+
+    def __call__(self, image: Image, random: Random) -> Image:
+        if random.random() >= self.p:
+            return image
+        array = to_array(image)
+        _needs_colour(array)
+        return to_image(grey(array))
+
+
+class ColorDistortion(Transform):
+    """SimCLR's colour distortion of strength s, on [3, H, W]:
+
+        with probability 0.8: ColorJitter(brightness=0.8 s, contrast=0.8 s, saturation=0.8 s, hue=0.2 s)
+        then, with probability 0.2: the grey image
+
+    SimCLR (arXiv 2002.05709), appendix A "Color distortion"; s is 1 for ImageNet and 0.5 for CIFAR-10.
+
+    Args:
+        strength: s; the hue allows at most 2.5
+    """
+
+    def __init__(self, *, strength: Annotated[float, Ge(0), Le(2.5)] = 1.0) -> None:
+        self.strength = strength
+        self._jitter = ColorJitter(
+            brightness=0.8 * strength, contrast=0.8 * strength, saturation=0.8 * strength, hue=0.2 * strength, p=0.8
+        )
+        self._grayscale = RandomGrayscale(p=0.2)
+
+    def __call__(self, image: Image, random: Random) -> Image:
+        return self._grayscale(self._jitter(image, random), random)
+
+
+ColorJitterConf = config_for(ColorJitter)
+RandomGrayscaleConf = config_for(RandomGrayscale)
+ColorDistortionConf = config_for(ColorDistortion)

@@ -1,0 +1,142 @@
+"""Where the pixels of a view come from: crops, resizing, flips."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Annotated
+
+import cv2
+from annotated_types import Ge, Gt, Le
+
+from ssltyped.config import config_for
+from ssltyped.transforms.opencv import Array, to_array, to_image
+from ssltyped.types import Facts, Image, Problem, Random, Transform
+
+CROP_ATTEMPTS = 10
+"""Draws of a crop that has to fit before the central one is taken, as in torchvision."""
+
+
+def resize(array: Array, height: int, width: int) -> Array:
+    """The image at another size: the mean over each target pixel's area when both sides shrink, else bilinear."""
+    shrinks = array.shape[0] >= height and array.shape[1] >= width
+    resized = cv2.resize(array, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return resized.reshape(height, width, array.shape[2])
+
+
+class RandomResizedCrop(Transform):
+    """A random part of the image, resized to a square: [C, H, W] -> [C, size, size].
+
+    The part has area a H W with a ~ U(scale) and aspect ratio (width / height) r with log r ~ U(log ratio);
+    what does not fit is drawn again, 10 times at most, then it is the largest central part whose ratio is
+    allowed. The distribution is that of torchvision's transform of the same name; the kernel is the mean over
+    the area when shrinking and bilinear when not. Inception-style cropping, "Going Deeper with Convolutions",
+    section 6; the default scale and ratio are those of SimCLR, appendix A.
+
+    Args:
+        size: side of the square, in pixels
+        scale: smallest and largest share of the image's area, in (0, 1]
+        ratio: smallest and largest aspect ratio (width / height)
+    """
+
+    def __init__(
+        self,
+        *,
+        size: Annotated[int, Gt(0)] = 224,
+        scale: tuple[float, float] = (0.08, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    ) -> None:
+        self.size = size
+        self.scale = scale
+        self.ratio = ratio
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            yield Problem(
+                "scale", f"is {tuple(self.scale)}; it must be (smallest, largest) share of the area in (0, 1]"
+            )
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            yield Problem("ratio", f"is {tuple(self.ratio)}; it must be (smallest, largest) width / height, above 0")
+
+    def __call__(self, image: Image, random: Random) -> Image:
+        array = to_array(image)
+        top, left, height, width = self.box(array.shape[0], array.shape[1], random)
+        return to_image(resize(array[top : top + height, left : left + width], self.size, self.size))
+
+    def box(self, height: int, width: int, random: Random) -> tuple[int, int, int, int]:
+        """Top, left, height and width of a random part of an image of this height and width."""
+        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
+        for _ in range(CROP_ATTEMPTS):
+            area = height * width * random.uniform(self.scale[0], self.scale[1])
+            ratio = math.exp(random.uniform(low, high))
+            w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if 0 < w <= width and 0 < h <= height:
+                return int(random.integers(height - h + 1)), int(random.integers(width - w + 1)), h, w
+        return self._central(height, width)
+
+    def _central(self, height: int, width: int) -> tuple[int, int, int, int]:
+        w = min(width, max(1, round(height * self.ratio[1])))
+        h = min(height, max(1, round(width / self.ratio[0])))
+        return (height - h) // 2, (width - w) // 2, h, w
+
+
+class HorizontalFlip(Transform):
+    """The mirror image with probability p: x[c, i, j] -> x[c, i, W - 1 - j].
+
+    Args:
+        p: probability of the flip
+    """
+
+    def __init__(self, *, p: Annotated[float, Ge(0), Le(1)] = 0.5) -> None:
+        self.p = p
+
+    def __call__(self, image: Image, random: Random) -> Image:
+        return to_image(cv2.flip(to_array(image), 1)) if random.random() < self.p else image
+
+
+class Resize(Transform):
+    """The whole image with its shorter side at `size`: [C, H, W] -> [C, size, floor(size W / H)] when H <= W.
+
+    The kernel is the mean over the area when shrinking and bilinear when not. Nothing is random.
+
+    Args:
+        size: length of the shorter side, in pixels; 256 goes with a central crop of 224
+    """
+
+    def __init__(self, *, size: Annotated[int, Gt(0)] = 256) -> None:
+        self.size = size
+
+    def __call__(self, image: Image, random: Random) -> Image:
+        array = to_array(image)
+        height, width = array.shape[:2]
+        shorter = min(height, width)
+        return to_image(resize(array, self.size * height // shorter, self.size * width // shorter))
+
+
+class CenterCrop(Transform):
+    """The central square: [C, H, W] -> [C, size, size]. Nothing is random.
+
+    Raises ValueError for an image that is smaller than the square.
+
+    Args:
+        size: side of the square, in pixels
+    """
+
+    def __init__(self, *, size: Annotated[int, Gt(0)] = 224) -> None:
+        self.size = size
+
+    def __call__(self, image: Image, random: Random) -> Image:
+        _, height, width = image.shape
+        if min(height, width) < self.size:
+            raise ValueError(
+                f"CenterCrop(size={self.size}) got an image of {height} x {width} pixels; put Resize before it"
+            )
+        # Halves are rounded to even, as Python's round does and torchvision with it.
+        top, left = round((height - self.size) / 2), round((width - self.size) / 2)
+        return image[:, top : top + self.size, left : left + self.size]
+
+
+RandomResizedCropConf = config_for(RandomResizedCrop)
+HorizontalFlipConf = config_for(HorizontalFlip)
+ResizeConf = config_for(Resize)
+CenterCropConf = config_for(CenterCrop)
