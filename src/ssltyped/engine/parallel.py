@@ -85,8 +85,10 @@ def device_for(asked: Device, local_rank: int) -> torch.device:
     if asked is Device.CPU or (asked is Device.AUTO and not torch.cuda.is_available()):
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():
-        raise ValueError(f"distributed.device: cuda: process {local_rank} needs a GPU of its own, "
-                         f"and {torch.cuda.device_count()} are visible here")
+        raise ValueError(
+            f"distributed.device: cuda: process {local_rank} needs a GPU of its own, "
+            f"and {torch.cuda.device_count()} are visible here"
+        )
     return torch.device("cuda", local_rank)
 
 

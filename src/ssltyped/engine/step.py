@@ -61,8 +61,7 @@ class Step:
         outputs = []
         for index, batch in enumerate(batches):
             with self._reduce_if(index == len(batches) - 1):
-                with self._autocast():
-                    output: StepOutput = self.wrapped(batch)
+                output = self.forward(batch)
                 on_loss(batch, output)
                 self.scaler.scale(output.loss / len(batches)).backward()
             outputs.append(output)
@@ -74,6 +73,12 @@ class Step:
         self.scaler.update()
         self.module.loss.after_update(model, progress)
         return outputs
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """The loss of one batch, in the precision of the run."""
+        with self._autocast():
+            output: StepOutput = self.wrapped(batch)
+        return output
 
     def _autocast(self) -> AbstractContextManager[object]:
         dtype = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}.get(self.precision)

@@ -86,7 +86,7 @@ class Trainer:
     def fit(self, resume: Optional[Path] = None) -> Outcome:
         """Train to the end, or until SIGTERM or Ctrl-C, after which everything is saved."""
         if resume is not None:
-            self._restore(load(resume, self.device))
+            self.restore(load(resume, self.device))
         self._store.clean()
         self.loss.on_train_start(self.model)
         with self._stop.listening(), self._pipeline() as batches:
@@ -120,6 +120,10 @@ class Trainer:
                 self._save(wait=True)
                 return Outcome.INTERRUPTED
         return Outcome.FINISHED
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """The loss of a normalised batch as the next step would compute it, without an update."""
+        return self._step.forward(batch)
 
     def _progress(self) -> float:
         """Progress in [0, 1) at which the learning rate of the next step is read."""
@@ -209,7 +213,8 @@ class Trainer:
             "metrics": dict(self.metrics),
         }
 
-    def _restore(self, state: dict[str, object]) -> None:
+    def restore(self, state: Mapping[str, object]) -> None:
+        """Take over what `capture` gave."""
         module, optimizer, scaler = state["module"], state["optimizer"], state["scaler"]
         assert isinstance(module, dict)
         assert isinstance(optimizer, dict)

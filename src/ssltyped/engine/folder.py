@@ -1,0 +1,115 @@
+"""The folder of a run: what was asked for, what it resolved to, and where to go on from.
+
+runs/simclr/asked.yaml  resolved.yaml  inferences.json      written before the first step
+           metrics.jsonl  tensorboard/  checkpoints/        while it trains
+           weights.pt  result.json                          at the end
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Optional
+
+from ssltyped import config
+from ssltyped.config import ConfigError, join
+from ssltyped.engine.checkpoint import CheckpointStore, damage
+from ssltyped.types import Problem
+
+# Changing these changes where and how fast a run trains, not what it computes.
+_FREE_FIELDS = ("resume", "output", "name", "callbacks", "checkpoints", "log_every", "distributed")
+_FREE_LEAVES = ("num_workers", "prefetch", "path", "root")
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where a run writes, and the checkpoint that it goes on from (None: from the beginning)."""
+
+    folder: Path
+    resume: Optional[Path]
+
+
+def prepare(*, output: Path, name: str, resume: str, asked: str, resolved: str, inferences: str) -> Start:
+    """Choose folder and checkpoint and write down the config; nothing of an earlier run is overwritten.
+
+    Raises `ConfigError` when the folder holds another experiment, or when a checkpoint to resume is not valid.
+    """
+    folder = output / name
+    if resume == "never":
+        folder = next(candidate for candidate in _numbered(folder) if not candidate.exists())
+        checkpoint = None
+    elif resume == "auto":
+        _refuse_another(folder, resolved)
+        checkpoint = CheckpointStore(folder / "checkpoints").newest()
+    else:
+        checkpoint = _asked_checkpoint(Path(resume))
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, text in (("asked.yaml", asked), ("resolved.yaml", resolved), ("inferences.json", inferences)):
+        write(folder / file, text)
+    return Start(folder=folder, resume=checkpoint)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def write_result(folder: Path, outcome: str, metrics: Mapping[str, float]) -> None:
+    write(folder / "result.json", json.dumps({"outcome": outcome, "metrics": dict(metrics)}, indent=2) + "\n")
+
+
+def _numbered(folder: Path) -> Iterator[Path]:
+    yield folder
+    number = 2
+    while True:
+        yield folder.with_name(f"{folder.name}-{number}")
+        number += 1
+
+
+def _asked_checkpoint(path: Path) -> Path:
+    """The checkpoint at `path`: a checkpoint folder, or the newest one of a run's folder."""
+    if (path / "checksums.json").exists():
+        if wrong := damage(path):
+            raise ConfigError([Problem("resume", f"the checkpoint {path} is damaged: {wrong}")])
+        return path
+    found = CheckpointStore(path / "checkpoints").newest() if path.is_dir() else None
+    if found is None:
+        raise ConfigError(
+            [Problem("resume", f"got {str(path)!r}: auto, never, a checkpoint or a run's folder with one")]
+        )
+    return found
+
+
+def _refuse_another(folder: Path, resolved: str) -> None:
+    """A run goes on only as what it was: a changed config in the same folder would mix two experiments."""
+    before = folder / "resolved.yaml"
+    if not before.exists() or not any((folder / "checkpoints").glob("step_*")):
+        return
+    old, new = (dict(_leaves(config.to_tree(config.from_yaml(text)))) for text in (before.read_text(), resolved))
+    changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key) and not _is_free(key)]
+    if changed:
+        shown = [Problem(key, f"was {old.get(key)!r}, is now {new.get(key)!r}") for key in changed[:20]]
+        advice = (
+            f"{folder} holds a run with another config; name=NEW for a new run, or resume={folder} to go on changed"
+        )
+        raise ConfigError([Problem("resume", advice), *shown])
+
+
+def _is_free(key: str) -> bool:
+    steps = key.split(".")
+    return steps[0] in _FREE_FIELDS or steps[-1] in _FREE_LEAVES
+
+
+def _leaves(tree: object, path: str = "") -> Iterator[tuple[str, object]]:
+    if isinstance(tree, dict):
+        for key, item in tree.items():
+            yield from _leaves(item, join(path, key))
+    elif isinstance(tree, list | tuple):
+        for index, item in enumerate(tree):
+            yield from _leaves(item, join(path, index))
+    else:
+        yield path, tree

@@ -1,0 +1,240 @@
+"""Run a recipe: in this process, in several that it starts, or in those that torchrun started."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Optional
+
+import torch
+
+from ssltyped import config, distributed
+from ssltyped.config import ConfigError
+from ssltyped.engine.checkpoint import CheckpointStore
+from ssltyped.engine.folder import Start, prepare, write_result
+from ssltyped.engine.parallel import Device, Place, device_for, process_group, seed_step
+from ssltyped.engine.trainer import Outcome
+from ssltyped.experiment import Experiment, FactFinder, build_trainer, resolve_experiment
+from ssltyped.model import SSLModel
+from ssltyped.overrides import override
+from ssltyped.resolve import Resolution
+from ssltyped.types import Batch, Problem, StepOutput
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a launched recipe gave: how it ended, where it wrote, its newest metrics, and the trained model."""
+
+    outcome: Outcome
+    folder: Path
+    metrics: dict[str, float]
+    model: SSLModel
+
+
+def launch(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "run") -> Run:
+    """Train a recipe. `name` is the folder of the run below `output`, unless the recipe sets one itself.
+
+    Raises `ConfigError` before anything is written if the recipe cannot run: wrong values, contradictions with
+    what is inferred, more processes than there are.
+    """
+    asked = override(recipe, overrides)
+    resolution = resolve_experiment(asked, name)
+    place = Place.from_environment()
+    if wrong := misfit(resolution, place):
+        raise ConfigError(wrong)
+    alone = Place(rank=0, world_size=1, local_rank=0, local_world_size=1)
+    if place is not None or resolution.facts.world_size == 1:
+        return _train_here(asked, resolution, place or alone)
+    return _start_processes(asked, resolution)
+
+
+def _train_here(
+    asked: Experiment, resolution: Resolution[Experiment], place: Place, start: Optional[Start] = None
+) -> Run:
+    """Train in this process, which is one of `place.world_size`."""
+    resolved = resolution.config
+    device = device_for(resolved.distributed.device, place.local_rank)
+    with process_group(place, device, resolved.distributed.timeout_s):
+        start = start or _agree_on_start(asked, resolution)
+        trainer = build_trainer(resolved, device=device, folder=start.folder, facts=resolution.facts)
+        outcome = trainer.fit(start.resume)
+        if distributed.is_main():
+            if outcome is Outcome.FINISHED:
+                _save_weights(trainer.model, start.folder / "weights.pt")
+            write_result(start.folder, outcome.value, trainer.metrics)
+        distributed.barrier()
+    return Run(outcome=outcome, folder=start.folder, metrics=dict(trainer.metrics), model=trainer.model)
+
+
+def _agree_on_start(asked: Experiment, resolution: Resolution[Experiment]) -> Start:
+    """Rank 0 prepares the folder; every rank takes its answer, also if it is an error."""
+    answer: list[object] = [None]
+    if distributed.is_main():
+        try:
+            answer = [_prepare(asked, resolution)]
+        except ConfigError as error:
+            answer = [error.problems]
+    if distributed.world_size() > 1:
+        torch.distributed.broadcast_object_list(answer)
+    if isinstance(answer[0], list):
+        raise ConfigError(answer[0])
+    assert isinstance(answer[0], Start)
+    return answer[0]
+
+
+def _prepare(asked: Experiment, resolution: Resolution[Experiment]) -> Start:
+    resolved = resolution.config
+    assert resolved.name is not None
+    return prepare(
+        output=resolved.output,
+        name=resolved.name,
+        resume=resolved.resume,
+        asked=config.to_yaml(asked),
+        resolved=config.to_yaml(resolved),
+        inferences=resolution.to_json(),
+    )
+
+
+def _save_weights(model: SSLModel, path: Path) -> None:
+    """The trained trunk and heads, readable by `torch.load(path, weights_only=True)`."""
+    partial = path.with_suffix(".part")
+    torch.save({name: value.cpu() for name, value in model.state_dict().items()}, partial)
+    partial.replace(path)
+
+
+# --- several processes ----------------------------------------------------------------------------------------
+
+
+def misfit(resolution: Resolution[Experiment], place: Optional[Place]) -> list[Problem]:
+    """Why the processes that a recipe wants are not here, and the two ways on; empty if they are."""
+    wanted = resolution.config.distributed
+    nodes, procs = wanted.nodes, wanted.num_procs
+    if place is not None:
+        if (place.world_size, place.local_world_size) == (nodes * procs, procs):
+            return []
+        started = f"torchrun started {place.world_size} processes, {place.local_world_size} on this node"
+        return [
+            Problem(
+                "distributed",
+                f"{started}; the recipe wants {nodes} nodes x {procs}: set distributed.nodes="
+                f"{place.world_size // place.local_world_size} distributed.num_procs={place.local_world_size}",
+            )
+        ]
+    on_gpus = wanted.device is Device.CUDA or (wanted.device is Device.AUTO and torch.cuda.is_available())
+    here = torch.cuda.device_count() if on_gpus else max(os.cpu_count() or 1, 2)
+    if nodes == 1 and procs <= here:
+        return []
+    unit = "GPUs" if on_gpus else "CPU cores (no GPU)"
+    return [
+        Problem(
+            "distributed", f"the recipe wants {nodes} nodes x {procs} processes; here is 1 node with {here} {unit}"
+        ),
+        Problem(
+            "  either",
+            f"start it on each of the {nodes} nodes: torchrun --nnodes={nodes} --nproc-per-node={procs} "
+            "--rdzv-backend=c10d --rdzv-endpoint=FIRST_NODE:29500 -m ssltyped.run RECIPE [OVERRIDE ...]",
+        ),
+        Problem("  or", _fitting(resolution, min(procs, here))),
+    ]
+
+
+def _fitting(resolution: Resolution[Experiment], procs: int) -> str:
+    """The overrides that make a recipe fit, and what they change."""
+    changes = ["distributed.nodes=1", f"distributed.num_procs={procs}"]
+    text = "make it fit: " + " ".join(changes)
+    before = resolution.config
+    forget = {row.field: None for row in resolution.rows if config.is_config(config.get(before, row.field)) is False}
+    try:
+        after = resolve_experiment(override(config.replaced(before, forget), changes)).config
+    except ConfigError:
+        return text
+    names = ("global_batch_size", "steps", "optimizer.lr")
+    pairs = [(name, config.get(before, name), config.get(after, name)) for name in names]
+    return text + ", which changes " + ", ".join(f"{name} {old:g} -> {new:g}" for name, old, new in pairs if old != new)
+
+
+def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> Run:
+    """One process a rank on this machine; signals are passed on, so that all of them save."""
+    resolved = resolution.config
+    if strangers := [path for path, part in config.walk(resolved) if type(part).__module__ == "__main__"]:
+        message = "is defined in __main__, which other processes cannot import: move it to a module"
+        raise ConfigError([Problem(path, message) for path in strangers])
+    start = _prepare(asked, resolution)
+    world_size = resolution.facts.world_size
+    arguments = (world_size, _free_port(), config.to_yaml(resolved), start)
+    processes = torch.multiprocessing.start_processes(
+        _worker, args=arguments, nprocs=world_size, join=False, start_method="spawn"
+    )
+    assert processes is not None
+    with _passing_signals_on([process.pid or 0 for process in processes.processes]):
+        while not processes.join():
+            pass
+    result = json.loads((start.folder / "result.json").read_text())
+    built = config.build(resolved)
+    model = SSLModel(trunk=built.trunk, heads=built.heads, features=built.features or [])
+    newest = CheckpointStore(start.folder / "checkpoints").newest()
+    assert newest is not None, "a run saves at its end, and when it is interrupted"
+    module = torch.load(newest / "state.pt", map_location="cpu", weights_only=True)["module"]
+    prefix = "model."
+    model.load_state_dict({key.removeprefix(prefix): module[key] for key in module if key.startswith(prefix)})
+    return Run(outcome=Outcome(result["outcome"]), folder=start.folder, metrics=result["metrics"], model=model)
+
+
+def _worker(rank: int, world_size: int, port: int, resolved: str, start: Start) -> None:
+    """The body of one of our processes; torchrun's variables are what torch.distributed reads."""
+    os.environ.update(
+        {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)},
+        LOCAL_WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+    )  # fmt: skip
+    if not torch.cuda.is_available():
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // world_size))
+    experiment = config.from_yaml(resolved)
+    resolution = resolve_experiment(experiment)
+    place = Place(rank=rank, world_size=world_size, local_rank=rank, local_world_size=world_size)
+    _train_here(experiment, resolution, place, start)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _passing_signals_on(pids: Sequence[int]) -> Iterator[None]:
+    def forward(number: int, frame: Optional[FrameType]) -> None:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+
+    previous = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+# --- replay ---------------------------------------------------------------------------------------------------
+
+
+def replay(bundle: str | Path) -> StepOutput:
+    """Compute the step again that `NaNGuard` stopped at, on the CPU: the same weights, batch and random numbers.
+
+    Of a run on several ranks it sees this rank's batch alone: a loss that gathers is then not the same.
+    """
+    path = Path(bundle)
+    resolved = config.from_yaml((path.parent / "resolved.yaml").read_text())
+    saved = torch.load(path, weights_only=True)
+    trainer = build_trainer(resolved, device=torch.device("cpu"), folder=path.parent, facts=FactFinder()(resolved))
+    trainer.restore(saved)
+    seed_step(resolved.seed, saved["step"], saved["rank"])
+    batch = saved["batch"]
+    return trainer.forward(Batch(views=tuple(batch["views"]), index=batch["index"], label=batch["label"]))

@@ -1,0 +1,141 @@
+"""`--plan`: what would run, and why. Nothing runs: shapes go through the parts on torch's meta device."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ssltyped import config
+from ssltyped.engine.parallel import Place
+from ssltyped.engine.step import StepModule
+from ssltyped.experiment import Experiment, resolve_experiment
+from ssltyped.launch import misfit
+from ssltyped.model import SSLModel
+from ssltyped.resolve import Resolution
+from ssltyped.show import plain
+from ssltyped.types import Batch, Scheduler, Update
+
+_BARS = "▁▂▃▄▅▆▇█"
+_COLUMNS = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes on one rank in one step, of tensors that are held at once."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    images: int
+
+
+def plan(asked: Experiment, name: str) -> str:
+    """The plan as text. Raises `ConfigError` for everything that can be known to be wrong before a run."""
+    resolution = resolve_experiment(asked, name)
+    lines = [
+        *_part_lines(resolution),
+        *_inferred_lines(resolution),
+        *_length_lines(resolution),
+        *_output_lines(resolution.config),
+    ]
+    if wrong := misfit(resolution, Place.from_environment()):
+        lines += ["", "not to be started here as it is:", *(f"  {problem}" for problem in wrong)]
+    return "\n".join(lines) + "\n"
+
+
+def _part_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
+    resolved = resolution.config
+    with torch.device("meta"):
+        built = config.build(resolved)
+        model = SSLModel(trunk=built.trunk, heads=built.heads, features=built.features or [])
+        module = StepModule(model, built.loss)
+    yield "parts"
+    named = [("trunk", built.trunk), *((f"heads.{i}", head) for i, head in enumerate(built.heads)), ("loss", built.loss)]
+    for path, part in named:
+        yield f"  {path:<10} {type(part).__name__:<16} {_count(part):>12,} parameters"
+    memory = measure(module, built, resolution)
+    yield ""
+    yield f"memory on each of {resolution.facts.world_size} ranks (estimated)"
+    for field in dataclasses.fields(memory):
+        yield f"  {field.name:<12} {getattr(memory, field.name) / 2**20:>10,.1f} MiB"
+
+
+def measure(module: StepModule, built: Experiment, resolution: Resolution[Experiment]) -> Memory:
+    """Run one step's shapes on the meta device and add up what it holds.
+
+    Raises what a part raises at shapes that do not fit: the run would too, at its first step.
+    """
+    facts = resolution.facts
+    with torch.device("meta"):
+        views = tuple(
+            torch.empty(facts.batch_size, len(built.data.mean), size, size) for size in facts.crop_sizes
+        )
+        batch = Batch(views=views, index=torch.zeros(facts.batch_size, dtype=torch.int64))
+    saved: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        saved.setdefault(id(tensor), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = module(batch)
+    fixed = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    activations = sum(_bytes(tensor) for key, tensor in saved.items() if key not in fixed)
+    output.loss.backward()
+    optimizer = built.optimizer(module)
+    optimizer.step()
+    state = sum(_bytes(v) for entry in optimizer.state.values() for v in entry.values() if isinstance(v, Tensor))
+    weights = sum(map(_bytes, module.parameters()))
+    return Memory(weights, weights, state, activations, sum(map(_bytes, views)))
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _inferred_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
+    yield ""
+    yield "inferred"
+    for row in resolution.rows:
+        yield f"  {row.field:<28} {plain(row.value):<20} {row.rule}"
+
+
+def _length_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
+    resolved, facts = resolution.config, resolution.facts
+    yield ""
+    yield "length"
+    yield f"  {facts.global_batch_size:,} images a step, {facts.steps_per_epoch or 0:,} steps an epoch, {resolved.steps:,} steps"
+    yield ""
+    yield from curve(config.build(resolved.schedule), resolved.epochs or 1)
+
+
+def curve(schedule: Scheduler, epochs: int) -> Iterator[str]:
+    """The learning rate over the run, as a line of bars from 0 to its peak."""
+    points = [index / _COLUMNS for index in range(_COLUMNS)]
+    if schedule.update is Update.EPOCH:
+        points = [int(point * epochs) / epochs for point in points]
+    values = [schedule(point) for point in points]
+    peak = max(max(values), 1e-30)
+    bars = "".join(_BARS[min(7, int(max(value, 0.0) / peak * 7.999))] for value in values)
+    yield f"learning rate: {values[0]:g} at the start, {peak:g} at most, {schedule(1 - 1e-9):.3g} at the end"
+    yield f"  {bars}"
+
+
+def _output_lines(resolved: Experiment) -> Iterator[str]:
+    saves = f"every {resolved.checkpoints.every_epochs} epochs"
+    if resolved.checkpoints.every_steps:
+        saves += f" and every {resolved.checkpoints.every_steps} steps"
+    yield ""
+    yield f"written to {resolved.output / (resolved.name or '')}"
+    yield "  asked.yaml, resolved.yaml, inferences.json; weights.pt and result.json at the end"
+    yield f"  checkpoints/ {saves}, the newest {resolved.checkpoints.keep} kept; resume={resolved.resume}"
+    for callback in resolved.callbacks:
+        yield f"  {config.part_of(callback).target.__name__}"
