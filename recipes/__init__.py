@@ -1,0 +1,1 @@
+"""Recipes: modules with `recipe`, run by `python -m ssltyped.run recipes.NAME`."""
