@@ -1,0 +1,75 @@
+"""A value that falls at given epochs."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Annotated, Optional
+
+from annotated_types import Gt
+
+from ssltyped.config import config_for
+from ssltyped.types import Facts, Inference, Problem, Scheduler, Update
+
+DEFAULT_GAMMA = 0.1
+# Progress at the start of an epoch is a quotient, which may fall short of the whole epoch by rounding.
+ROUNDING = 1e-6
+
+
+class MultiStep(Scheduler):
+    """f(progress) = values[i], i = number of milestones that are <= the epoch floor(progress epochs).
+
+    Without values they are lr gamma^i. gamma 0.1: He et al. 2016 (arXiv 1512.03385), section 3.4.
+    Raises ValueError when called without values or epochs.
+
+    Args:
+        milestones: the epochs, counted from 0, at whose start the value changes.
+        values: one value before each milestone and one after the last; null: from the learning rate and gamma.
+        gamma: factor from one value to the next, when values is null.
+        epochs: the length of the schedule in epochs; null: that of the run.
+        update: how often the value may change.
+    """
+
+    def __init__(
+        self,
+        *,
+        milestones: list[Annotated[int, Gt(0)]],
+        values: Optional[list[float]] = None,
+        gamma: Annotated[float, Gt(0)] = DEFAULT_GAMMA,
+        epochs: Optional[Annotated[int, Gt(0)]] = None,
+        update: Update = Update.EPOCH,
+    ) -> None:
+        self.milestones, self.values, self.gamma, self.epochs, self.update = milestones, values, gamma, epochs, update
+
+    def infer(self, facts: Facts) -> Iterable[Inference]:
+        if self.values is None and facts.lr is not None:
+            values = [facts.lr * self.gamma**i for i in range(len(self.milestones) + 1)]
+            yield Inference("values", values, f"the learning rate of the optimizer x {self.gamma:g}^i")
+        if self.epochs is None and facts.epochs is not None:
+            yield Inference("epochs", facts.epochs, "the epochs of the run")
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if any(a >= b for a, b in pairwise(self.milestones)):
+            yield Problem("milestones", f"{self.milestones} must increase")
+        if self.epochs is None:
+            yield Problem("epochs", "is not set, and the run has no number of epochs to take it from")
+        if self.values is None:
+            yield Problem("values", "is not set, and the optimizer has no learning rate to take it from")
+        elif len(self.values) != len(self.milestones) + 1:
+            count = f"{len(self.values)} values for {len(self.milestones)} milestones"
+            yield Problem("values", f"{count}: give one before each milestone and one after the last")
+        elif self.gamma != DEFAULT_GAMMA and not all(
+            math.isclose(b, a * self.gamma, rel_tol=1e-6) for a, b in pairwise(self.values)
+        ):
+            yield Problem("gamma", f"{self.gamma:g} has no effect on values that are given: leave out one of them")
+
+    def __call__(self, progress: float) -> float:
+        if self.values is None or self.epochs is None:
+            raise ValueError("values or epochs is None: give them, or resolve the config first")
+        epoch = int((progress + ROUNDING) * self.epochs)
+        return self.values[bisect_right(self.milestones, epoch)]
+
+
+MultiStepConf = config_for(MultiStep)

@@ -1,0 +1,54 @@
+"""MultiStep: inferred values and epochs, exact epochs, and what is refused."""
+
+import pytest
+from scheduler_facts import facts
+
+from ssltyped.schedulers.multistep import MultiStep, MultiStepConf
+
+
+def test_values_and_epochs_are_inferred() -> None:
+    config = MultiStepConf(milestones=[30, 60], gamma=0.5)
+    inferred = {i.field: i.value for i in MultiStep.infer(config, facts())}
+    assert inferred == {"values": [4.8, 2.4, 1.2], "epochs": 90}
+    full = MultiStepConf(milestones=[1], values=[1.0, 0.5], epochs=2)
+    assert not list(MultiStep.infer(full, facts()))
+    assert not list(MultiStep.infer(config, facts(lr=None, epochs=None)))
+
+
+@pytest.mark.parametrize("epochs", [3, 7, 90, 1000])
+def test_value_changes_exactly_at_the_milestone(epochs: int) -> None:
+    """Also where epoch / epochs is not exact."""
+    for milestone in range(1, epochs):
+        schedule = MultiStep(milestones=[milestone], values=[1.0, 0.1], epochs=epochs)
+        assert schedule((milestone - 1) / epochs) == 1.0
+        assert schedule(milestone / epochs) == 0.1
+
+
+@pytest.mark.parametrize(
+    "config, paths",
+    [
+        (MultiStepConf(milestones=[5, 5], values=[1.0, 0.1, 0.01], epochs=9), ["milestones"]),
+        (MultiStepConf(milestones=[5], values=[1.0], epochs=9), ["values"]),
+        (MultiStepConf(milestones=[5]), ["epochs", "values"]),
+        (MultiStepConf(milestones=[5], values=[1.0, 0.3], gamma=0.5, epochs=9), ["gamma"]),
+        (MultiStepConf(milestones=[5], values=[1.0, 0.5], gamma=0.5, epochs=9), []),
+        (MultiStepConf(milestones=[5], values=[1.0, 0.3], epochs=9), []),
+    ],
+)
+def test_problems(config: MultiStep, paths: list[str]) -> None:
+    assert [problem.path for problem in MultiStep.problems(config, facts())] == paths
+
+
+def test_resolved_schedule_has_no_problem() -> None:
+    config = MultiStepConf(milestones=[30, 60], gamma=0.3)
+    found = {i.field: i.value for i in MultiStep.infer(config, facts())}
+    values = found["values"]
+    assert isinstance(values, list)
+    resolved = MultiStepConf(milestones=[30, 60], gamma=0.3, values=values, epochs=90)
+    assert not list(MultiStep.problems(resolved, facts()))
+    assert not list(MultiStep.infer(resolved, facts()))
+
+
+def test_call_without_values_is_refused() -> None:
+    with pytest.raises(ValueError, match="values or epochs is None"):
+        MultiStep(milestones=[1], values=[1.0, 0.1])(0.5)
