@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ssltyped.config import REQUIRED
-from ssltyped.data.pipeline import DataConf, EvalSplitConf, TrainSplitConf
-from ssltyped.data.sources import ImageFolderConf
+from pathlib import Path
+
+from ssltyped.data.pipeline import DataConf, TrainSplitConf
 from ssltyped.engine.callbacks.metrics_file import MetricsFileConf
 from ssltyped.engine.callbacks.nan_guard import NaNGuardConf
 from ssltyped.engine.callbacks.progress import ProgressBarConf
@@ -22,12 +22,7 @@ from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.schedulers.linear import LinearConf
 from ssltyped.transforms.blur import GaussianBlurConf
 from ssltyped.transforms.colour import ColorDistortionConf
-from ssltyped.transforms.geometry import (
-    CenterCropConf,
-    HorizontalFlipConf,
-    RandomResizedCropConf,
-    ResizeConf,
-)
+from ssltyped.transforms.geometry import HorizontalFlipConf, RandomResizedCropConf
 from ssltyped.transforms.views import RepeatViewsConf
 from ssltyped.trunks.resnet import ResNetConf
 from ssltyped.types import Callback, Scheduler, Transform, ViewMaker
@@ -35,14 +30,14 @@ from ssltyped.types import Callback, Scheduler, Transform, ViewMaker
 IMAGENET_IMAGES = 1_281_167
 
 
-def two_views(*, size: int = 224, colour_strength: float = 1.0, blur: bool = True) -> ViewMaker:
+def two_views(
+    *, size: int = 224, scale: tuple[float, float] = (0.08, 1.0), flip: bool = True, blur: bool = True
+) -> ViewMaker:
     """SimCLR's augmentation (appendix A): crop, flip, colour distortion, blur; twice for each image."""
-    transforms: list[Transform] = [
-        RandomResizedCropConf(size=size),
-        HorizontalFlipConf(),
-        ColorDistortionConf(strength=colour_strength),
-    ]
-    return RepeatViewsConf(num_views=2, transforms=[*transforms, GaussianBlurConf()] if blur else transforms)
+    crop: list[Transform] = [RandomResizedCropConf(size=size, scale=scale)]
+    flips: list[Transform] = [HorizontalFlipConf()] if flip else []
+    blurs: list[Transform] = [GaussianBlurConf()] if blur else []
+    return RepeatViewsConf(num_views=2, transforms=[*crop, *flips, ColorDistortionConf(), *blurs])
 
 
 def warmup_cosine(*, warmup: float) -> Scheduler:
@@ -66,7 +61,7 @@ def simclr(
     projection_dim: int = 128,
     precision: Precision = Precision.FP32,
 ) -> Experiment:
-    """SimCLR with a ResNet-50 on a folder of ImageNet: `data.train.source.path=IMAGENET/train`.
+    """SimCLR with a ResNet-50 on a folder of ImageNet: `data.train.path=IMAGENET/train`.
 
     LR 0.3 x batch / 256 with LARC, weight decay 1e-6, 10 epochs of warmup (appendix B.6), projection 2048-128.
     """
@@ -76,13 +71,12 @@ def simclr(
         loss=SimCLRLossConf(temperature=temperature),
         data=DataConf(
             train=TrainSplitConf(
-                source=ImageFolderConf(path=REQUIRED),
+                path=Path("imagenet/train"),
                 num_images=IMAGENET_IMAGES,
                 views=two_views(),
                 batch_size=batch_size,
                 num_workers=5,
             ),
-            val=EvalSplitConf(source=ImageFolderConf(path=REQUIRED), transforms=[ResizeConf(), CenterCropConf()]),
         ),
         optimizer=SGDConf(
             base_lr=base_lr, momentum=0.9, weight_decay=1e-6, decay_norm=True, decay_bias=True, larc=LARCConf()

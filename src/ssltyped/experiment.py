@@ -21,7 +21,7 @@ from ssltyped.hints import nearest
 from ssltyped.model import SSLModel
 from ssltyped.resolve import Resolution, resolve
 from ssltyped.sync_batch_norm import convert_sync_batchnorm
-from ssltyped.types import Callback, Component, Facts, Head, Inference, Loss, Optimizer, Problem, Scheduler, Trunk
+from ssltyped.types import Callback, Component, Facts, Head, Inference, Loss, Optimizer, Problem, Scheduler, Source, Trunk
 
 
 class Experiment(Component):
@@ -124,10 +124,10 @@ def _length(self: Experiment, facts: Facts) -> Iterable[Inference]:
     if not per_epoch:
         return
     images = f"{facts.num_images} images / {facts.global_batch_size} a step = {per_epoch} steps an epoch"
-    if self.epochs is not None:
+    if self.steps is not None:
+        yield Inference("epochs", -(-self.steps // per_epoch), f"{self.steps} steps ({images}); a begun epoch counts")
+    elif self.epochs is not None:
         yield Inference("steps", self.epochs * per_epoch, f"{self.epochs} epochs x {per_epoch} ({images})")
-    elif self.steps is not None:
-        yield Inference("epochs", -(-self.steps // per_epoch), f"{self.steps} steps ({images}), begun epochs count")
 
 
 def _head_widths(self: Experiment, facts: Facts) -> list[int]:
@@ -175,7 +175,7 @@ class FactFinder:
             }
         )
 
-    def _source(self, source: object, declared: Optional[int]) -> tuple[Optional[int], Optional[bool]]:
+    def _source(self, source: Optional[Source], declared: Optional[int]) -> tuple[Optional[int], Optional[bool]]:
         """Length and whether there are labels; the declared length where the data is not here."""
         if source is None:
             return declared, None
@@ -183,13 +183,28 @@ class FactFinder:
         if key not in self._sources:
             try:
                 built = config.build(source)
-                self._sources[key] = len(built), built.labelled  # type: ignore[arg-type, attr-defined]  # a Source
+                self._sources[key] = len(built), built.labelled
             except (OSError, ValueError) as error:
                 if isinstance(error, ConfigError) or declared is None:
                     raise ConfigError([Problem("data.train.source", str(error))]) from error
                 self._sources[key] = None, None
         length, labelled = self._sources[key]
         return (declared if length is None else length), labelled
+
+    def data_problems(self, resolved: Experiment) -> list[Problem]:
+        """What a plan may leave open and a run may not: images that are not here, or not as many as declared."""
+        found = []
+        for name, split in (("train", resolved.data.train), ("val", resolved.data.val)):
+            if split is None:
+                continue
+            declared = getattr(split, "num_images", None)
+            length = self._source(split.source, None)[0] if split.source is not None else None
+            if length is None:
+                found.append(Problem(f"data.{name}.path", f"{split.path} does not exist: give the path of your images"))
+            elif declared is not None and declared != length:
+                message = f"declared {declared}, but there are {length} images: leave it out (null)"
+                found.append(Problem(f"data.{name}.num_images", message))
+        return found
 
     def _feature_dims(self, trunk: Trunk) -> Mapping[str, int]:
         key = config.to_yaml(trunk)
@@ -207,15 +222,15 @@ def _inferred_lr(optimizer: Optimizer, facts: Facts) -> Optional[float]:
     return None
 
 
-def resolve_experiment(asked: Experiment, name: str = "run") -> Resolution[Experiment]:
+def resolve_experiment(
+    asked: Experiment, name: str = "run", find: Optional[FactFinder] = None
+) -> Resolution[Experiment]:
     """A recipe with everything inferred; `name` is that of the recipe."""
-    named = asked if config.get(asked, "name") is not None else config.replaced(asked, {"name": name})
-    return resolve(named, FactFinder())
+    named = asked if asked.name is not None else config.replaced(asked, {"name": name})
+    return resolve(named, find or FactFinder())
 
 
-def build_trainer(
-    resolved: Experiment, *, device: torch.device, folder: Path, facts: Facts
-) -> Trainer:
+def build_trainer(resolved: Experiment, *, device: torch.device, folder: Path, facts: Facts) -> Trainer:
     """The objects of a resolved recipe, wired together, the same on every rank."""
     torch.manual_seed(resolved.seed)
     built = config.build(resolved)

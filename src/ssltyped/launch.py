@@ -45,9 +45,10 @@ def launch(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "ru
     what is inferred, more processes than there are.
     """
     asked = override(recipe, overrides)
-    resolution = resolve_experiment(asked, name)
+    find = FactFinder()
+    resolution = resolve_experiment(asked, name, find)
     place = Place.from_environment()
-    if wrong := misfit(resolution, place):
+    if wrong := misfit(resolution, place) or find.data_problems(resolution.config):
         raise ConfigError(wrong)
     alone = Place(rank=0, world_size=1, local_rank=0, local_world_size=1)
     if place is not None or resolution.facts.world_size == 1:
@@ -169,9 +170,7 @@ def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> R
     start = _prepare(asked, resolution)
     world_size = resolution.facts.world_size
     arguments = (world_size, _free_port(), config.to_yaml(resolved), start)
-    processes = torch.multiprocessing.start_processes(
-        _worker, args=arguments, nprocs=world_size, join=False, start_method="spawn"
-    )
+    processes = torch.multiprocessing.spawn(_worker, args=arguments, nprocs=world_size, join=False)  # type: ignore[no-untyped-call]  # torch's
     assert processes is not None
     with _passing_signals_on([process.pid or 0 for process in processes.processes]):
         while not processes.join():
@@ -235,6 +234,6 @@ def replay(bundle: str | Path) -> StepOutput:
     saved = torch.load(path, weights_only=True)
     trainer = build_trainer(resolved, device=torch.device("cpu"), folder=path.parent, facts=FactFinder()(resolved))
     trainer.restore(saved)
-    seed_step(resolved.seed, saved["step"], saved["rank"])
+    seed_step(resolved.seed, saved["step"], saved["rank"], trainer.device)
     batch = saved["batch"]
     return trainer.forward(Batch(views=tuple(batch["views"]), index=batch["index"], label=batch["label"]))

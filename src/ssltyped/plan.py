@@ -54,7 +54,8 @@ def _part_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
         model = SSLModel(trunk=built.trunk, heads=built.heads, features=built.features or [])
         module = StepModule(model, built.loss)
     yield "parts"
-    named = [("trunk", built.trunk), *((f"heads.{i}", head) for i, head in enumerate(built.heads)), ("loss", built.loss)]
+    heads = [(f"heads.{index}", head) for index, head in enumerate(built.heads)]
+    named: list[tuple[str, nn.Module]] = [("trunk", built.trunk), *heads, ("loss", built.loss)]
     for path, part in named:
         yield f"  {path:<10} {type(part).__name__:<16} {_count(part):>12,} parameters"
     memory = measure(module, built, resolution)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import random
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from annotated_types import Gt
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ssltyped.config import config_for
 from ssltyped.types import Component, Facts, Inference, Problem
@@ -118,21 +120,20 @@ def wrap(module: nn.Module, device: torch.device) -> nn.Module:
         return module
     if not any(parameter.requires_grad for parameter in module.parameters()):
         return module
-    from torch.nn.parallel import DistributedDataParallel  # noqa: I001  # heavy; only when there are several
+    # torch 2.14 renamed broadcast_buffers
+    known = inspect.signature(DistributedDataParallel).parameters
+    sync = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    return DistributedDataParallel(module, gradient_as_bucket_view=True, **{sync: False})  # type: ignore[arg-type]  # by name
 
-    newer = "forward_sync_buffers" in DistributedDataParallel.__init__.__code__.co_varnames
-    sync_buffers = {"forward_sync_buffers" if newer else "broadcast_buffers": False}
-    return DistributedDataParallel(module, gradient_as_bucket_view=True, **sync_buffers)
 
-
-def seed_step(seed: int, step: int, rank: int) -> None:
+def seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:
     """Seed every global generator for one step: dropout and the like are a function of (seed, step, rank).
 
     So nothing random is left to save, and an evaluation in between does not move the training.
     """
     value = int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint32)[0])
     torch.random.default_generator.manual_seed(value)
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if device.type == "cuda":
         torch.cuda.manual_seed(value)
     np.random.seed(value)
     random.seed(value)

@@ -63,7 +63,7 @@ class Step:
             with self._reduce_if(index == len(batches) - 1):
                 output = self.forward(batch)
                 on_loss(batch, output)
-                self.scaler.scale(output.loss / len(batches)).backward()
+                torch.autograd.backward(self.scaler.scale(output.loss / len(batches)))
             outputs.append(output)
         self.module.loss.after_backward(model, progress)
         if self.grad_clip is not None:

@@ -107,7 +107,7 @@ class Trainer:
             micro = [self._data.normalize(next(batches).to(self.device)) for _ in range(self._accumulation)]
             for callback in self._callbacks:
                 callback.on_step_start(self, micro[0])
-            seed_step(self._seed, self.step, distributed.rank())
+            seed_step(self._seed, self.step, distributed.rank(), self.device)
             lr = self._schedule(self._progress())
             outputs = self._step(micro, lr, (self.step + 1) / self.steps, self._on_loss)
             self.step += 1
@@ -183,6 +183,7 @@ class Trainer:
 
     def features(self, subset: Subset) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"]]:
         """Features of the frozen trunk in eval mode and labels, of all images, on every rank."""
+        name, width = list(self.model.trunk.feature_dims.items())[-1]
         features, labels = [], []
         training = self.model.training
         self.model.eval()
@@ -190,10 +191,9 @@ class Trainer:
             for batch in self._data.evaluate(subset, distributed.rank(), distributed.world_size()):
                 ready = self._data.normalize(batch.to(self.device))
                 assert ready.label is not None, "an evaluation asks only labelled sources (its problems() says so)"
-                features.append(self.model.extract(ready.views[0]).float())
+                features.append(self.model.extract(ready.views[0], name).float())
                 labels.append(ready.label)
         self.model.train(training)
-        width = self.model.feature_dim
         mine = torch.cat(features) if features else torch.zeros(0, width, device=self.device)
         known = torch.cat(labels) if labels else torch.zeros(0, dtype=torch.int64, device=self.device)
         return distributed.gather_uneven(mine), distributed.gather_uneven(known)
