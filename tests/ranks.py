@@ -32,9 +32,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar, cast
 
+import shapes
 import torch
 import torch.distributed as dist
-from jaxtyping import install_import_hook
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,7 +77,7 @@ class _Pool:
         self.processes = []
         for rank in range(world_size):
             ours, theirs = context.Pipe()
-            arguments = (theirs, rank, world_size, str(Path(self.folder.name) / "store"), sys.path, _shapes_checked())
+            arguments = (theirs, rank, world_size, str(Path(self.folder.name) / "store"), sys.path)
             process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
             theirs.close()
@@ -127,17 +127,11 @@ class _Pool:
         self.folder.cleanup()
 
 
-def _shapes_checked() -> bool:
-    """Whether the tests run with jaxtyping's import hook; then the ranks do too."""
-    return any(type(finder).__module__.startswith("jaxtyping") for finder in sys.meta_path)
-
-
-def _serve(pipe: Connection, rank: int, world_size: int, store: str, path: list[str], shapes: bool) -> None:
+def _serve(pipe: Connection, rank: int, world_size: int, store: str, path: list[str]) -> None:
     """The life of one rank: tasks until the pipe closes."""
     sys.path[:] = path
     torch.set_num_threads(1)
-    if shapes:
-        install_import_hook("ssltyped", "beartype.beartype")
+    shapes.install()
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group(
         "gloo",
