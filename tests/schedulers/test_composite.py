@@ -42,6 +42,11 @@ def test_a_part_starts_at_its_first_step(steps: int) -> None:
         assert [schedule((first - 1) / steps), schedule(first / steps)] == [0.0, 1.0]
 
 
+def test_what_does_not_fit_is_refused_when_built() -> None:
+    with pytest.raises(ValueError, match="1 lengths for 2 schedulers"):
+        Composite(schedulers=[Echo(), Echo()], lengths=[1.0])
+
+
 def test_warmup_joins_the_decay() -> None:
     schedule = Composite(schedulers=[Linear(start=0.0, end=4.8), Cosine(start=4.8)], lengths=[0.1, 0.9])
     assert schedule(0.1) == pytest.approx(4.8)

@@ -49,6 +49,11 @@ def test_resolved_schedule_has_no_problem() -> None:
     assert not list(MultiStep.infer(resolved, facts()))
 
 
+def test_what_does_not_fit_is_refused_when_built() -> None:
+    with pytest.raises(ValueError, match="1 values for 1 milestones"):
+        MultiStep(milestones=[1], values=[1.0])
+
+
 def test_call_without_values_is_refused() -> None:
     with pytest.raises(ValueError, match="values or epochs is None"):
         MultiStep(milestones=[1], values=[1.0, 0.1])(0.5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from itertools import accumulate
 from typing import Annotated, Optional
@@ -33,7 +33,8 @@ class Composite(Scheduler):
 
     A part that is FIXED joins its curve midway: after a warmup over 10% of the run a fixed cosine starts at
     2.4% below its first value, which is what most of VISSL's recipes do. Parts may be composite again; their
-    own `update` is not used. Lengths need to add up to 1 within 0.001; the last part takes what is left.
+    own `update` is not used. The last part takes what the others leave. Raises ValueError for lengths or intervals
+    of another number than schedulers, and for lengths that do not add up to 1 within 0.001.
 
     Args:
         schedulers: the parts, in order.
@@ -51,15 +52,11 @@ class Composite(Scheduler):
         update: Update = Update.STEP,
     ) -> None:
         self.schedulers, self.lengths, self.intervals, self.update = schedulers, lengths, intervals, update
+        if faults := list(_faults(len(schedulers), lengths, intervals)):
+            raise ValueError("; ".join(map(str, faults)))
 
     def problems(self, facts: Facts) -> Iterable[Problem]:
-        parts = len(self.schedulers)
-        if len(self.lengths) != parts:
-            yield Problem("lengths", f"{len(self.lengths)} lengths for {parts} schedulers: give one each")
-        if abs(sum(self.lengths) - 1) >= SUM_TOLERANCE:
-            yield Problem("lengths", f"{self.lengths} add up to {sum(self.lengths):g}: they must add up to 1")
-        if self.intervals is not None and len(self.intervals) != parts:
-            yield Problem("intervals", f"{len(self.intervals)} intervals for {parts} schedulers: give one each")
+        return _faults(len(self.schedulers), self.lengths, self.intervals)
 
     def __call__(self, progress: float) -> float:
         bounds = [0.0, *accumulate(self.lengths[:-1]), 1.0]
@@ -68,6 +65,18 @@ class Composite(Scheduler):
             return self.schedulers[part](progress)
         start, end = bounds[part], bounds[part + 1]
         return self.schedulers[part](max(0.0, (progress - start) / (end - start)))
+
+
+def _faults(parts: int, lengths: list[float], intervals: Optional[list[Interval]]) -> Iterator[Problem]:
+    """What the types of the constructor cannot say."""
+    if parts == 0:
+        yield Problem("schedulers", "is empty: give at least one")
+    if len(lengths) != parts:
+        yield Problem("lengths", f"{len(lengths)} lengths for {parts} schedulers: give one each")
+    if abs(sum(lengths) - 1) >= SUM_TOLERANCE:
+        yield Problem("lengths", f"{lengths} add up to {sum(lengths):g}: they must add up to 1")
+    if intervals is not None and len(intervals) != parts:
+        yield Problem("intervals", f"{len(intervals)} intervals for {parts} schedulers: give one each")
 
 
 CompositeConf = config_for(Composite)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Annotated, Optional
 
@@ -22,7 +22,8 @@ class MultiStep(Scheduler):
     """f(progress) = values[i], i = number of milestones that are <= the epoch floor(progress epochs).
 
     Without values they are lr gamma^i. gamma 0.1: He et al. 2016 (arXiv 1512.03385), section 3.4.
-    Raises ValueError when called without values or epochs.
+    Raises ValueError for milestones and values that do not
+    fit together, and when called without values or epochs.
 
     Args:
         milestones: the epochs, counted from 0, at whose start the value changes.
@@ -42,6 +43,8 @@ class MultiStep(Scheduler):
         update: Update = Update.EPOCH,
     ) -> None:
         self.milestones, self.values, self.gamma, self.epochs, self.update = milestones, values, gamma, epochs, update
+        if faults := list(_faults(milestones, values, gamma)):
+            raise ValueError("; ".join(map(str, faults)))
 
     def infer(self, facts: Facts) -> Iterable[Inference]:
         if self.values is None and facts.lr is not None:
@@ -51,25 +54,30 @@ class MultiStep(Scheduler):
             yield Inference("epochs", facts.epochs, "the epochs of the run")
 
     def problems(self, facts: Facts) -> Iterable[Problem]:
-        if any(a >= b for a, b in pairwise(self.milestones)):
-            yield Problem("milestones", f"{self.milestones} must increase")
         if self.epochs is None:
             yield Problem("epochs", "is not set, and the run has no number of epochs to take it from")
         if self.values is None:
             yield Problem("values", "is not set, and the optimizer has no learning rate to take it from")
-        elif len(self.values) != len(self.milestones) + 1:
-            count = f"{len(self.values)} values for {len(self.milestones)} milestones"
-            yield Problem("values", f"{count}: give one before each milestone and one after the last")
-        elif self.gamma != DEFAULT_GAMMA and not all(
-            math.isclose(b, a * self.gamma, rel_tol=1e-6) for a, b in pairwise(self.values)
-        ):
-            yield Problem("gamma", f"{self.gamma:g} has no effect on values that are given: leave out one of them")
+        yield from _faults(self.milestones, self.values, self.gamma)
 
     def __call__(self, progress: float) -> float:
         if self.values is None or self.epochs is None:
             raise ValueError("values or epochs is None: give them, or resolve the config first")
         epoch = int((progress + ROUNDING) * self.epochs)
         return self.values[bisect_right(self.milestones, epoch)]
+
+
+def _faults(milestones: list[int], values: Optional[list[float]], gamma: float) -> Iterator[Problem]:
+    """What the types of the constructor cannot say."""
+    if any(a >= b for a, b in pairwise(milestones)):
+        yield Problem("milestones", f"{milestones} must increase")
+    if values is None:
+        return
+    if len(values) != len(milestones) + 1:
+        count = f"{len(values)} values for {len(milestones)} milestones"
+        yield Problem("values", f"{count}: give one before each milestone and one after the last")
+    elif gamma != DEFAULT_GAMMA and not all(math.isclose(b, a * gamma, rel_tol=1e-6) for a, b in pairwise(values)):
+        yield Problem("gamma", f"{gamma:g} has no effect on values that are given: leave out one of them")
 
 
 MultiStepConf = config_for(MultiStep)
