@@ -18,9 +18,11 @@ from ssltyped.config import ConfigError, join
 from ssltyped.engine.checkpoint import CheckpointStore, damage
 from ssltyped.types import Problem
 
-# Changing these changes where and how fast a run trains, not what it computes.
+# Changing these changes where and how fast a run trains, not what it computes. Images a rank and ranks may change
+# together: what counts is the global batch.
 _FREE_FIELDS = ("resume", "output", "name", "callbacks", "checkpoints", "log_every", "distributed")
-_FREE_LEAVES = ("num_workers", "prefetch", "path", "root")
+_FREE_LEAVES = ("num_workers", "path", "root", "batch_size")
+_INFERRED_THAT_COUNT = ("global_batch_size", "steps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +43,7 @@ def prepare(*, output: Path, name: str, resume: str, asked: str, resolved: str, 
         folder = next(candidate for candidate in _numbered(folder) if not candidate.exists())
         checkpoint = None
     elif resume == "auto":
-        _refuse_another(folder, resolved)
+        _refuse_another(folder, asked, resolved)
         checkpoint = CheckpointStore(folder / "checkpoints").newest()
     else:
         checkpoint = _asked_checkpoint(Path(resume))
@@ -84,19 +86,26 @@ def _asked_checkpoint(path: Path) -> Path:
     return found
 
 
-def _refuse_another(folder: Path, resolved: str) -> None:
+def _refuse_another(folder: Path, asked: str, resolved: str) -> None:
     """A run goes on only as what it was: a changed config in the same folder would mix two experiments."""
-    before = folder / "resolved.yaml"
-    if not before.exists() or not any((folder / "checkpoints").glob("step_*")):
+    before = (folder / "asked.yaml", folder / "resolved.yaml")
+    if not all(file.exists() for file in before) or not any((folder / "checkpoints").glob("step_*")):
         return
-    old, new = (dict(_leaves(config.to_tree(config.from_yaml(text)))) for text in (before.read_text(), resolved))
-    changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key) and not _is_free(key)]
+    old, new = _identity(*(file.read_text() for file in before)), _identity(asked, resolved)
+    changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     if changed:
         shown = [Problem(key, f"was {old.get(key)!r}, is now {new.get(key)!r}") for key in changed[:20]]
-        advice = (
-            f"{folder} holds a run with another config; name=NEW for a new run, or resume={folder} to go on changed"
-        )
+        advice = f"{folder} holds a run with another config; name=NEW for a new run, or resume={folder} to go on changed"
         raise ConfigError([Problem("resume", advice), *shown])
+
+
+def _identity(asked: str, resolved: str) -> dict[str, object]:
+    """What makes a run the run that it is."""
+    wanted = _leaves(config.to_tree(config.from_yaml(asked)))
+    inferred = dict(_leaves(config.to_tree(config.from_yaml(resolved))))
+    return {key: value for key, value in wanted if not _is_free(key)} | {
+        key: inferred.get(key) for key in _INFERRED_THAT_COUNT
+    }
 
 
 def _is_free(key: str) -> bool:
