@@ -51,7 +51,7 @@ class Reply:
         unreadable: what could not be read on the way
     """
 
-    views: tuple[UInt8[Tensor, "B C H W"], ...]
+    views: tuple[UInt8[Tensor, "B C _ _"], ...]
     index: Int64[np.ndarray, "B"]
     label: Optional[Int64[np.ndarray, "B"]]
     unreadable: tuple[Unreadable, ...]
@@ -65,7 +65,7 @@ class Reply:
         return dataclasses.replace(self, views=tuple(view.pin_memory() for view in self.views))
 
 
-def stack(images: Sequence[Image], view: int) -> UInt8[Tensor, "B C H W"]:
+def stack(images: Sequence[UInt8[Tensor, "C _ _"]], view: int) -> UInt8[Tensor, "B C H W"]:
     """Images of one size as a batch; its memory is B H W C, a plain copy of theirs."""
     if len({image.shape for image in images}) > 1:
         shapes = sorted({tuple(image.shape) for image in images})
@@ -147,7 +147,7 @@ class ReadEval:
         self._transforms = transforms
         self._reader = Reader(source, self._view, 0)
 
-    def _view(self, image: Image, random: Callable[[int], Random]) -> Views:
+    def _view(self, image: Image, random: Callable[[int], Random]) -> list[UInt8[Tensor, "C _ _"]]:
         stream = random(0)
         for transform in self._transforms:
             image = transform(image, stream)

@@ -18,6 +18,7 @@ class Split(Component):
 
     path: Optional[Path]
     source: Optional[Source]
+    num_images: Optional[int]
 
     def infer(self, facts: Facts) -> Iterable[Inference]:
         if self.path is not None and self.path.exists():
@@ -32,16 +33,18 @@ class Split(Component):
             return
         if self.path is None:
             yield Problem("path", "give the path of the images, or a source")
-        elif self.path.exists() or getattr(self, "num_images", None) is None:
+        elif self.path.exists() or self.num_images is None:
             try:
                 detect(self.path)
             except ValueError as error:
                 yield Problem("path", str(error))
 
     def images(self) -> Source:
-        """The source. Raises ValueError if there is none, because the path was not there when it was looked for."""
+        """The source. Raises ValueError if there is none, as where the path was not there, or if it has not `num_images`."""
         if self.source is None:
             raise ValueError(f"no images: {self.path} does not exist" if self.path else "no images: give path or source")
+        if self.num_images is not None and self.num_images != len(self.source):
+            raise ValueError(f"num_images is {self.num_images}, but there are {len(self.source)} images: leave it out")
         return self.source
 
 
@@ -81,13 +84,6 @@ class TrainSplit(Split):
         self.num_images = num_images
         self.max_unreadable = max_unreadable
 
-    def images(self) -> Source:
-        """The source. Raises ValueError if there is none, or if it has not `num_images`."""
-        source = super().images()
-        if self.num_images is not None and self.num_images != len(source):
-            raise ValueError(f"num_images is {self.num_images}, but there are {len(source)} images: leave it out")
-        return source
-
 
 class EvalSplit(Split):
     """Images to evaluate on: each once, in order, one view each; unreadable ones are left out and reported.
@@ -98,6 +94,7 @@ class EvalSplit(Split):
         path: a folder of class folders, a folder of images, or a list file; give this or source
         source: the images; null: what the path is seen to hold
         num_workers: processes that read; 0: this process does
+        num_images: how many there are, for planning where the data is not; must be right where it is
     """
 
     def __init__(
@@ -108,12 +105,14 @@ class EvalSplit(Split):
         path: Optional[Path] = None,
         source: Optional[Source] = None,
         num_workers: Annotated[int, Ge(0)] = 2,
+        num_images: Optional[Annotated[int, Gt(0)]] = None,
     ) -> None:
         self.transforms = transforms
         self.batch_size = batch_size
         self.path = path
         self.source = source
         self.num_workers = num_workers
+        self.num_images = num_images
 
 
 TrainSplitConf = config_for(TrainSplit)

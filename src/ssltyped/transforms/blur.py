@@ -16,23 +16,32 @@ from ssltyped.transforms.opencv import Array, to_array, to_image
 from ssltyped.types import Facts, Image, Problem, Random, Transform
 
 PASSES = 3
-TIE = 1e-3
-"""Taken off before rounding: Pillow's weights are cut to 24 bits, so that its exact halves are rounded down."""
+ONE = 1 << 24
+"""What Pillow's whole-number weights add up to."""
+
+TIES = 64
+"""How much the difference to Pillow's weights is enlarged, see `box_kernel`; it stays below 0.001 levels."""
 
 
 def box_kernel(sigma: float) -> Float32[np.ndarray, "K"]:
     """The box with fractional ends [a, 1, ..., 1, a] / (2 a + 2 l + 1) that, applied three times, has variance sigma^2.
 
     "Theoretical foundations of Gaussian convolution by extended box filtering" (Gwosdek et al., SSVM 2011),
-    equations 13 and 14.
+    equations 13 and 14. Pillow cuts the weights to whole numbers of 24 bits, which decides whether a half (common
+    when sigma is a round number) is rounded up or down; float32 cannot hold so small a difference, therefore it
+    is enlarged.
     """
     variance = sigma * sigma / PASSES
     whole = math.floor((math.sqrt(12 * variance + 1) - 1) / 2)
     end = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance) / (6 * (variance - (whole + 1) ** 2))
-    kernel = np.ones(2 * whole + 3, dtype=np.float32)
-    kernel[[0, -1]] = end
-    kernel /= kernel.sum()
-    return kernel
+    exact = np.ones(2 * whole + 3)
+    exact[[0, -1]] = end
+    exact /= exact.sum()
+    # Pillow's radius is a float32.
+    inner = int(ONE / np.float32(2 * np.float32(whole + end) + 1))
+    cut = np.full(2 * whole + 3, inner / ONE)
+    cut[[0, -1]] = (ONE - (2 * whole + 1) * inner) // 2 / ONE
+    return (exact + TIES * (cut - exact)).astype(np.float32)
 
 
 def gaussian_blur(array: Array, sigma: float) -> Array:
@@ -43,8 +52,8 @@ def gaussian_blur(array: Array, sigma: float) -> Array:
     row = box_kernel(sigma)[None, :]
     blurred = array
     for kernel in (row,) * PASSES + (row.T,) * PASSES:
-        blurred = cv2.filter2D(blurred, cv2.CV_8U, kernel, delta=-TIE, borderType=cv2.BORDER_REPLICATE)
-    return blurred
+        blurred = cv2.filter2D(blurred, cv2.CV_8U, kernel, borderType=cv2.BORDER_REPLICATE)
+    return blurred.reshape(array.shape)
 
 
 class GaussianBlur(Transform):

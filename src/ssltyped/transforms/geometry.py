@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import cv2
+import numpy as np
 from annotated_types import Ge, Gt, Le
+from jaxtyping import UInt8
+from torch import Tensor
 
 from ssltyped.config import config_for
 from ssltyped.transforms.opencv import Array, to_array, to_image
@@ -17,7 +20,7 @@ CROP_ATTEMPTS = 10
 """Draws of a crop that has to fit before the central one is taken, as in torchvision."""
 
 
-def resize(array: Array, height: int, width: int) -> Array:
+def resize(array: Array, height: int, width: int) -> UInt8[np.ndarray, "H2 W2 C"]:
     """The image at another size: the mean over each target pixel's area when both sides shrink, else bilinear."""
     shrinks = array.shape[0] >= height and array.shape[1] >= width
     resized = cv2.resize(array, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
@@ -58,7 +61,7 @@ class RandomResizedCrop(Transform):
         if not 0 < self.ratio[0] <= self.ratio[1]:
             yield Problem("ratio", f"is {tuple(self.ratio)}; it must be (smallest, largest) width / height, above 0")
 
-    def __call__(self, image: Image, random: Random) -> Image:
+    def __call__(self, image: Image, random: Random) -> UInt8[Tensor, "C _ _"]:
         array = to_array(image)
         top, left, height, width = self.box(array.shape[0], array.shape[1], random)
         return to_image(resize(array[top : top + height, left : left + width], self.size, self.size))
@@ -106,7 +109,7 @@ class Resize(Transform):
     def __init__(self, *, size: Annotated[int, Gt(0)] = 256) -> None:
         self.size = size
 
-    def __call__(self, image: Image, random: Random) -> Image:
+    def __call__(self, image: Image, random: Random) -> UInt8[Tensor, "C _ _"]:
         array = to_array(image)
         height, width = array.shape[:2]
         shorter = min(height, width)
@@ -125,7 +128,7 @@ class CenterCrop(Transform):
     def __init__(self, *, size: Annotated[int, Gt(0)] = 224) -> None:
         self.size = size
 
-    def __call__(self, image: Image, random: Random) -> Image:
+    def __call__(self, image: Image, random: Random) -> UInt8[Tensor, "C _ _"]:
         _, height, width = image.shape
         if min(height, width) < self.size:
             raise ValueError(

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated
 
 from annotated_types import Gt
+from jaxtyping import UInt8
+from torch import Tensor
 
 from ssltyped.config import config_for
-from ssltyped.types import Facts, Image, Problem, Random, Transform, ViewMaker, Views
+from ssltyped.types import Facts, Image, Problem, Random, Transform, ViewMaker
 
 
 def _last_size(transforms: Sequence[Transform]) -> int:
@@ -50,10 +52,10 @@ class RepeatViews(ViewMaker):
             raise ValueError("RepeatViews: no transform has a `size`, such as RandomResizedCrop has")
         return (size,) * self.num_views
 
-    def __call__(self, image: Image, random: Callable[[int], Random]) -> Views:
+    def __call__(self, image: Image, random: Callable[[int], Random]) -> list[UInt8[Tensor, "C _ _"]]:
         return [self._view(image, random(view)) for view in range(self.num_views)]
 
-    def _view(self, image: Image, random: Random) -> Image:
+    def _view(self, image: Image, random: Random) -> UInt8[Tensor, "C _ _"]:
         for transform in self.transforms:
             image = transform(image, random)
         return image

@@ -1,0 +1,70 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+from PIL import ImageFilter
+from scipy import stats
+
+from facts import FACTS
+from golden_cases import load_cases, load_tensors
+from ssltyped.transforms.blur import GaussianBlur, box_kernel, gaussian_blur
+from ssltyped.transforms.opencv import Array, to_image
+
+
+@dataclass
+class Case:
+    id: str
+    radius: float
+    atol: float
+
+
+@pytest.mark.parametrize("case", load_cases("transforms", Case), ids=lambda case: case.id)
+def test_golden(case: Case) -> None:
+    tensors = load_tensors("transforms")
+    blur = GaussianBlur(p=1.0, radius_min=case.radius, radius_max=case.radius)
+    image = tensors[f"{case.id}/in/image"].permute(2, 0, 1)
+    got = blur(image, np.random.default_rng(0)).permute(1, 2, 0)
+    assert (got.int() - tensors[f"{case.id}/out/image"].int()).abs().max() <= case.atol
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.25, 0.4, 0.5, 0.75, 1.0, 1.25, 1.5, 1.9, 2.0, 3.0, 5.0])
+def test_within_one_level_of_pillow_up_to_the_border(sigma: float) -> None:
+    for seed, shape in enumerate([(20, 22), (64, 48), (7, 9), (33, 128)]):
+        noise: Array = np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
+        expected = np.array(Pillow.fromarray(noise).filter(ImageFilter.GaussianBlur(sigma)))
+        assert np.abs(gaussian_blur(noise, sigma).astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.5, 1.0, 2.0, 7.0])
+def test_three_boxes_have_the_variance(sigma: float) -> None:
+    kernel = box_kernel(sigma).astype(np.float64)
+    places = np.arange(len(kernel)) - len(kernel) // 2
+    assert kernel.sum() == pytest.approx(1, abs=1e-5)
+    assert 3 * (kernel * places**2).sum() == pytest.approx(sigma**2, rel=1e-3)
+
+
+def test_sigma_is_uniform_and_p_its_probability(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[float] = []
+
+    def note(array: Array, sigma: float) -> Array:
+        drawn.append(sigma)
+        return array
+
+    monkeypatch.setattr("ssltyped.transforms.blur.gaussian_blur", note)
+    random = np.random.default_rng(1)
+    image = to_image(np.zeros((2, 2, 3), dtype=np.uint8))
+    for _ in range(2000):
+        GaussianBlur(p=0.5, radius_min=0.1, radius_max=2.0)(image, random)
+    assert abs(len(drawn) / 2000 - 0.5) < 0.04
+    assert stats.kstest((np.array(drawn) - 0.1) / 1.9, "uniform").pvalue > 1e-3
+
+
+def test_any_number_of_channels() -> None:
+    image = torch.randint(0, 256, (6, 9, 10), dtype=torch.uint8)
+    assert GaussianBlur(p=1.0)(image, np.random.default_rng(0)).shape == image.shape
+
+
+def test_names_wrong_radii() -> None:
+    assert [p.path for p in GaussianBlur(radius_min=3.0).problems(FACTS)] == ["radius_min"]

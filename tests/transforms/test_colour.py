@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+from scipy import stats
+from torchvision.transforms import functional as pillow
+from torchvision.transforms.v2 import functional
+
+from ssltyped.transforms.colour import (
+    ColorDistortion,
+    ColorJitter,
+    RandomGrayscale,
+    brighten,
+    contrast,
+    grey,
+    saturate,
+    shift_hue,
+)
+from ssltyped.transforms.opencv import Array, to_array, to_image
+
+NOISE: Array = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def worst(array: Array, expected: Array) -> int:
+    return int(np.abs(array.astype(int) - expected).max())
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.2, 0.9, 1.0, 1.3, 1.8])
+def test_factors_as_pillow_and_torchvision(factor: float) -> None:
+    image, tensor = Pillow.fromarray(NOISE), to_image(NOISE)
+    for ours, name in ((brighten, "brightness"), (contrast, "contrast"), (saturate, "saturation")):
+        got = ours(NOISE, factor)
+        assert worst(got, np.array(getattr(pillow, f"adjust_{name}")(image, factor))) <= 1, name
+        assert worst(got, to_array(getattr(functional, f"adjust_{name}")(tensor, factor))) <= 2, name
+
+
+@pytest.mark.parametrize("shift", [-0.5, -0.2, -0.05, 0.0, 0.1, 0.2, 0.5])
+def test_hue_is_exact_to_eight_bits(shift: float) -> None:
+    exact = to_array(functional.adjust_hue(to_image(NOISE), shift)).astype(int)
+    difference = np.abs(shift_hue(NOISE, shift).astype(int) - exact)
+    assert difference.max() <= 10
+    assert difference.mean() < 1
+
+
+def test_grey_as_pillow() -> None:
+    expected = np.array(Pillow.fromarray(NOISE).convert("L").convert("RGB"))
+    assert worst(grey(NOISE), expected) <= 1
+
+
+def test_jitter_of_no_strength_changes_nothing() -> None:
+    still = ColorJitter(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, p=1.0)
+    assert torch.equal(still(to_image(NOISE), rng()), to_image(NOISE))
+
+
+def test_jitter_factors_are_uniform() -> None:
+    """On a white pixel, brightness f gives 255 f."""
+    white, draw = to_image(np.full((1, 1, 3), 200, dtype=np.uint8)), rng(2)
+    jitter = ColorJitter(brightness=0.25, contrast=0.0, saturation=0.0, hue=0.0, p=1.0)
+    values = [float(jitter(white, draw)[0, 0, 0]) for _ in range(1500)]
+    assert stats.kstest((np.array(values) - 150) / 100, "uniform").pvalue > 1e-4
+
+
+def test_jitter_orders_are_random() -> None:
+    """Darkening and greying do not commute with contrast: one seed gives one of several results of fixed factors."""
+    jitter = ColorJitter(brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, p=1.0)
+    first = {int(np.random.default_rng(seed).permutation(4)[0]) for seed in range(50)}
+    results = [jitter(to_image(NOISE), rng(seed)) for seed in range(8)]
+    assert first == {0, 1, 2, 3}
+    assert len({tuple(result[:, 0, 0].tolist()) for result in results}) == 8
+    assert torch.equal(results[0], jitter(to_image(NOISE), rng(0)))
+
+
+def test_probabilities() -> None:
+    image, draw = to_image(NOISE[:4, :4]), rng(5)
+    jittered = sum(not torch.equal(ColorJitter()(image, draw), image) for _ in range(1500)) / 1500
+    greyed = sum(not torch.equal(RandomGrayscale()(image, draw), image) for _ in range(1500)) / 1500
+    assert abs(jittered - 0.8) < 0.05
+    assert abs(greyed - 0.2) < 0.05
+
+
+def test_distortion_is_jitter_then_grey() -> None:
+    image, draw = to_image(NOISE[:6, :6]), rng(7)
+    distorted = [ColorDistortion(strength=1.0)(image, draw) for _ in range(800)]
+    greys = sum(torch.equal(d[0], d[1]) and torch.equal(d[1], d[2]) for d in distorted) / 800
+    same = sum(torch.equal(d, image) for d in distorted) / 800
+    assert abs(greys - 0.2) < 0.06
+    assert abs(same - 0.2 * 0.8) < 0.06
+    assert not any(torch.equal(d, image) for d in [ColorJitter(p=1.0)(image, draw)])
+
+
+def test_strength_zero_only_greys() -> None:
+    image, draw = to_image(NOISE[:6, :6]), rng(8)
+    grey_image = to_image(grey(NOISE[:6, :6]))
+    for _ in range(30):
+        got = ColorDistortion(strength=0.0)(image, draw)
+        assert torch.equal(got, image) or torch.equal(got, grey_image)
+
+
+def test_other_channels_are_an_error() -> None:
+    image = to_image(np.zeros((4, 4, 6), dtype=np.uint8))
+    with pytest.raises(ValueError, match="3 channels.*got 6"):
+        RandomGrayscale(p=1.0)(image, rng())
+    with pytest.raises(ValueError, match="3 channels.*got 6"):
+        ColorJitter(p=1.0)(image, rng())
+
+
+def test_input_is_left_as_it_was() -> None:
+    before = NOISE.copy()
+    for seed in range(5):
+        ColorDistortion()(to_image(NOISE), rng(seed))
+    assert np.array_equal(NOISE, before)
