@@ -26,9 +26,7 @@ CASES = load_cases("knn", Case)
 
 def recorded(case: Case) -> dict[str, Tensor]:
     golden = load_tensors("knn")
-    names = ("in/train_features", "in/train_targets", "in/test_features", "in/test_targets")
-    names += ("out/top1", "out/top5", "out/predictions_top5")
-    return {name: golden[f"{case.id}/{name}"] for name in names}
+    return {key.removeprefix(f"{case.id}/"): golden[key] for key in golden if key.startswith(f"{case.id}/")}
 
 
 def overflowed(case: Case) -> Tensor:

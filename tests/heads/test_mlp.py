@@ -5,15 +5,11 @@ from functools import partial
 
 import pytest
 import torch
+from facts import FACTS
 from golden_cases import load_cases, load_tensors
 from torch import Tensor, nn
 
 from ssltyped.heads.mlp import MLPHead, MLPHeadConf
-from ssltyped.types import Facts
-
-FACTS = Facts(
-    world_size=1, ranks_per_node=1, batch_size=2, accumulation=1, num_views=1, crop_sizes=(32,), feature_dims={}
-)
 
 
 @dataclass

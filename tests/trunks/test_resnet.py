@@ -8,18 +8,15 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from facts import FACTS
 from golden_cases import FOLDER, load_cases, load_tensors
 from golden_fill import fill
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.trunks.resnet import BasicBlock, Bottleneck, Conv2d, Norm, ResNet, ResNetConf, StandardizedConv2d, Stem
-from ssltyped.types import Facts
 
 FEATURES = ["conv1", "res1", "res2", "res3", "res4", "res5", "res5avg", "flatten"]
-FACTS = Facts(
-    world_size=1, ranks_per_node=1, batch_size=2, accumulation=1, num_views=1, crop_sizes=(32,), feature_dims={}
-)
 RECORDED: dict[str, Callable[[], ResNet]] = {
     "resnet18_w1": partial(ResNet, depth=18),
     "resnet50_w1": ResNet,
