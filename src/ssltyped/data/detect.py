@@ -7,13 +7,12 @@ from pathlib import Path
 
 from ssltyped.data.image_list import ImageListConf
 from ssltyped.data.sources import FlatFolderConf, ImageFolderConf, image_files, is_image, no_images, sub_folders
-from ssltyped.types import Source
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test"})
 LISTS = (".txt", ".tsv", ".csv", ".lst", ".npy")
 
 
-def detect(path: Path) -> tuple[Source, str]:
+def detect(path: Path) -> tuple[object, str]:
     """The config of the source that a path holds, and in one line how that was seen. Only names are looked at.
 
     - a file .txt .tsv .csv .lst .npy: `ImageList`
@@ -32,7 +31,7 @@ def detect(path: Path) -> tuple[Source, str]:
     return _detect_folder(path)
 
 
-def _detect_folder(path: Path) -> tuple[Source, str]:
+def _detect_folder(path: Path) -> tuple[object, str]:
     with os.scandir(path) as entries:
         images_beside = any(is_image(entry.name) and entry.is_file() for entry in entries)
     folders = sub_folders(path)

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Optional, Union
 
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Integer, Shaped
 
 from ssltyped.config import config_for
 from ssltyped.data.index import PathIndex, index_lines, save_mapped
 from ssltyped.data.sources import read_file
 from ssltyped.types import Image, Source
 
-LABELLED_LINE = re.compile(r"(.*\S)[\s,]+(\d+)")
+LABELLED_LINE = re.compile(r"(.*[^\s,])[\s,]+(\d+)")
 """A path, a separator (spaces, tabs or a comma) and a whole number at the end."""
 
 
@@ -78,7 +78,7 @@ class ImageList(Source):
         return entries
 
     @functools.cached_property
-    def _labels(self) -> Optional[Int64[np.ndarray, "N"]]:
+    def _labels(self) -> Optional[Integer[np.ndarray, "N"]]:
         """The labels of the label file."""
         if self.labels is None:
             return None

@@ -131,10 +131,8 @@ class ReadTrain:
         while views is None:
             other = next(others, None)
             if other is None:
-                first, last = failed[-1], self._sampler.num_images // self._sampler.global_batch_size
-                raise DataError(
-                    f"none of {last} or more images for one place of a batch can be read; the last: {first}"
-                )
+                last, slot = failed[-1], position % self._sampler.global_batch_size
+                raise DataError(f"no image for place {slot} of the batch can be read: {last.name} ({last.reason})")
             index = int(self._sampler.images(epoch, np.array([other]))[0])
             views = self._reader.read(epoch, index, failed)
         return index, views

@@ -11,8 +11,8 @@ from jaxtyping import Int64, UInt64
 from ssltyped.types import Random
 
 ROUNDS = 6
-MIN_HALF = 4
-"""Bits of half a word: with less, few orders of a small set could occur."""
+MIN_HALF = 3
+"""Bits of half a word: with less, the orders of a small set are not equally likely."""
 
 ORDER_STREAM = 2**64 - 1
 """In the place of a view: the stream that the order of an epoch is drawn from."""
@@ -24,7 +24,9 @@ def random_of(seed: int, epoch: int, index: int, view: int) -> Random:
     Philox is a cipher of a counter: the key is (seed, epoch), the upper half of the counter (view, index), so that
     streams of different keys or counters never overlap (2^128 numbers each).
     """
-    return np.random.Generator(np.random.Philox(key=[seed % 2**64, epoch], counter=[0, 0, view, index]))
+    key = np.array([seed % 2**64, epoch], dtype=np.uint64)
+    counter = np.array([0, 0, view, index], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
 def _mix(words: UInt64[np.ndarray, "P"]) -> UInt64[np.ndarray, "P"]:
@@ -49,7 +51,7 @@ def permute(positions: Int64[np.ndarray, "P"], n: int, seed: int, epoch: int) ->
 
     A Feistel network on the smallest even number of bits that holds n; a result outside [0, n) is put in again
     until it lies inside ("Ciphers with arbitrary finite domains", Black and Rogaway, CT-RSA 2002, section 3:
-    cycle walking). At most 4 passes on average for n > 64. Costs no memory, whatever n.
+    cycle walking). At most 4 passes on average for n > 16. Costs no memory, whatever n.
     """
     half = max(MIN_HALF, ((n - 1).bit_length() + 1) // 2)
     keys = random_of(seed, epoch, 0, ORDER_STREAM).integers(0, 2**64, size=ROUNDS, dtype=np.uint64)

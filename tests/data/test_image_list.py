@@ -1,0 +1,93 @@
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from images import write_plain
+from ssltyped.data.image_list import ImageList
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_plain(tmp_path, 4)
+
+
+def contents(source: ImageList) -> list[tuple[str, int]]:
+    """File name (checked by what was read, its number is its red) and label of each."""
+    found = []
+    for i in range(len(source)):
+        number = int(source.read(i)[0, 0, 0])
+        assert Path(source.name(i)).name == f"{number:03}.png"
+        found.append((Path(source.name(i)).name, source.label(i) if source.labelled else -1))
+    return found
+
+
+@pytest.mark.parametrize("separator", [" ", "\t", ",", ", ", "  "])
+def test_text_with_labels(folder: Path, separator: str) -> None:
+    (folder / "list.txt").write_text(f"002.png{separator}7\n000.png{separator}0\n")
+    assert contents(ImageList(path=folder / "list.txt")) == [("002.png", 7), ("000.png", 0)]
+
+
+def test_text_without_labels(folder: Path) -> None:
+    (folder / "with space 5").mkdir()
+    write_plain(folder / "with space 5", 2)
+    (folder / "list.lst").write_text("003.png\nwith space 5/001.png\n")
+    source = ImageList(path=folder / "list.lst")
+    assert contents(source) == [("003.png", -1), ("001.png", -1)]
+    assert source.name(1) == str(folder / "with space 5" / "001.png")
+
+
+def test_root_and_absolute_paths(folder: Path, tmp_path: Path) -> None:
+    (folder / "lists").mkdir()
+    (folder / "lists" / "a.txt").write_text(f"001.png\n{folder}/002.png\n")
+    assert contents(ImageList(path=folder / "lists" / "a.txt", root=folder)) == [("001.png", -1), ("002.png", -1)]
+
+
+@pytest.mark.parametrize("kind", [np.str_, np.bytes_])
+def test_array_of_paths_is_mapped(folder: Path, kind: type[np.generic]) -> None:
+    np.save(folder / "list.npy", np.array(["001.png", "003.png"], dtype=kind))
+    np.save(folder / "labels.npy", np.array([4, 2], dtype=np.int32))
+    source = ImageList(path=folder / "list.npy", labels=folder / "labels.npy")
+    assert contents(source) == [("001.png", 4), ("003.png", 2)]
+    assert isinstance(source._entries, np.memmap)
+    assert isinstance(source._labels, np.memmap)
+    assert contents(ImageList(path=folder / "list.npy")) == [("001.png", -1), ("003.png", -1)]
+
+
+def test_labels_as_text_go_with_whole_lines(folder: Path) -> None:
+    (folder / "list.txt").write_text("001.png\n002.png\n")
+    (folder / "labels.txt").write_text("3\n1\n")
+    source = ImageList(path=folder / "list.txt", labels=folder / "labels.txt")
+    assert contents(source) == [("001.png", 3), ("002.png", 1)]
+    assert contents(pickle.loads(pickle.dumps(source))) == contents(source)
+    assert len(pickle.dumps(source)) < 1000
+
+
+def test_what_is_wrong_is_said(folder: Path) -> None:
+    text, labels = folder / "list.txt", folder / "labels.txt"
+    with pytest.raises(ValueError, match=r"list\.txt does not exist"):
+        len(ImageList(path=text))
+    with pytest.raises(ValueError, match="is a folder"):
+        len(ImageList(path=folder))
+    text.write_text("")
+    with pytest.raises(ValueError, match="lists no image"):
+        len(ImageList(path=text))
+    text.write_text("001.png 3\n002.png\n")
+    with pytest.raises(ValueError, match="line 2: '002.png' has no label"):
+        ImageList(path=text).label(1)
+    labels.write_text("1\n2\n3\n")
+    with pytest.raises(ValueError, match="3 labels.*2 images"):
+        _ = ImageList(path=text, labels=labels).labelled
+    labels.write_text("cat\ndog\n")
+    with pytest.raises(ValueError, match="whole numbers"):
+        _ = ImageList(path=text, labels=labels).labelled
+    np.save(folder / "objects.npy", np.array([Path("a"), None], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="dtype=str"):
+        len(ImageList(path=folder / "objects.npy"))
+    np.save(folder / "numbers.npy", np.arange(3))
+    with pytest.raises(ValueError, match="int64; it must hold paths"):
+        len(ImageList(path=folder / "numbers.npy"))
+    np.save(folder / "table.npy", np.array([["a", "b"]]))
+    with pytest.raises(ValueError, match=r"shape \(1, 2\)"):
+        len(ImageList(path=folder / "table.npy"))

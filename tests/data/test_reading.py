@@ -1,0 +1,190 @@
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssltyped.data.reading import DataError, ReadEval, Reply, ReadTrain, Request, stack
+from ssltyped.data.sampler import Sampler
+from ssltyped.transforms.geometry import RandomResizedCrop
+from ssltyped.transforms.opencv import to_image
+from ssltyped.transforms.views import RepeatViews
+from ssltyped.types import Image, Random, Source, Transform, UnreadableImageError
+
+VIEWS = RepeatViews(transforms=[RandomResizedCrop(size=2)])
+
+
+@dataclass
+class Numbers(Source):
+    """Image i is 4 x 4 pixels of value i; the broken ones cannot be read."""
+
+    count: int
+    broken: frozenset[int] = frozenset()
+    reads: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, index: int) -> Image:
+        self.reads.append(index)
+        if index in self.broken:
+            raise UnreadableImageError("broken on purpose")
+        return to_image(np.full((4, 4, 3), index % 256, dtype=np.uint8))
+
+    def name(self, index: int) -> str:
+        return f"number {index}"
+
+    @property
+    def labelled(self) -> bool:
+        return True
+
+    def label(self, index: int) -> int:
+        return index % 7
+
+
+def never() -> bool:
+    return False
+
+
+def read(source: Source, sampler: Sampler, step: int, micro: int = 0) -> Reply:
+    request = Request(sampler.epoch(step), sampler.positions(step, micro))
+    reply = ReadTrain(source, VIEWS, sampler)(request, never)
+    assert reply is not None
+    return reply
+
+
+def test_a_batch() -> None:
+    sampler = Sampler(50, 8, seed=3)
+    reply = read(Numbers(50), sampler, 2)
+    batch = reply.batch()
+    assert [view.shape for view in batch.views] == [(8, 3, 2, 2)] * 2
+    assert batch.views[1][:, 0, 0, 0].tolist() == batch.index.tolist()
+    assert batch.index.tolist() == sampler.images(0, np.arange(16, 24)).tolist()
+    assert batch.label is not None
+    assert batch.label.tolist() == [i % 7 for i in batch.index.tolist()]
+    assert reply.unreadable == ()
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_a_global_batch_never_holds_an_image_twice(data: st.DataObject) -> None:
+    n = data.draw(st.integers(4, 60))
+    world, accumulation = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 2))
+    size = data.draw(st.integers(1, max(1, n // (world * accumulation))))
+    if size * world * accumulation > n:
+        return
+    broken = data.draw(st.frozensets(st.integers(0, n - 1), max_size=n // 2))
+    step = data.draw(st.integers(0, 100))
+    indices: list[int] = []
+    failed: set[int] = set()
+    for rank in range(world):
+        sampler = Sampler(n, size, 0, rank, world, accumulation)
+        for micro in range(accumulation):
+            try:
+                reply = read(Numbers(n, broken), sampler, step, micro)
+            except DataError:
+                continue
+            indices += reply.index.tolist()
+            failed |= {record.index for record in reply.unreadable}
+            assert len(reply.index) == size
+            assert reply.views[0][:, 0, 0, 0].tolist() == reply.index.tolist()
+    assert len(set(indices)) == len(indices)
+    assert not broken & set(indices)
+    assert failed <= broken
+
+
+def test_replacement_is_the_same_every_time_and_everything_that_failed_is_noted() -> None:
+    sampler = Sampler(40, 8, seed=1)
+    images = sampler.images(0, np.arange(40))
+    broken = frozenset(int(images[p]) for p in (3, 11))  # positions 3 and 3 + 8
+    first, second = (read(Numbers(40, broken), sampler, 0) for _ in range(2))
+    assert first.index[3] == images[19]
+    assert [record.index for record in first.unreadable] == [images[3], images[11]]
+    assert first.unreadable[0].name == f"number {images[3]}"
+    assert first.unreadable[0].reason == "broken on purpose"
+    assert all(torch.equal(a, b) for a, b in zip(first.views, second.views, strict=True))
+    whole = read(Numbers(40), sampler, 0)
+    others = [slot for slot in range(8) if slot != 3]
+    assert np.array_equal(first.index[others], whole.index[others])
+    assert torch.equal(first.views[0][others], whole.views[0][others])
+
+
+def test_nothing_left_for_a_place_is_an_error() -> None:
+    sampler = Sampler(20, 8, seed=1)
+    broken = frozenset(int(i) for i in sampler.images(0, np.arange(3, 20, 8)))
+    with pytest.raises(DataError, match="place 3 of the batch.*number .*broken on purpose"):
+        read(Numbers(20, broken), sampler, 0)
+
+
+def test_each_image_is_decoded_once_for_all_views() -> None:
+    source = Numbers(20)
+    reply = read(source, Sampler(20, 8, seed=0), 0)
+    assert source.reads == reply.index.tolist()
+
+
+def test_who_is_not_waited_for_stops() -> None:
+    source = Numbers(20)
+    request = Request(0, np.arange(8))
+    assert ReadTrain(source, VIEWS, Sampler(20, 8, 0))(request, lambda: len(source.reads) >= 3) is None
+    assert len(source.reads) == 3
+    assert ReadEval(source, [])(request, lambda: len(source.reads) >= 5) is None
+    assert len(source.reads) == 5
+
+
+def test_evaluation_leaves_out_what_it_cannot_read() -> None:
+    reply = ReadEval(Numbers(9, frozenset({4, 8})), [])(Request(0, np.array([8, 3, 4, 1])), never)
+    assert reply is not None
+    assert reply.index.tolist() == [3, 1]
+    assert [record.index for record in reply.unreadable] == [8, 4]
+    assert reply.views[0].shape == (2, 3, 4, 4)
+
+
+class Fails(Transform):
+    def __call__(self, image: Image, random: Random) -> Image:
+        raise KeyError("a bug of the user's")
+
+
+class Grows(Transform):
+    def __call__(self, image: Image, random: Random) -> Image:
+        return torch.zeros(3, int(image[0, 0, 0]) + 1, 2, dtype=torch.uint8)
+
+
+def test_a_failing_transform_is_not_a_broken_image() -> None:
+    with pytest.raises(KeyError, match="a bug") as caught:
+        ReadEval(Numbers(9), [Fails()])(Request(0, np.array([5])), never)
+    assert caught.value.__notes__ == ["while making the views of number 5, (3, 4, 4)"]
+
+
+def test_views_of_different_sizes_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"different sizes, \(3, 2, 2\) and \(3, 3, 2\)"):
+        ReadEval(Numbers(9), [Grows()])(Request(0, np.array([1, 2])), never)
+
+
+def test_stack_is_a_plain_copy() -> None:
+    images = [to_image(np.random.default_rng(i).integers(0, 256, (5, 6, 3), dtype=np.uint8)) for i in range(3)]
+    batch = stack(images, 0)
+    assert torch.equal(batch, torch.stack(images))
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_randomness_is_of_the_image_not_of_its_place() -> None:
+    seen: dict[int, float] = {}
+
+    class Noted(Transform):
+        def __call__(self, image: Image, random: Random) -> Image:
+            seen[int(image[0, 0, 0])] = random.random()
+            return image
+
+    def run(sampler: Sampler) -> dict[int, float]:
+        seen.clear()
+        views: Callable[..., list[Image]] = RepeatViews(num_views=1, transforms=[Noted(), RandomResizedCrop(size=2)])
+        assert isinstance(views, RepeatViews)
+        for micro in range(sampler.accumulation):
+            ReadTrain(Numbers(16), views, sampler)(Request(0, sampler.positions(0, micro)), never)
+        return dict(seen)
+
+    assert run(Sampler(16, 16, 9)) == run(Sampler(16, 4, 9, accumulation=4))
+    assert run(Sampler(16, 16, 9)) != run(Sampler(16, 16, 8))

@@ -1,0 +1,83 @@
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from images import BROKEN, broken_files, mixed_files, write, write_plain
+from ssltyped.data.sources import FlatFolder, ImageFolder
+from ssltyped.types import UnreadableImageError
+
+
+def test_flat_folder_finds_all_images_below_it(tmp_path: Path) -> None:
+    mixed = mixed_files()
+    files = {**{f"a/{name}": data for name, data in mixed.items()}, "z.jpg": mixed["rgb.jpg"], "a/b/c.png": mixed["rgb.png"]}
+    others = {"notes.txt": b"x", ".hidden.jpg": b"x", ".trash/x.jpg": b"x", "a/jpg": b"x"}
+    source = FlatFolder(path=write(tmp_path, {**files, **broken_files(), **others}))
+    names = [source.name(i) for i in range(len(source))]
+    assert sorted(names) == sorted(str(tmp_path / name) for name in [*files, *BROKEN])
+    assert names == [FlatFolder(path=tmp_path).name(i) for i in range(len(source))]
+    assert not source.labelled
+
+
+def test_reading(tmp_path: Path) -> None:
+    source = FlatFolder(path=write(tmp_path, {**mixed_files(), **broken_files()}))
+    failed = set()
+    for i in range(len(source)):
+        try:
+            assert source.read(i).shape in ((3, 30, 40), (3, 40, 30))
+        except UnreadableImageError:
+            failed.add(source.name(i))
+    assert failed == {str(tmp_path / name) for name in BROKEN}
+
+
+def test_a_file_that_went_away_is_unreadable(tmp_path: Path) -> None:
+    source = FlatFolder(path=write_plain(tmp_path, 3))
+    assert len(source) == 3
+    (tmp_path / "001.png").unlink()
+    with pytest.raises(UnreadableImageError, match="No such file"):
+        source.read(1)
+
+
+def test_class_folders(tmp_path: Path) -> None:
+    png = mixed_files()["rgb.png"]
+    files = {"dog/1.png": png, "dog/deep/0.png": png, "cat/b.png": png, "cat/a.png": png, "Ant/x.PNG": png}
+    source = ImageFolder(path=write(tmp_path, {**files, "readme.txt": b"", ".git/x.png": png}))
+    assert source.classes == ("Ant", "cat", "dog")
+    found = [(source.name(i).removeprefix(f"{tmp_path}/"), source.label(i)) for i in range(len(source))]
+    assert found == [("Ant/x.PNG", 0), ("cat/a.png", 1), ("cat/b.png", 1), ("dog/1.png", 2), ("dog/deep/0.png", 2)]
+    assert source.labelled
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    write_plain(tmp_path / "real", 2)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "linked").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "back").symlink_to(tmp_path / "set")
+    assert len(FlatFolder(path=tmp_path / "set")) == 2
+
+
+def test_a_pickle_is_small_and_keeps_the_list(tmp_path: Path) -> None:
+    for source in (FlatFolder(path=write_plain(tmp_path / "x" / "y", 300)), ImageFolder(path=tmp_path / "x")):
+        names = [source.name(i) for i in range(len(source))]
+        data = pickle.dumps(source)
+        assert len(data) < 2000
+        (tmp_path / "x" / "y" / f"new{type(source).__name__}.png").write_bytes(b"came later")
+        again = pickle.loads(data)
+        assert [again.name(i) for i in range(len(again))] == names
+        assert torch.equal(again.read(5), source.read(5))
+
+
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="does not exist"):
+        len(FlatFolder(path=tmp_path / "none"))
+    with pytest.raises(ValueError, match="holds no image .*jpeg"):
+        len(FlatFolder(path=tmp_path))
+    with pytest.raises(ValueError, match="no sub-folders"):
+        len(ImageFolder(path=tmp_path))
+    (tmp_path / "a").mkdir()
+    write_plain(tmp_path / "b", 1)
+    with pytest.raises(ValueError, match="no image in these class folders.*: a$"):
+        len(ImageFolder(path=tmp_path))
+    with pytest.raises(ValueError, match="is a file"):
+        len(ImageFolder(path=tmp_path / "b" / "000.png"))
