@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Optional, Self
+from typing import Optional
 
 import numpy as np
 import torch
@@ -168,7 +168,7 @@ class TrainPipeline(Iterator[Batch]):
         """End the worker processes."""
         self._replies.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> TrainPipeline:
         return self
 
     def __exit__(

@@ -202,7 +202,7 @@ def _stop(pull: _Pull[Q, A], thread: threading.Thread, stop: Event) -> None:
     stop.set()
     pull.stop.set()
     if all(process.is_alive() for process in pull.processes):
-        thread.join(timeout=5.0)
+        thread.join(timeout=2.0)
     for process in pull.processes:
         process.kill()
         process.join()
