@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from images import broken_files, encoded, mixed_files, pixels
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from images import broken_files, encoded, mixed_files, pixels
 from ssltyped.data.decode import decode
 from ssltyped.types import UnreadableImageError
 

@@ -1,8 +1,8 @@
 from pathlib import Path
 
 import pytest
-
 from images import write, write_plain
+
 from ssltyped.data.detect import detect
 from ssltyped.data.image_list import ImageListConf
 from ssltyped.data.sources import FlatFolderConf, ImageFolderConf

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from images import write_plain
+
 from ssltyped.data.image_list import ImageList
 
 
@@ -74,10 +74,10 @@ def test_what_is_wrong_is_said(folder: Path) -> None:
     with pytest.raises(ValueError, match="lists no image"):
         len(ImageList(path=text))
     text.write_text("001.png 3\n002.png\n")
-    with pytest.raises(ValueError, match="line 2: '002.png' has no label"):
+    with pytest.raises(ValueError, match=r"line 2: '002.png' has no label"):
         ImageList(path=text).label(1)
     labels.write_text("1\n2\n3\n")
-    with pytest.raises(ValueError, match="3 labels.*2 images"):
+    with pytest.raises(ValueError, match=r"3 labels.*2 images"):
         _ = ImageList(path=text, labels=labels).labelled
     labels.write_text("cat\ndog\n")
     with pytest.raises(ValueError, match="whole numbers"):

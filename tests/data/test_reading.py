@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssltyped.data.reading import DataError, ReadEval, Reply, ReadTrain, Request, stack
+from ssltyped.data.reading import DataError, ReadEval, ReadTrain, Reply, Request, stack
 from ssltyped.data.sampler import Sampler
 from ssltyped.transforms.geometry import RandomResizedCrop
 from ssltyped.transforms.opencv import to_image
@@ -115,7 +115,7 @@ def test_replacement_is_the_same_every_time_and_everything_that_failed_is_noted(
 def test_nothing_left_for_a_place_is_an_error() -> None:
     sampler = Sampler(20, 8, seed=1)
     broken = frozenset(int(i) for i in sampler.images(0, np.arange(3, 20, 8)))
-    with pytest.raises(DataError, match="place 3 of the batch.*number .*broken on purpose"):
+    with pytest.raises(DataError, match=r"place 3 of the batch.*number .*broken on purpose"):
         read(Numbers(20, broken), sampler, 0)
 
 

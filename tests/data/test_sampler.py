@@ -70,7 +70,9 @@ def test_streams_depend_on_everything() -> None:
     assert draws[0] == tuple(random_of(0, 0, 0, 0).random(4))
 
 
-@pytest.mark.parametrize("world_size, batch_size, accumulation", [(1, 16, 1), (2, 8, 1), (4, 4, 1), (2, 4, 2), (1, 2, 8)])
+@pytest.mark.parametrize(
+    "world_size, batch_size, accumulation", [(1, 16, 1), (2, 8, 1), (4, 4, 1), (2, 4, 2), (1, 2, 8)]
+)
 def test_the_images_of_a_step_do_not_depend_on_the_ranks(world_size: int, batch_size: int, accumulation: int) -> None:
     """Micro-batches in order, ranks in order within each: the same images in the same order."""
     reference = Sampler(103, 16, seed=5)

@@ -3,15 +3,19 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from images import BROKEN, broken_files, mixed_files, write, write_plain
+
 from ssltyped.data.sources import FlatFolder, ImageFolder
 from ssltyped.types import UnreadableImageError
 
 
 def test_flat_folder_finds_all_images_below_it(tmp_path: Path) -> None:
     mixed = mixed_files()
-    files = {**{f"a/{name}": data for name, data in mixed.items()}, "z.jpg": mixed["rgb.jpg"], "a/b/c.png": mixed["rgb.png"]}
+    files = {
+        **{f"a/{name}": data for name, data in mixed.items()},
+        "z.jpg": mixed["rgb.jpg"],
+        "a/b/c.png": mixed["rgb.png"],
+    }
     others = {"notes.txt": b"x", ".hidden.jpg": b"x", ".trash/x.jpg": b"x", "a/jpg": b"x"}
     source = FlatFolder(path=write(tmp_path, {**files, **broken_files(), **others}))
     names = [source.name(i) for i in range(len(source))]
@@ -71,13 +75,13 @@ def test_a_pickle_is_small_and_keeps_the_list(tmp_path: Path) -> None:
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not exist"):
         len(FlatFolder(path=tmp_path / "none"))
-    with pytest.raises(ValueError, match="holds no image .*jpeg"):
+    with pytest.raises(ValueError, match=r"holds no image .*jpeg"):
         len(FlatFolder(path=tmp_path))
     with pytest.raises(ValueError, match="no sub-folders"):
         len(ImageFolder(path=tmp_path))
     (tmp_path / "a").mkdir()
     write_plain(tmp_path / "b", 1)
-    with pytest.raises(ValueError, match="no image in these class folders.*: a$"):
+    with pytest.raises(ValueError, match=r"no image in these class folders.*: a$"):
         len(ImageFolder(path=tmp_path))
     with pytest.raises(ValueError, match="is a file"):
         len(ImageFolder(path=tmp_path / "b" / "000.png"))

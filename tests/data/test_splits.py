@@ -1,9 +1,9 @@
 from pathlib import Path
 
 import pytest
-
 from facts import FACTS
 from images import write_plain
+
 from ssltyped import config
 from ssltyped.data.digits import Digits, DigitsConf
 from ssltyped.data.sources import FlatFolder, FlatFolderConf

@@ -143,8 +143,7 @@ def test_a_worker_that_dies_is_an_error_in_time(answer: type, message: str, num_
     pool = WorkerPool(answer=answer, requests=itertools.count(), num_workers=num_workers, finish=same)
     start = time.monotonic()
     with pytest.raises(DataError, match=message):
-        for _ in range(100):
-            next(pool)
+        list(itertools.islice(pool, 100))
     assert time.monotonic() - start < 5
 
 
@@ -155,8 +154,7 @@ def test_an_idle_worker_that_dies_is_noticed() -> None:
     os.kill(pids.pop(), signal.SIGKILL)
     time.sleep(0.1)
     with pytest.raises(DataError, match="SIGKILL"):
-        for _ in range(5):
-            next(pool)
+        list(itertools.islice(pool, 5))
 
 
 def test_signals_are_left_to_the_main_process() -> None:

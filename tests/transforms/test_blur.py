@@ -3,12 +3,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from facts import FACTS
+from golden_cases import load_cases, load_tensors
 from PIL import Image as Pillow
 from PIL import ImageFilter
 from scipy import stats
 
-from facts import FACTS
-from golden_cases import load_cases, load_tensors
 from ssltyped.transforms.blur import GaussianBlur, box_kernel, gaussian_blur
 from ssltyped.transforms.opencv import Array, to_image
 

@@ -102,9 +102,9 @@ def test_strength_zero_only_greys() -> None:
 
 def test_other_channels_are_an_error() -> None:
     image = to_image(np.zeros((4, 4, 6), dtype=np.uint8))
-    with pytest.raises(ValueError, match="3 channels.*got 6"):
+    with pytest.raises(ValueError, match=r"3 channels.*got 6"):
         RandomGrayscale(p=1.0)(image, rng())
-    with pytest.raises(ValueError, match="3 channels.*got 6"):
+    with pytest.raises(ValueError, match=r"3 channels.*got 6"):
         ColorJitter(p=1.0)(image, rng())
 
 

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from facts import FACTS
 from PIL import Image as Pillow
 from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from facts import FACTS
 from ssltyped.transforms.geometry import CenterCrop, HorizontalFlip, RandomResizedCrop, Resize, resize
 from ssltyped.transforms.opencv import to_array, to_image
 from ssltyped.types import Image
@@ -99,7 +99,7 @@ def test_center_crop_is_that_of_torchvision(height: int, width: int) -> None:
 
 
 def test_center_crop_of_a_small_image_is_an_error() -> None:
-    with pytest.raises(ValueError, match="size=8.*7 x 20"):
+    with pytest.raises(ValueError, match=r"size=8.*7 x 20"):
         CenterCrop(size=8)(photo(7, 20), rng())
 
 

@@ -3,8 +3,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-
 from facts import FACTS
+
 from ssltyped.transforms.colour import ColorDistortion
 from ssltyped.transforms.geometry import HorizontalFlip, RandomResizedCrop
 from ssltyped.transforms.opencv import to_image

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ssltyped.config import config_for
-from ssltyped.data.reading import DataError, ReadEval, Reply, ReadTrain, Request, Stopped, Unreadable
+from ssltyped.data.reading import DataError, ReadEval, ReadTrain, Reply, Request, Stopped, Unreadable
 from ssltyped.data.sampler import Sampler
 from ssltyped.data.splits import EvalSplit, EvalSplitConf, Split, TrainSplit, TrainSplitConf
 from ssltyped.data.workers import WorkerPool
@@ -262,7 +262,7 @@ class Data(Component):
     def evaluate(
         self, subset: Subset, rank: int = 0, world_size: int = 1, on_unreadable: Report = ignore
     ) -> Iterator[Batch]:
-        """All images of a subset once, this rank's share, as `val` reads images: its transforms, batches and workers."""
+        """This rank's share of all images of a subset, once, read as `val` says: transforms, batches, workers."""
         if self.val is None:
             raise ValueError("data.val is not given: it says how images are read for an evaluation")
         split = self.val

@@ -40,9 +40,11 @@ class Split(Component):
                 yield Problem("path", str(error))
 
     def images(self) -> Source:
-        """The source. Raises ValueError if there is none, as where the path was not there, or if it has not `num_images`."""
+        """The source. Raises ValueError if there is none (the path was not there), or if it has not `num_images`."""
         if self.source is None:
-            raise ValueError(f"no images: {self.path} does not exist" if self.path else "no images: give path or source")
+            raise ValueError(
+                f"no images: {self.path} does not exist" if self.path else "no images: give path or source"
+            )
         if self.num_images is not None and self.num_images != len(self.source):
             raise ValueError(f"num_images is {self.num_images}, but there are {len(self.source)} images: leave it out")
         return self.source
