@@ -89,6 +89,15 @@ def test_the_same_bits_from_any_step_on(mixed: Path, num_workers: int) -> None:
         assert_same(got, reference[2 * step : 2 * step + 4])
 
 
+def test_closing_in_the_middle_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of torchdata may be fetching the memory of a batch from a worker that is about to end."""
+    noise: list[object] = []
+    monkeypatch.setattr("threading.excepthook", noise.append)
+    for count in range(12):
+        take(TrainPipeline(split=split(Digits(), 4, num_workers=3), seed=0), 1 + count % 3)
+    assert noise == []
+
+
 def test_a_restart_far_into_training_costs_nothing() -> None:
     start = time.perf_counter()
     take(TrainPipeline(split=split(Digits()), seed=0, start_step=10**9), 1)

@@ -64,8 +64,7 @@ def _decode_with_opencv(data: bytes) -> Optional[Array]:
 
 def _decode_with_pillow(data: bytes) -> Array:
     try:
-        with warnings.catch_warnings(), Pillow.open(io.BytesIO(data)) as file:
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"), Pillow.open(io.BytesIO(data)) as file:
             upright = ImageOps.exif_transpose(file)
             if upright.mode.startswith("I;16"):
                 # Pillow would clip to 255 instead of scaling.

@@ -33,6 +33,9 @@ PATIENCE = 1.0
 START_TIMEOUT = 120.0
 """Seconds in which all workers must have started; they import torch where processes are not forked."""
 
+LINGER = 0.3
+"""Seconds that a worker stays after its last answer, whose memory it hands over."""
+
 READY = 2
 """Finished answers that wait for the main process, beside the two a worker that torchdata keeps."""
 
@@ -81,6 +84,9 @@ class _Answer(Generic[Q, A]):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+        # The main process may be fetching the memory of an answer just now; it looks for the end every 0.1 s. Before
+        # multiprocessing removes the socket for that, which it does at priority 0.
+        Finalize(None, time.sleep, args=(LINGER,), exitpriority=10)
         cv2.setNumThreads(0)
         # So that every worker takes part once.
         self._present.wait(START_TIMEOUT)
