@@ -10,8 +10,7 @@ from ssltyped.engine.callbacks.nan_guard import NaNGuardConf
 from ssltyped.engine.callbacks.progress import ProgressBarConf
 from ssltyped.engine.callbacks.tensorboard import TensorBoardConf
 from ssltyped.engine.checkpoint import CheckpointsConf
-from ssltyped.engine.parallel import DistributedConf
-from ssltyped.engine.step import Precision
+from ssltyped.engine.parallel import DistributedConf, Precision
 from ssltyped.experiment import Experiment, ExperimentConf
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLossConf

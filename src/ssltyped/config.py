@@ -6,8 +6,7 @@
     build(loss)                                     # the object
 
 hydra-zen generates the dataclasses, pydantic validates, OmegaConf reads YAML and interpolations.
-This is the one file that knows these libraries, and the one where `Any` is allowed: what a config holds
-is known to the type checker (its constructor) and to pydantic (the same constructor), but not here.
+This is the one file that knows these libraries, and the one where `Any` is allowed.
 """
 
 from __future__ import annotations
@@ -374,7 +373,7 @@ def from_yaml(text: str) -> Any:
         raise ConfigError([Problem("", f"not a readable YAML config: {error}")]) from error
     if not isinstance(tree, dict) or TARGET not in tree:
         raise ConfigError([Problem("", f"a YAML config starts with {TARGET}: PATH.OF.A.COMPONENT")])
-    _import_targets(tree)
+    import_targets(tree)
     tree, problems = validate(tree, "")
     if problems:
         raise ConfigError(problems)
@@ -391,10 +390,10 @@ def interpolated(tree: Any) -> Any:
         raise ConfigError([Problem(str(error.full_key or ""), str(error.msg or error).splitlines()[0])]) from error
 
 
-def _import_targets(tree: Any) -> None:
+def import_targets(tree: Any) -> None:
     """Import the modules that a YAML file names, so that their components register; nothing is called."""
     for item in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
-        _import_targets(item)
+        import_targets(item)
     if isinstance(tree, dict) and isinstance(path := tree.get(TARGET), str) and path not in _PARTS:
         try:
             importlib.import_module(path.rpartition(".")[0] or path)

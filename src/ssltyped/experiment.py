@@ -14,14 +14,26 @@ from ssltyped import config
 from ssltyped.config import ConfigError, config_for
 from ssltyped.data.pipeline import Data
 from ssltyped.engine.checkpoint import Checkpoints
-from ssltyped.engine.parallel import Distributed, wrap
-from ssltyped.engine.step import Precision, Step, StepModule
+from ssltyped.engine.parallel import Distributed, Precision, wrap
+from ssltyped.engine.step import Step, StepModule
 from ssltyped.engine.trainer import Trainer
 from ssltyped.hints import nearest
 from ssltyped.model import SSLModel
 from ssltyped.resolve import Resolution, resolve
 from ssltyped.sync_batch_norm import convert_sync_batchnorm
-from ssltyped.types import Callback, Component, Facts, Head, Inference, Loss, Optimizer, Problem, Scheduler, Source, Trunk
+from ssltyped.types import (
+    Callback,
+    Component,
+    Facts,
+    Head,
+    Inference,
+    Loss,
+    Optimizer,
+    Problem,
+    Scheduler,
+    Source,
+    Trunk,
+)
 
 
 class Experiment(Component):

@@ -72,9 +72,7 @@ def measure(module: StepModule, built: Experiment, resolution: Resolution[Experi
     """
     facts = resolution.facts
     with torch.device("meta"):
-        views = tuple(
-            torch.empty(facts.batch_size, len(built.data.mean), size, size) for size in facts.crop_sizes
-        )
+        views = tuple(torch.empty(facts.batch_size, len(built.data.mean), size, size) for size in facts.crop_sizes)
         batch = Batch(views=views, index=torch.zeros(facts.batch_size, dtype=torch.int64))
     saved: dict[int, Tensor] = {}
 
@@ -113,7 +111,8 @@ def _length_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
     resolved, facts = resolution.config, resolution.facts
     yield ""
     yield "length"
-    yield f"  {facts.global_batch_size:,} images a step, {facts.steps_per_epoch or 0:,} steps an epoch, {resolved.steps:,} steps"
+    per_epoch = f"{facts.steps_per_epoch or 0:,} steps an epoch"
+    yield f"  {facts.global_batch_size:,} images a step, {per_epoch}, {resolved.steps:,} steps"
     yield ""
     yield from curve(config.build(resolved.schedule), resolved.epochs or 1)
 

@@ -11,19 +11,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-import ssltyped
 from ssltyped import config
 from ssltyped.config import ConfigError
 from ssltyped.experiment import Experiment
 from ssltyped.hints import nearest
 from ssltyped.types import Problem
 
+_PACKAGE = Path(__file__).parent
+
 
 def shipped_folder() -> Path:
     """Where the recipes of this library lie: beside the package, or beside `src` in a checkout."""
-    package = Path(ssltyped.__file__).parent
-    beside = package.parent / "recipes"
-    return beside if beside.is_dir() else package.parent.parent / "recipes"
+    beside = _PACKAGE.parent / "recipes"
+    return beside if beside.is_dir() else _PACKAGE.parent.parent / "recipes"
 
 
 def shipped() -> list[str]:
@@ -99,11 +99,7 @@ def _join_shipped() -> None:
 def _where(error: Exception) -> str:
     """An exception of a recipe module on one line, with the file and line of the user's code."""
     frames: Sequence[traceback.FrameSummary] = traceback.extract_tb(error.__traceback__)
-    own = [
-        f
-        for f in frames
-        if "importlib" not in f.filename and not f.filename.startswith(str(Path(ssltyped.__file__).parent))
-    ]
+    own = [f for f in frames if "importlib" not in f.filename and not f.filename.startswith(str(_PACKAGE))]
     place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
     if isinstance(error, SyntaxError):
         place = f" ({error.filename}, line {error.lineno})"

@@ -17,6 +17,12 @@ from ssltyped.recipe import load_recipe, shipped, short_name
 from ssltyped.show import show, show_components, show_fields, table
 
 DONE, FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
+FLAGS = {
+    "--plan": "what would run, and why; nothing runs",
+    "--print": "the recipe with its overrides, as a tree",
+    "--multirun": "run every combination of a=1,2 b=range(3)",
+    "--list": "every component there is, with its parameters",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,11 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m ssltyped.run", description=__doc__, add_help=False)
     parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a module with `recipe`, module:name, or a .yaml")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="path=value, in Hydra's grammar")
-    parser.add_argument("--plan", action="store_true", help="what would run, and why; nothing runs")
-    parser.add_argument("--print", action="store_true", help="the recipe with its overrides, as a tree")
-    parser.add_argument("--multirun", action="store_true", help="run every combination of a=1,2 b=range(3)")
-    parser.add_argument("--list", action="store_true", help="every component there is, with its parameters")
     parser.add_argument("-h", "--help", action="store_true", help="every field of RECIPE")
+    for flag, text in FLAGS.items():
+        parser.add_argument(flag, action="store_true", help=text)
     options = parser.parse_intermixed_args(argv)
     try:
         if options.list:
@@ -45,32 +49,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             return _run(options.recipe, options.overrides, options.multirun)
     except ConfigError as error:
-        print(
-            f"error: {options.recipe} is not started:\n" + "".join(f"  {p}\n" for p in error.problems),
-            file=sys.stderr,
-            end="",
-        )
+        print(f"error: {options.recipe} is not started:", *error.problems, sep="\n  ", file=sys.stderr)
         return USER_MISTAKE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception:  # shown whole: a failed run is not the user's mistake
+        traceback.print_exc()
+        return FAILED
     return DONE
 
 
 def _run(recipe: str, overrides: list[str], multirun: bool) -> int:
     loaded, name = load_recipe(recipe), short_name(recipe)
     combinations = expand(overrides) if multirun else [overrides]
-    for combination in combinations:  # a mistake in the last one is found before the first one trains
-        override(loaded, combination)
+    checked = [override(loaded, combination) for combination in combinations]  # all, before the first one trains
     results: list[tuple[list[str], dict[str, float]]] = []
-    for number, combination in enumerate(combinations):
-        one = config.replaced(loaded, {"name": f"{loaded.name or name}/{number}"}) if multirun else loaded
-        try:
-            run = launch(one, combination, name=name)
-        except KeyboardInterrupt:
-            return INTERRUPTED
-        except ConfigError:
-            raise
-        except Exception:  # shown whole: a failed run is not the user's mistake
-            traceback.print_exc()
-            return FAILED
+    for number, (one, combination) in enumerate(zip(checked, combinations, strict=True)):
+        run = launch(config.replaced(one, {"name": f"{one.name or name}/{number}"}) if multirun else one, name=name)
         if run.outcome is Outcome.INTERRUPTED:
             print(f"interrupted, and saved in {run.folder}: the same command goes on from there")
             return INTERRUPTED

@@ -95,7 +95,9 @@ def _refuse_another(folder: Path, asked: str, resolved: str) -> None:
     changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     if changed:
         shown = [Problem(key, f"was {old.get(key)!r}, is now {new.get(key)!r}") for key in changed[:20]]
-        advice = f"{folder} holds a run with another config; name=NEW for a new run, or resume={folder} to go on changed"
+        advice = (
+            f"{folder} holds a run with another config; name=NEW for a new run, or resume={folder} to go on changed"
+        )
         raise ConfigError([Problem("resume", advice), *shown])
 
 

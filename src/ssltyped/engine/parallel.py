@@ -28,6 +28,14 @@ class Device(Enum):
     CUDA = "cuda"
 
 
+class Precision(Enum):
+    """What the forward pass computes in; weights and optimizer stay float32. fp16 scales the loss (GradScaler)."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
 class Distributed(Component):
     """How many processes train, and how they are joined (DDP; gloo on CPU, nccl on GPU).
 

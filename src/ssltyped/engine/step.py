@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from enum import Enum
 from typing import Optional
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ssltyped.types import Batch, Loss, Model, StepOutput
-
-
-class Precision(Enum):
-    """What the forward pass computes in; weights and optimizer stay float32. fp16 scales the loss (GradScaler)."""
-
-    FP32 = "fp32"
-    BF16 = "bf16"
-    FP16 = "fp16"
+from ssltyped.engine.parallel import Precision
+from ssltyped.types import Batch, Loss, StepOutput
 
 
 class StepModule(nn.Module):
@@ -54,7 +46,7 @@ class Step:
         self, batches: Sequence[Batch], lr: float, progress: float, on_loss: Callable[[Batch, StepOutput], None]
     ) -> list[StepOutput]:
         """Update once. `progress` in (0, 1] is that after this step; `on_loss` sees each output before backward."""
-        model: Model = self.module.model
+        model, loss = self.module.model, self.module.loss
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
         self.optimizer.zero_grad(set_to_none=True)
@@ -65,24 +57,21 @@ class Step:
                 on_loss(batch, output)
                 torch.autograd.backward(self.scaler.scale(output.loss / len(batches)))
             outputs.append(output)
-        self.module.loss.after_backward(model, progress)
+        loss.after_backward(model, progress)
         if self.grad_clip is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.module.parameters(), self.grad_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.module.loss.after_update(model, progress)
+        loss.after_update(model, progress)
         return outputs
 
     def forward(self, batch: Batch) -> StepOutput:
         """The loss of one batch, in the precision of the run."""
-        with self._autocast():
+        dtype = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}.get(self.precision)
+        with nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype):
             output: StepOutput = self.wrapped(batch)
         return output
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        dtype = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}.get(self.precision)
-        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype)
 
     def _reduce_if(self, last: bool) -> AbstractContextManager[object]:
         """Gradients are averaged over the ranks once, with the last batch of a step."""
