@@ -38,7 +38,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ssltyped.hints import describe, nearest
+from ssltyped.hints import brief, describe, failure, nearest
 from ssltyped.types import Problem
 
 P = ParamSpec("P")
@@ -276,7 +276,7 @@ def _wording(item: dict[str, Any]) -> str:
         message += nearest(given, [word.strip("'") for word in allowed])
     if isinstance(given, dict) and given.get(TARGET) in _PARTS:
         return message if "got" in message else f"got {_PARTS[given[TARGET]].target.__name__}: {message}"
-    return f"got {given!r}: {message[0].lower()}{message[1:]}"
+    return f"got {brief(repr(given))}: {message[0].lower()}{message[1:]}"
 
 
 @functools.cache
@@ -397,5 +397,5 @@ def import_targets(tree: Any) -> None:
     if isinstance(tree, dict) and isinstance(path := tree.get(TARGET), str) and path not in _PARTS:
         try:
             importlib.import_module(path.rpartition(".")[0] or path)
-        except ImportError as error:
-            raise ConfigError([Problem(TARGET, f"{path!r} cannot be imported: {error}")]) from error
+        except Exception as error:  # whatever a user's module raises is the user's to mend
+            raise ConfigError([Problem(TARGET, f"{path!r} {failure(error)}")]) from error

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Sequence
 from enum import Enum
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin
 
@@ -32,8 +34,24 @@ def _limit(meta: object) -> str:
     return " ".join(f"{sign} {value}" for sign, value in values.items() if value is not None)
 
 
+def brief(text: str, most: int = 120) -> str:
+    """A text that may be very long, cut for an error."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
     """'; did you mean x?' or, with nothing near, '; known are ...'."""
     if near := difflib.get_close_matches(name, known, n=1, cutoff=0.6):
         return f"; did you mean {near[0]!r}?"
     return f"; known: {', '.join(known)}" if known else ""
+
+
+def failure(error: Exception) -> str:
+    """Why a module could not be imported, on one line, with the file and line of the user's code."""
+    ours = str(Path(__file__).parent)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if "importlib" not in f.filename and not f.filename.startswith(ours)]
+    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    if isinstance(error, SyntaxError):
+        return f"cannot be imported: {type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+    return f"cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}{place}"

@@ -26,7 +26,7 @@ from hydra.errors import HydraException
 
 from ssltyped import catalog, config
 from ssltyped.config import TARGET, ConfigError, Part, Tree, join
-from ssltyped.hints import nearest
+from ssltyped.hints import brief, failure, nearest
 from ssltyped.types import Problem
 
 R = TypeVar("R")
@@ -75,13 +75,15 @@ def _parse(overrides: Iterable[str], sweeps: bool = False) -> tuple[list[Overrid
     for text in overrides:
         try:
             item = _parser().parse_override(text)
-        except HydraException as error:
-            problems.append(Problem(text, f"not an override (want path=value): {str(error).splitlines()[0]}"))
+        except (HydraException, ValueError, RecursionError) as error:  # numbers too long and lists too deep, too
+            reason = brief(str(error).partition("\n")[0])
+            problems.append(Problem(brief(text), f"not an override (want path=value): {reason}"))
             continue
         if item.is_sweep_override() and not sweeps:
-            problems.append(Problem(item.key_or_group, f"{text!r} is a sweep: add --multirun, or [..] for a list"))
+            message = f"{brief(text)!r} is a sweep: add --multirun, or [..] for a list"
+            problems.append(Problem(item.key_or_group, message))
         elif item.package is not None:
-            problems.append(Problem(text, "there are no packages here: want path=value"))
+            problems.append(Problem(brief(text), "there are no packages here: want path=value"))
         else:
             parsed.append(item)
     return parsed, problems
@@ -109,6 +111,8 @@ def _apply(tree: Tree, item: Override) -> None:
             present.append(_with_parts(value, _inner(item_hint), join(path, last)))
             return
     _, hint = _child(node, hint, last, path)
+    if isinstance(value, int | float) and _takes_only_text(hint):
+        value = (item.input_line or "").partition("=")[2].strip()  # name=2024_01 is no number
     value = _with_parts(value, hint, join(path, last))
     if isinstance(node, list):
         node[int(last)] = value
@@ -129,7 +133,7 @@ def _child(node: object, hint: object, step: str, path: str) -> tuple[object, ob
     if isinstance(node, dict) and TARGET in node:
         part = config.part_of(node)
         if step == TARGET:
-            raise ConfigError([Problem(where, "cannot be set; replace the part by its class: " + f"{path}=CLASS")])
+            raise ConfigError([Problem(where, f"cannot be set; replace the part by its class: {path or 'PATH'}=CLASS")])
         if step not in part.parameters:
             message = f"{part.target.__name__} has no such field{nearest(step, list(part.parameters))}"
             raise ConfigError([Problem(where, message)])
@@ -160,7 +164,7 @@ def _remove(node: object, last: str, path: str) -> None:
 
 def _inner(hint: object, index: int = 0) -> object:
     """The declared type of an item of a list, tuple or dict."""
-    for option in _options(hint):
+    for option in options(hint):
         args = [arg for arg in get_args(option) if arg is not Ellipsis]
         if get_origin(option) is dict:
             return args[1]
@@ -169,17 +173,22 @@ def _inner(hint: object, index: int = 0) -> object:
     return object
 
 
-def _options(hint: object) -> list[object]:
+def options(hint: object) -> list[object]:
     if get_origin(hint) is Annotated:
-        return _options(get_args(hint)[0])
+        return options(get_args(hint)[0])
     if get_origin(hint) is Union or type(hint).__name__ == "UnionType":
-        return [option for arg in get_args(hint) for option in _options(arg)]
+        return [option for arg in get_args(hint) for option in options(arg)]
     return [hint]
+
+
+def _takes_only_text(hint: object) -> bool:
+    kinds = [option for option in options(hint) if option is not type(None)]
+    return all(isinstance(kind, type) and issubclass(kind, str | Path) for kind in kinds)
 
 
 def _part_kinds(hint: object) -> list[type]:
     values = (int, float, str, bool, bytes, Path, Enum, type(None), list, tuple, dict, set)
-    return [o for o in _options(hint) if isinstance(o, type) and o is not object and not issubclass(o, values)]
+    return [o for o in options(hint) if isinstance(o, type) and o is not object and not issubclass(o, values)]
 
 
 def _with_parts(value: object, hint: object, path: str) -> object:
@@ -190,7 +199,7 @@ def _with_parts(value: object, hint: object, path: str) -> object:
     if isinstance(value, dict) and TARGET in value:
         raise ConfigError([Problem(path, f"{TARGET} cannot be set; replace the part by its class: {path}=CLASS")])
     kinds = _part_kinds(hint)
-    takes_text = any(isinstance(o, type) and issubclass(o, str | Path | Enum) for o in _options(hint))
+    takes_text = any(isinstance(o, type) and issubclass(o, str | Path | Enum) for o in options(hint))
     if not isinstance(value, str) or not kinds or takes_text or "${" in value or value == config.REQUIRED:
         return value
     part = find_part(value, kinds, path)
@@ -234,7 +243,9 @@ def _names_of(kinds: Sequence[type]) -> list[str]:
 
 
 def _import(module: str, name: str, path: str) -> None:
+    if not all(step.isidentifier() for step in module.split(".")):
+        raise ConfigError([Problem(path, f"{name!r} names no class: want CLASS or package.module:CLASS")])
     try:
         importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError([Problem(path, f"{name!r} cannot be imported: {error}")]) from error
+    except Exception as error:  # whatever a user's module raises is the user's to mend
+        raise ConfigError([Problem(path, f"{name!r} {failure(error)}")]) from error

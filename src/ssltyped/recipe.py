@@ -6,15 +6,13 @@ import contextlib
 import importlib
 import importlib.util
 import sys
-import traceback
-from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 from ssltyped import config
 from ssltyped.config import ConfigError
 from ssltyped.experiment import Experiment
-from ssltyped.hints import nearest
+from ssltyped.hints import failure, nearest
 from ssltyped.types import Problem
 
 _PACKAGE = Path(__file__).parent
@@ -76,12 +74,12 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
-            raise ConfigError([Problem(name, _where(error))]) from error
+            raise ConfigError([Problem(name, failure(error))]) from error
         raise ConfigError([Problem(name, f"there is no such recipe{nearest(name, shipped())}")]) from error
     except ConfigError as error:
         raise ConfigError([Problem(f"{name}.{p.path}", p.message) for p in error.problems]) from error
     except Exception as error:  # whatever a user's module raises is the user's to mend, and is shown with its line
-        raise ConfigError([Problem(name, _where(error))]) from error
+        raise ConfigError([Problem(name, failure(error))]) from error
 
 
 def _join_shipped() -> None:
@@ -94,13 +92,3 @@ def _join_shipped() -> None:
         return
     sys.path.append(str(Path(folder).parent))
     importlib.invalidate_caches()
-
-
-def _where(error: Exception) -> str:
-    """An exception of a recipe module on one line, with the file and line of the user's code."""
-    frames: Sequence[traceback.FrameSummary] = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if "importlib" not in f.filename and not f.filename.startswith(str(_PACKAGE))]
-    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
-    if isinstance(error, SyntaxError):
-        place = f" ({error.filename}, line {error.lineno})"
-    return f"cannot be imported: {type(error).__name__}: {error}{place}"

@@ -69,7 +69,7 @@ def show_components() -> str:
     lines: list[str] = []
     last = ""
     for name, module in catalog.components().items():
-        part = _part(name, module)
+        part = component(name)
         folder = module.split(".")[1]
         if folder != last:
             lines += ["", folder]
@@ -79,9 +79,11 @@ def show_components() -> str:
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
-def _part(name: str, module: str) -> config.Part:
-    config.import_targets({config.TARGET: f"{module}.{name}"})
-    return config.parts()[f"{module}.{name}"]
+def component(name: str) -> config.Part:
+    """A component of the library by its name; its module is imported."""
+    path = f"{catalog.components()[name]}.{name}"
+    config.import_targets({config.TARGET: path})
+    return config.parts()[path]
 
 
 def table(rows: Sequence[tuple[Sequence[str], Mapping[str, float]]]) -> str:
