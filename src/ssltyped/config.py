@@ -19,24 +19,14 @@ from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import (
-    Annotated,
-    Any,
-    ParamSpec,
-    TypeAlias,
-    TypeVar,
-    Union,
-    cast,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Annotated, Any, ParamSpec, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import hydra_zen
 import pydantic
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 
 from ssltyped.hints import brief, describe, failure, nearest
 from ssltyped.types import Problem
@@ -79,7 +69,11 @@ class Part:
     @functools.cached_property
     def hints(self) -> dict[str, Any]:
         owner: Any = self.target.__init__ if inspect.isclass(self.target) else self.target
-        return get_type_hints(owner, include_extras=True)
+        try:
+            return get_type_hints(owner, include_extras=True)
+        except NameError as error:
+            message = f"a type of its constructor is not known at run time (import it outside TYPE_CHECKING): {error}"
+            raise ConfigError([Problem(f"{self.target.__module__}.{self.target.__qualname__}", message)]) from error
 
 
 _PARTS: dict[str, Part] = {}
@@ -96,9 +90,10 @@ def config_for(target: Callable[P, R]) -> Callable[P, R]:
     path = f"{target.__module__}.{target.__qualname__}"
     if path in _PARTS and _PARTS[path].target is target:
         return cast("Callable[P, R]", _PARTS[path].config)
-    parameters = inspect.signature(target).parameters
-    if wrong := [p.name for p in parameters.values() if p.kind is not p.KEYWORD_ONLY]:
-        raise TypeError(f"{path}: parameters of a component are keyword-only; not so: {', '.join(wrong)}")
+    bare = getattr(target, "__init__", None) is nn.Module.__init__  # its *args, **kwargs are no parameters
+    parameters = {} if bare else inspect.signature(target).parameters
+    if wrong := [p.name for p in parameters.values() if p.kind is not p.KEYWORD_ONLY or p.annotation is p.empty]:
+        raise TypeError(f"{path}: parameters of a component are keyword-only and typed; not so: {', '.join(wrong)}")
     generated = hydra_zen.builds(
         cast(Any, target),
         populate_full_signature=True,
@@ -203,10 +198,14 @@ def check(config: R) -> R:
     Raises `ConfigError` with every error of the whole tree: path, value, what is allowed, the nearest name.
     What passes builds: the types that pydantic checks are those of the constructors.
     """
-    tree, problems = validate(to_tree(config), "")
+    return cast(R, _checked(to_tree(config)))
+
+
+def _checked(tree: Tree) -> Any:
+    tree, problems = validate(tree, "")
     if problems:
         raise ConfigError(problems)
-    return cast(R, from_tree(tree))
+    return from_tree(tree)
 
 
 def validate(tree: Any, path: str) -> tuple[Any, list[Problem]]:
@@ -240,7 +239,7 @@ def _validate_part(tree: Tree, path: str) -> tuple[Tree, list[Problem]]:
             problems.append(Problem(where, f"required: {describe(part.hints[name])}; set it with {where}=VALUE"))
             continue
         value, below = validate(value, where)
-        result[name], own = _validate_value(value, part.hints.get(name, Any), where)
+        result[name], own = _validate_value(value, part.hints[name], where)
         # What a part of the wrong kind lacks is beside the point.
         problems += own + [p for p in below if not any(p.path.startswith(f"{o.path}.") for o in own)]
     return result, problems
@@ -334,18 +333,25 @@ def _known_of_kind(kind: type) -> str:
 # --- building and YAML --------------------------------------------------------------------------------------
 
 
-def build(config: R) -> R:
-    """The object that a config describes, its parts built first. Raises `ConfigError` before anything is built."""
-    return cast(R, _instantiate(check(config)))
+def build(config: R, path: str = "") -> R:
+    """The object that a config describes, its parts built first; errors name fields below `path`.
+
+    Raises `ConfigError` before anything is built, or with what a constructor finds wrong.
+    """
+    return cast(R, _instantiate(check(config), path))
 
 
-def _instantiate(value: Any) -> Any:
+def _instantiate(value: Any, path: str) -> Any:
     if is_config(value):
         part = part_of(value)
-        return part.target(**{name: _instantiate(getattr(value, name)) for name in part.parameters})
+        fields = {name: _instantiate(getattr(value, name), join(path, name)) for name in part.parameters}
+        try:
+            return part.target(**fields)
+        except ValueError as error:
+            raise error if isinstance(error, ConfigError) else ConfigError([Problem(path, str(error))]) from error
     if isinstance(value, list | tuple):
-        return type(value)(_instantiate(item) for item in value)
-    return {key: _instantiate(item) for key, item in value.items()} if isinstance(value, dict) else value
+        return type(value)(_instantiate(item, join(path, index)) for index, item in enumerate(value))
+    return {k: _instantiate(v, join(path, k)) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def to_yaml(config: object) -> str:
@@ -374,10 +380,7 @@ def from_yaml(text: str) -> Any:
     if not isinstance(tree, dict) or TARGET not in tree:
         raise ConfigError([Problem("", f"a YAML config starts with {TARGET}: PATH.OF.A.COMPONENT")])
     import_targets(tree)
-    tree, problems = validate(tree, "")
-    if problems:
-        raise ConfigError(problems)
-    return from_tree(tree)
+    return _checked(tree)
 
 
 def interpolated(tree: Any) -> Any:

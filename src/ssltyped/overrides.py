@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import importlib
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from pathlib import Path
@@ -30,6 +31,9 @@ from ssltyped.hints import brief, failure, nearest
 from ssltyped.types import Problem
 
 R = TypeVar("R")
+
+MAX_RUNS = 1000
+"""Of one --multirun: more is a slip of the keyboard."""
 
 
 def override(recipe: R, overrides: Sequence[str]) -> R:
@@ -56,17 +60,34 @@ def _order(item: Override) -> tuple[bool, int]:
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
-    """Every combination that the sweeps among the overrides ask for; one list if there is none."""
+    """Every combination that the sweeps among the overrides ask for; one list if there is none.
+
+    Raises `ConfigError` for what is no override, and for more than `MAX_RUNS` combinations or none.
+    """
     parsed, problems = _parse(overrides, sweeps=True)
+    choices: list[list[str]] = []
+    for item in parsed:
+        try:
+            choices.append(_choices(item))
+        except (HydraException, ValueError, TypeError) as error:
+            problems.append(Problem(item.key_or_group, f"is no sweep: {brief(str(error))}"))
+    if math.prod(map(len, choices)) > MAX_RUNS:
+        problems.append(Problem("", f"more than {MAX_RUNS} runs in one sweep"))
     if problems:
         raise ConfigError(problems)
-    choices = [
-        [f"{item.key_or_group}={value}" for value in item.sweep_string_iterator()]
-        if item.is_sweep_override()
-        else [item.input_line or ""]
-        for item in parsed
-    ]
     return [list(combination) for combination in itertools.product(*choices)]
+
+
+def _choices(item: Override) -> list[str]:
+    """The overrides that a sweep stands for, or the one that it is; no more than show that they are too many."""
+    written = item.input_line or ""
+    if not item.is_sweep_override():
+        return [written]
+    left = written.partition("=")[0]
+    values = list(itertools.islice(item.sweep_string_iterator(), MAX_RUNS + 1))
+    if not values:
+        raise ValueError("it has no values")
+    return [f"{left}={value}" for value in values]
 
 
 def _parse(overrides: Iterable[str], sweeps: bool = False) -> tuple[list[Override], list[Problem]]:

@@ -57,7 +57,7 @@ def resolve(asked: T, facts_of: Callable[[T], Facts]) -> Resolution[T]:
     current = config.check(asked)
     rows: list[Row] = []
     for _ in range(_MAX_ROUNDS):
-        facts = facts_of(current)
+        facts = _facts(current, facts_of)
         found, problems = _round(current, facts)
         if problems:
             raise ConfigError(problems)
@@ -70,6 +70,15 @@ def resolve(asked: T, facts_of: Callable[[T], Facts]) -> Resolution[T]:
     if wrong := problems_of(current, facts):
         raise ConfigError(wrong)
     return Resolution(config=current, rows=tuple(rows), facts=facts)
+
+
+def _facts(current: T, facts_of: Callable[[T], Facts]) -> Facts:
+    try:
+        return facts_of(current)
+    except ConfigError:
+        raise
+    except ValueError as error:  # a part that is asked for a fact and cannot say
+        raise ConfigError([Problem("", str(error))]) from error
 
 
 def _round(current: object, facts: Facts) -> tuple[list[Row], list[Problem]]:
