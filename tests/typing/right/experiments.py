@@ -9,8 +9,7 @@ from ssltyped.config import REQUIRED
 from ssltyped.data.digits import DigitsConf, DigitSplit
 from ssltyped.data.pipeline import Data, DataConf, EvalSplitConf, TrainSplitConf
 from ssltyped.engine.checkpoint import CheckpointsConf
-from ssltyped.engine.parallel import Device, DistributedConf
-from ssltyped.engine.step import Precision
+from ssltyped.engine.parallel import Device, DistributedConf, Precision
 from ssltyped.evals.online_knn import KNNConf
 from ssltyped.experiment import Experiment, ExperimentConf
 from ssltyped.heads.mlp import MLPHeadConf

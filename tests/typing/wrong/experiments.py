@@ -8,8 +8,7 @@ from recipes.simclr_folder import simclr_folder
 from ssltyped.data.digits import DigitsConf
 from ssltyped.data.pipeline import Data, DataConf, TrainSplitConf
 from ssltyped.engine.checkpoint import CheckpointsConf
-from ssltyped.engine.parallel import DistributedConf
-from ssltyped.engine.step import Precision
+from ssltyped.engine.parallel import DistributedConf, Precision
 from ssltyped.evals.online_knn import KNNConf
 from ssltyped.experiment import Experiment, ExperimentConf
 from ssltyped.heads.mlp import MLPHeadConf
