@@ -78,8 +78,8 @@ def gather_no_grad(x: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "N ..."]:
     return out
 
 
-def gather_uneven(x: Float[Tensor, "B ..."]) -> Float[Tensor, "N ..."]:
-    """As `gather`, where the number of rows may differ from rank to rank (and may be 0)."""
+def gather_uneven(x: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "N ..."]:
+    """As `gather`, where the number of rows may differ from rank to rank (and may be 0); integers have no gradient."""
     if world_size() == 1:
         return x
     counts: list[int] = gather_no_grad(torch.tensor([len(x)], device=x.device)).tolist()
@@ -87,7 +87,8 @@ def gather_uneven(x: Float[Tensor, "B ..."]) -> Float[Tensor, "N ..."]:
     if most == 0:
         return x
     padded = torch.cat([x, x.new_zeros((most - len(x), *x.shape[1:]))])
-    ranks = gather(padded).reshape(len(counts), most, *x.shape[1:])
+    gathered = gather(padded) if padded.is_floating_point() else gather_no_grad(padded)
+    ranks = gathered.reshape(len(counts), most, *x.shape[1:])
     return torch.cat([ranks[r, :count] for r, count in enumerate(counts)])
 
 

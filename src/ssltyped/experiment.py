@@ -159,9 +159,10 @@ class FactFinder:
 
     def __call__(self, experiment: Experiment) -> Facts:
         train, world = experiment.data.train, experiment.distributed
-        num_images, labelled = self._source(train.source, train.num_images)
+        num_images, labelled = self._source(train.source, train.num_images, "data.train.source")
         if experiment.data.val is not None:
-            _, val_labelled = self._source(experiment.data.val.source, None)
+            val = experiment.data.val
+            _, val_labelled = self._source(val.source, val.num_images, "data.val.source")
             labelled = None if labelled is None or val_labelled is None else labelled and val_labelled
         else:
             labelled = False
@@ -187,7 +188,9 @@ class FactFinder:
             }
         )
 
-    def _source(self, source: Optional[Source], declared: Optional[int]) -> tuple[Optional[int], Optional[bool]]:
+    def _source(
+        self, source: Optional[Source], declared: Optional[int], path: str
+    ) -> tuple[Optional[int], Optional[bool]]:
         """Length and whether there are labels; the declared length where the data is not here."""
         if source is None:
             return declared, None
@@ -198,7 +201,7 @@ class FactFinder:
                 self._sources[key] = len(built), built.labelled
             except (OSError, ValueError) as error:
                 if isinstance(error, ConfigError) or declared is None:
-                    raise ConfigError([Problem("data.train.source", str(error))]) from error
+                    raise ConfigError([Problem(path, str(error))]) from error
                 self._sources[key] = None, None
         length, labelled = self._sources[key]
         return (declared if length is None else length), labelled
@@ -209,8 +212,8 @@ class FactFinder:
         for name, split in (("train", resolved.data.train), ("val", resolved.data.val)):
             if split is None:
                 continue
-            declared = getattr(split, "num_images", None)
-            length = self._source(split.source, None)[0] if split.source is not None else None
+            declared = split.num_images
+            length = self._source(split.source, None, f"data.{name}.source")[0] if split.source is not None else None
             if length is None:
                 found.append(Problem(f"data.{name}.path", f"{split.path} does not exist: give the path of your images"))
             elif declared is not None and declared != length:

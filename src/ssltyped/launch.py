@@ -30,11 +30,16 @@ from ssltyped.types import Batch, Problem, StepOutput
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a launched recipe gave: how it ended, where it wrote, its newest metrics, and the trained model."""
+    """What a launched recipe gave: how it ended, where it wrote, its metrics, and the trained model.
+
+    `metrics` has the newest value of each metric, `first` the first one: of the untrained model, for an
+    evaluation at the start.
+    """
 
     outcome: Outcome
     folder: Path
     metrics: dict[str, float]
+    first: dict[str, float]
     model: SSLModel
 
 
@@ -69,9 +74,9 @@ def _train_here(
         if distributed.is_main():
             if outcome is Outcome.FINISHED:
                 _save_weights(trainer.model, start.folder / "weights.pt")
-            write_result(start.folder, outcome.value, trainer.metrics)
+            write_result(start.folder, outcome.value, trainer.metrics, trainer.first)
         distributed.barrier()
-    return Run(outcome=outcome, folder=start.folder, metrics=dict(trainer.metrics), model=trainer.model)
+    return Run(outcome, start.folder, metrics=dict(trainer.metrics), first=dict(trainer.first), model=trainer.model)
 
 
 def _agree_on_start(asked: Experiment, resolution: Resolution[Experiment]) -> Start:
@@ -175,6 +180,8 @@ def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> R
     with _passing_signals_on([process.pid or 0 for process in processes.processes]):
         while not processes.join():
             pass
+    if not (start.folder / "result.json").exists():  # a second Ctrl-C ends a process without an error
+        raise KeyboardInterrupt
     result = json.loads((start.folder / "result.json").read_text())
     built = config.build(resolved)
     model = SSLModel(trunk=built.trunk, heads=built.heads, features=built.features or [])
@@ -183,7 +190,7 @@ def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> R
     module = torch.load(newest / "state.pt", map_location="cpu", weights_only=True)["module"]
     prefix = "model."
     model.load_state_dict({key.removeprefix(prefix): module[key] for key in module if key.startswith(prefix)})
-    return Run(outcome=Outcome(result["outcome"]), folder=start.folder, metrics=result["metrics"], model=model)
+    return Run(Outcome(result["outcome"]), start.folder, metrics=result["metrics"], first=result["first"], model=model)
 
 
 def _worker(rank: int, world_size: int, port: int, resolved: str, start: Start) -> None:
@@ -227,10 +234,12 @@ def _passing_signals_on(pids: Sequence[int]) -> Iterator[None]:
 def replay(bundle: str | Path) -> StepOutput:
     """Compute the step again that `NaNGuard` stopped at, on the CPU: the same weights, batch and random numbers.
 
-    Of a run on several ranks it sees this rank's batch alone: a loss that gathers is then not the same.
+    Of a run on several ranks it sees this rank's batch alone: a loss that gathers, and SyncBatchNorm, then give
+    another value.
     """
     path = Path(bundle)
-    resolved = config.from_yaml((path.parent / "resolved.yaml").read_text())
+    saved_config = config.from_yaml((path.parent / "resolved.yaml").read_text())
+    resolved = config.replaced(saved_config, {"distributed.sync_bn_group": 1})
     saved = torch.load(path, weights_only=True)
     trainer = build_trainer(resolved, device=torch.device("cpu"), folder=path.parent, facts=FactFinder()(resolved))
     trainer.restore(saved)

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Optional, Protocol, TypeAlias
+from typing import Optional, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -156,6 +156,7 @@ class Head(Component, nn.Module, ABC):
     def forward(self, features: Tensor) -> Tensor: ...
 
 
+@runtime_checkable
 class Model(Protocol):
     """Trunk and heads as a method sees them (`ssltyped.model.SSLModel` is the implementation)."""
 
@@ -291,6 +292,7 @@ class Subset(Enum):
     VAL = "val"
 
 
+@runtime_checkable
 class TrainState(Protocol):
     """What a callback may see of a running training."""
 

@@ -69,12 +69,20 @@ class CheckpointStore:
         self._writing: Optional[threading.Thread] = None
         self._failure: Optional[BaseException] = None
 
-    def clean(self) -> None:
-        """Remove what a killed run left half-written (collective, before the first save)."""
+    def clean(self, step: int) -> None:
+        """Make room for a run that starts after `step` steps (collective, before the first save).
+
+        What a killed run left half-written is removed. Checkpoints of later steps are damaged, or of a run that
+        this one replaces: they are put aside as `step_00000040.aside`, so that this run never goes on from them.
+        """
         if distributed.is_main():
             self.folder.mkdir(parents=True, exist_ok=True)
             for leftover in self.folder.glob("*.tmp"):
                 shutil.rmtree(leftover)
+            for later in [path for path in self._finished() if path.name > _name(step)]:
+                aside = later.with_suffix(".aside")
+                shutil.rmtree(aside, ignore_errors=True)
+                later.rename(aside)
         distributed.barrier()
 
     def save(self, step: int, state: Mapping[str, object], *, best: bool = False) -> None:
@@ -105,7 +113,7 @@ class CheckpointStore:
         return None
 
     def _finished(self) -> list[Path]:
-        found = (path for path in self.folder.glob("step_*") if path.suffix != ".tmp" and path.is_dir())
+        found = (path for path in self.folder.glob("step_*") if not path.suffix and path.is_dir())
         return sorted(found, key=lambda path: path.name, reverse=True)
 
     def _write_guarded(self, step: int, state: Mapping[str, object], best: bool) -> None:
@@ -115,14 +123,14 @@ class CheckpointStore:
             self._failure = error
 
     def _write(self, step: int, state: Mapping[str, object], best: bool) -> None:
-        final = self.folder / f"step_{step:08d}"
+        final = self.folder / _name(step)
         partial = final.with_name(final.name + ".tmp")
         partial.mkdir(parents=True, exist_ok=True)
         rank = distributed.rank()
         name = "state.pt" if rank == 0 else f"rank_{rank}.pt"
         digest = _write_file(partial / name, state)
         _write_text(partial / f"{name}.sha256", digest)
-        if rank == 0 and not final.exists():
+        if rank == 0:
             _publish(partial, final, distributed.world_size())
             if best:
                 _write_text(self.folder / "best.txt", final.name)
@@ -153,12 +161,22 @@ def damage(checkpoint: Path) -> str:
     listing = checkpoint / "checksums.json"
     if not listing.exists():
         return "it has no checksums.json"
-    for name, digest in json.loads(listing.read_text()).items():
+    try:
+        checksums = json.loads(listing.read_bytes())
+    except ValueError:  # not JSON, or not even text
+        checksums = None
+    if not isinstance(checksums, dict) or "state.pt" not in checksums:
+        return "checksums.json cannot be read"
+    for name, digest in checksums.items():
         if not (checkpoint / name).exists():
             return f"{name} is missing"
         if _digest(checkpoint / name) != digest:
             return f"{name} is not what was written (sha256 differs)"
     return ""
+
+
+def _name(step: int) -> str:
+    return f"step_{step:08d}"
 
 
 def _publish(partial: Path, final: Path, world_size: int) -> None:

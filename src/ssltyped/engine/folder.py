@@ -48,6 +48,7 @@ def prepare(*, output: Path, name: str, resume: str, asked: str, resolved: str, 
     else:
         checkpoint = _asked_checkpoint(Path(resume))
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").unlink(missing_ok=True)  # of an earlier start: this one has not ended yet
     for file, text in (("asked.yaml", asked), ("resolved.yaml", resolved), ("inferences.json", inferences)):
         write(folder / file, text)
     return Start(folder=folder, resume=checkpoint)
@@ -60,8 +61,9 @@ def write(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def write_result(folder: Path, outcome: str, metrics: Mapping[str, float]) -> None:
-    write(folder / "result.json", json.dumps({"outcome": outcome, "metrics": dict(metrics)}, indent=2) + "\n")
+def write_result(folder: Path, outcome: str, metrics: Mapping[str, float], first: Mapping[str, float]) -> None:
+    result = {"outcome": outcome, "metrics": dict(metrics), "first": dict(first)}
+    write(folder / "result.json", json.dumps(result, indent=2) + "\n")
 
 
 def _numbered(folder: Path) -> Iterator[Path]:

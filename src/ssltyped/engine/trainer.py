@@ -55,6 +55,7 @@ class Trainer:
     ) -> None:
         self.step, self.steps, self.steps_per_epoch, self.folder = 0, steps, steps_per_epoch, folder
         self.metrics: dict[str, float] = {}
+        self.first: dict[str, float] = {}
         self._step, self._data, self._schedule, self._checkpoints = step, data, schedule, checkpoints
         self._accumulation, self._seed, self._log_every = accumulation, seed, log_every
         self._callbacks = [c for c in callbacks if c.every_rank or distributed.is_main()]
@@ -87,7 +88,7 @@ class Trainer:
         """Train to the end, or until SIGTERM or Ctrl-C, after which everything is saved."""
         if resume is not None:
             self.restore(load(resume, self.device))
-        self._store.clean()
+        self._store.clean(self.step)
         self.loss.on_train_start(self.model)
         with self._stop.listening(), self._pipeline() as batches:
             for callback in self._callbacks:
@@ -95,13 +96,16 @@ class Trainer:
             try:
                 return self._run(iter(batches))
             finally:
-                self._store.wait()
-                for callback in self._callbacks:
-                    callback.on_train_end(self)
+                try:
+                    self._store.wait()
+                finally:
+                    for callback in self._callbacks:
+                        callback.on_train_end(self)
 
     def _run(self, batches: Iterator[Batch]) -> Outcome:
-        since, images = time.perf_counter(), 0
+        seconds, images = 0.0, 0
         while self.step < self.steps:
+            started = time.perf_counter()
             if self.step % self.steps_per_epoch == 0:
                 self.loss.on_epoch_start(self.model, self.epoch)
             micro = [self._data.normalize(next(batches).to(self.device)) for _ in range(self._accumulation)]
@@ -112,9 +116,10 @@ class Trainer:
             outputs = self._step(micro, lr, (self.step + 1) / self.steps, self._on_loss)
             self.step += 1
             images += sum(batch.index.shape[0] for batch in micro) * distributed.world_size()
+            seconds += time.perf_counter() - started  # of reading and stepping: evaluations are not counted
             if self.step % self._log_every == 0 or self.step == self.steps:
-                self._log_step(outputs, lr, images / (time.perf_counter() - since))
-                since, images = time.perf_counter(), 0
+                self._log_step(outputs, lr, images / seconds)
+                seconds, images = 0.0, 0
             self._after_step()
             if self._stop.agreed() and self.step < self.steps:
                 self._save(wait=True)
@@ -147,6 +152,7 @@ class Trainer:
 
     def log(self, metrics: Mapping[str, float]) -> None:
         self.metrics.update(metrics)
+        self.first = {**metrics, **self.first}
         for callback in self._callbacks:
             callback.on_metrics(self, metrics)
 
@@ -178,22 +184,23 @@ class Trainer:
         self._unreadable.update(record.name for record in new)
         with (self.folder / f"unreadable_rank{distributed.rank()}.jsonl").open("a") as file:
             for record in new:
-                print(f"unreadable image, replaced by another: {record.name} ({record.reason})", flush=True)
+                print(f"unreadable image, not used: {record.name} ({record.reason})", flush=True)
                 file.write(json.dumps({"path": record.name, "index": record.index, "reason": record.reason}) + "\n")
 
     def features(self, subset: Subset) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"]]:
         """Features of the frozen trunk in eval mode and labels, of all images, on every rank."""
         name, width = list(self.model.trunk.feature_dims.items())[-1]
         features, labels = [], []
-        training = self.model.training
+        modes = [(module, module.training) for module in self.model.modules()]
         self.model.eval()
         with torch.no_grad():
-            for batch in self._data.evaluate(subset, distributed.rank(), distributed.world_size()):
+            for batch in self._data.evaluate(subset, distributed.rank(), distributed.world_size(), self._report):
                 ready = self._data.normalize(batch.to(self.device))
                 assert ready.label is not None, "an evaluation asks only labelled sources (its problems() says so)"
                 features.append(self.model.extract(ready.views[0], name).float())
                 labels.append(ready.label)
-        self.model.train(training)
+        for module, training in modes:  # each its own: a method may keep parts of it in eval mode
+            module.training = training
         mine = torch.cat(features) if features else torch.zeros(0, width, device=self.device)
         known = torch.cat(labels) if labels else torch.zeros(0, dtype=torch.int64, device=self.device)
         return distributed.gather_uneven(mine), distributed.gather_uneven(known)
@@ -211,6 +218,7 @@ class Trainer:
             "scaler": to_cpu(self._step.scaler.state_dict()),
             "best": self._best,
             "metrics": dict(self.metrics),
+            "first": dict(self.first),
         }
 
     def restore(self, state: Mapping[str, object]) -> None:
@@ -222,12 +230,13 @@ class Trainer:
         buffers = state.get("buffers", {})
         assert isinstance(buffers, dict)
         self._step.module.load_state_dict({**module, **buffers})
-        self._step.optimizer.load_state_dict(optimizer)
+        _load_optimizer(self._step.optimizer, optimizer)
         self._step.scaler.load_state_dict(scaler)
-        step, best, metrics = state["step"], state["best"], state["metrics"]
+        step, best, metrics, first = state["step"], state["best"], state["metrics"], state["first"]
         assert isinstance(step, int)
         assert isinstance(metrics, dict)
-        self.step, self._saved, self.metrics = step, step, dict(metrics)
+        assert isinstance(first, dict)
+        self.step, self._saved, self.metrics, self.first = step, step, dict(metrics), dict(first)
         self._best = best if isinstance(best, float) else None
 
     def _save(self, *, wait: bool) -> None:
@@ -247,13 +256,22 @@ class Trainer:
 
     def _is_best(self) -> bool:
         name = self._checkpoints.best
-        if name is None or name not in self.metrics or self.step % self.steps_per_epoch:
+        evaluated = self.step % self.steps_per_epoch == 0 or self.step == self.steps
+        if name is None or name not in self.metrics or not evaluated:
             return False
         value = self.metrics[name] * (-1.0 if name == "loss" else 1.0)
         if self._best is not None and value <= self._best:
             return False
         self._best = value
         return True
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, object]) -> None:
+    """Take over moments and counts; weight decay and the like are the recipe's, which `resume=PATH` may change."""
+    settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
 
 
 class Interrupt:

@@ -9,7 +9,7 @@ from annotated_types import Gt
 
 from ssltyped.config import config_for
 from ssltyped.evals.knn import knn_accuracy
-from ssltyped.types import Callback, Facts, Inference, Problem, Subset, TrainState
+from ssltyped.types import Batch, Callback, Facts, Inference, Problem, Subset, TrainState
 
 
 class KNN(Callback):
@@ -47,7 +47,7 @@ class KNN(Callback):
         if facts.num_images is not None and self.k > facts.num_images:
             yield Problem("k", f"got {self.k}: data.train has only {facts.num_images} images")
 
-    def on_train_start(self, state: TrainState) -> None:
+    def on_step_start(self, state: TrainState, batch: Batch) -> None:  # all callbacks have started by then
         if self.at_start and state.step == 0:
             self._evaluate(state)
 

@@ -25,7 +25,8 @@ class MetricsFile(Callback):
         path = state.folder / self.file_name
         if not path.exists():
             return
-        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= state.step]
+        # A run that starts at the beginning evaluates step 0 again.
+        kept = [line for line in path.read_text().splitlines() if state.step and _step_of(line) <= state.step]
         partial = path.with_suffix(".part")
         partial.write_text("".join(f"{line}\n" for line in kept))
         partial.replace(path)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
+from typing import Annotated, Optional
 
 import torch
+from annotated_types import Gt
 
 from ssltyped import distributed
 from ssltyped.config import config_for
@@ -33,7 +34,7 @@ class NaNGuard(Callback):
 
     every_rank = True
 
-    def __init__(self, *, every_steps: int = 1) -> None:
+    def __init__(self, *, every_steps: Annotated[int, Gt(0)] = 1) -> None:
         self.every_steps = every_steps
 
     def on_loss(self, state: TrainState, batch: Batch, output: StepOutput) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from typing import Optional
+from typing import Annotated, Optional
 
+from annotated_types import Gt
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -21,7 +22,7 @@ class ProgressBar(Callback):
         width: columns of the bar on a terminal.
     """
 
-    def __init__(self, *, width: int = 30) -> None:
+    def __init__(self, *, width: Annotated[int, Gt(0)] = 30) -> None:
         self.width = width
         self._bar: Optional[Progress] = None
         self._task = TaskID(0)

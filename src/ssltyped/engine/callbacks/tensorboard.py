@@ -30,9 +30,9 @@ class TensorBoard(Callback):
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self._writer = EventFileWriter(str(state.folder / self.folder_name))
-        if state.step:  # what was written past the checkpoint that we go on from is not shown twice
-            restart = SessionLog(status=SessionLog.START)
-            self._writer.add_event(Event(step=state.step + 1, wall_time=time.time(), session_log=restart))
+        # What an earlier start wrote past the checkpoint that we go on from is not shown twice.
+        restart, first = SessionLog(status=SessionLog.START), state.step + 1 if state.step else 0
+        self._writer.add_event(Event(step=first, wall_time=time.time(), session_log=restart))
 
     def on_metrics(self, state: TrainState, metrics: Mapping[str, float]) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
