@@ -1,0 +1,162 @@
+"""The folder of a run: where it goes on from, what is refused, what may change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny import PatchesConf, tiny
+
+from ssltyped import config
+from ssltyped.config import ConfigError
+from ssltyped.engine.callbacks.nan_guard import NaNGuardConf
+from ssltyped.engine.checkpoint import CheckpointsConf, CheckpointStore
+from ssltyped.engine.folder import Start, prepare, write, write_result
+from ssltyped.experiment import Experiment, resolve_experiment
+from ssltyped.overrides import override
+
+
+def start(output: Path, asked: Experiment, resume: str = "auto") -> Start:
+    resolution = resolve_experiment(asked, "tiny")
+    return prepare(
+        output=output,
+        name="tiny",
+        resume=resume,
+        asked=config.to_yaml(asked),
+        resolved=config.to_yaml(resolution.config),
+        inferences=resolution.to_json(),
+    )
+
+
+def save(folder: Path, *steps: int) -> None:
+    store = CheckpointStore(folder / "checkpoints", keep=10)
+    for step in steps:
+        store.save(step, {"step": step})
+    store.wait()
+
+
+def test_first_start(tmp_path: Path) -> None:
+    begun = start(tmp_path, tiny())
+    assert begun == Start(folder=tmp_path / "tiny", resume=None)
+    assert {path.name for path in begun.folder.iterdir()} == {"asked.yaml", "resolved.yaml", "inferences.json"}
+
+
+def test_goes_on_from_the_newest_valid(tmp_path: Path) -> None:
+    folder = start(tmp_path, tiny()).folder
+    save(folder, 2, 4)
+    assert start(tmp_path, tiny()).resume == folder / "checkpoints" / "step_00000004"
+    (folder / "checkpoints" / "step_00000004" / "state.pt").write_bytes(b"")
+    assert start(tmp_path, tiny()).resume == folder / "checkpoints" / "step_00000002"
+
+
+def test_never_takes_a_new_folder(tmp_path: Path) -> None:
+    first = start(tmp_path, tiny(), "never")
+    save(first.folder, 2)
+    second = start(tmp_path, tiny(), "never")
+    third = start(tmp_path, tiny(), "never")
+    assert [first.folder.name, second.folder.name, third.folder.name] == ["tiny", "tiny-2", "tiny-3"]
+    assert second.resume is third.resume is None
+
+
+def test_resume_of_a_path(tmp_path: Path) -> None:
+    """A checkpoint is taken as it is, a run's folder stands for its newest; the config may be another."""
+    elsewhere = start(tmp_path / "elsewhere", tiny()).folder
+    save(elsewhere, 2, 4)
+    other = tiny(epochs=3)
+    old = elsewhere / "checkpoints" / "step_00000002"
+    assert start(tmp_path, other, str(old)) == Start(folder=tmp_path / "tiny", resume=old)
+    assert start(tmp_path, other, str(elsewhere)).resume == elsewhere / "checkpoints" / "step_00000004"
+
+
+def test_resume_of_what_is_no_checkpoint(tmp_path: Path) -> None:
+    for wrong in ("atuo", str(tmp_path / "nothing")):
+        with pytest.raises(ConfigError, match=r"resume: got '.*': auto, never, a checkpoint or a run's folder"):
+            start(tmp_path, tiny(), wrong)
+    assert not (tmp_path / "tiny").exists(), "nothing is written by a start that fails"
+
+
+def test_resume_of_a_damaged_checkpoint(tmp_path: Path) -> None:
+    """Asked for by name it is an error, and no other is taken in its place."""
+    folder = start(tmp_path, tiny()).folder
+    save(folder, 2, 4)
+    asked = folder / "checkpoints" / "step_00000004"
+    (asked / "state.pt").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"resume: .*step_00000004 is damaged: state.pt is not what was written"):
+        start(tmp_path, tiny(), str(asked))
+
+
+def test_another_config_is_refused_with_its_fields(tmp_path: Path) -> None:
+    folder = start(tmp_path, tiny()).folder
+    save(folder, 2)
+    before = (folder / "asked.yaml").read_text()
+    changed = override(tiny(epochs=3), ["loss.temperature=0.5", "optimizer.lr=0.1"])
+    with pytest.raises(ConfigError) as caught:
+        start(tmp_path, changed)
+    problems = {problem.path: problem.message for problem in caught.value.problems}
+    assert problems["loss.temperature"] == "was 0.2, is now 0.5"
+    assert problems["optimizer.lr"] == "was 0.05, is now 0.1"
+    assert problems["epochs"] == "was 2, is now 3"
+    assert problems["steps"] == "was 6, is now 9"
+    assert set(problems) == {"resume", "loss.temperature", "optimizer.lr", "epochs", "steps"}
+    assert "name=NEW" in problems["resume"]
+    assert (folder / "asked.yaml").read_text() == before, "the folder is as it was"
+
+
+def test_before_the_first_checkpoint_anything_may_change(tmp_path: Path) -> None:
+    start(tmp_path, tiny())
+    begun = start(tmp_path, tiny(epochs=3))
+    assert "epochs: 3" in (begun.folder / "asked.yaml").read_text()
+
+
+FREE = {
+    "workers": override(tiny(), ["data.train.num_workers=3"]),
+    "log_every": override(tiny(), ["log_every=5"]),
+    "callbacks": tiny(callbacks=[NaNGuardConf()]),
+    "checkpoints": tiny(checkpoints=CheckpointsConf(every_steps=1, keep=5)),
+    "ranks": override(tiny(batch_size=4), ["distributed.num_procs=2"]),
+}
+
+
+@pytest.mark.parametrize("what", FREE)
+def test_free_to_change(what: str, tmp_path: Path) -> None:
+    """Where and how fast it trains is no part of what it computes; two ranks of 4 images are one of 8."""
+    save(start(tmp_path, tiny()).folder, 2)
+    assert start(tmp_path, FREE[what]).resume is not None
+
+
+NOT_FREE = {
+    "seed": override(tiny(), ["seed=1"]),
+    "global batch": override(tiny(), ["data.train.batch_size=4"]),
+    "accumulation": override(tiny(batch_size=4), ["accumulation=2"]),
+    "images": tiny(source=PatchesConf(count=25)),
+    "another part": override(tiny(), ["schedule=Constant"]),
+    "one more transform": override(tiny(), ["+data.train.views.transforms=HorizontalFlip"]),
+    "precision": override(tiny(), ["precision=bf16"]),
+}
+
+
+@pytest.mark.parametrize("what", NOT_FREE)
+def test_not_free_to_change(what: str, tmp_path: Path) -> None:
+    save(start(tmp_path, tiny()).folder, 2)
+    with pytest.raises(ConfigError, match="holds a run with another config"):
+        start(tmp_path, NOT_FREE[what])
+
+
+def test_a_new_start_has_no_result(tmp_path: Path) -> None:
+    """The result of an earlier, interrupted start is not that of this one."""
+    folder = start(tmp_path, tiny()).folder
+    write_result(folder, "interrupted", {"loss": 1.0}, {"loss": 2.0})
+    start(tmp_path, tiny())
+    assert not (folder / "result.json").exists()
+
+
+def test_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.yaml", "old")
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", kill)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "a.yaml", "new")
+    assert (tmp_path / "a.yaml").read_text() == "old"
