@@ -43,7 +43,7 @@ def argument_docs(docstring: str) -> dict[str, str]:
 def summary(docstring: str) -> str:
     """The first sentence of a docstring."""
     text = " ".join(docstring.strip().partition("\n\n")[0].split())
-    return re.split(r"(?<=[.:]) ", text)[0]
+    return re.split(r"(?<=\.) ", text)[0]
 
 
 def imports_of(file: Path) -> set[str]:

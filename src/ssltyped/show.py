@@ -87,11 +87,14 @@ def component(name: str) -> config.Part:
 
 
 def table(rows: Sequence[tuple[Sequence[str], Mapping[str, float]]]) -> str:
-    """Overrides and metrics of several runs, a line a run."""
+    """Metrics of several runs, a line a run, with the overrides that not all of them share."""
+    shared = set.intersection(*(set(overrides) for overrides, _ in rows)) if len(rows) > 1 else set()
     names = list(dict.fromkeys(name for _, metrics in rows for name in metrics))
     cells = [["run", "overrides", *names]]
     for number, (overrides, metrics) in enumerate(rows):
         values = [f"{metrics[name]:.4g}" if name in metrics else "" for name in names]
-        cells.append([str(number), " ".join(overrides), *values])
+        own = " ".join(text for text in overrides if text not in shared)
+        cells.append([str(number), own, *values])
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in cells)
+    lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in cells)
+    return "\n".join(line.rstrip() for line in lines)
