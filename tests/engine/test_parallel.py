@@ -1,0 +1,155 @@
+"""Processes and devices: what the environment says, what is inferred, and how gradients and buffers are joined."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+import torch
+from facts import FACTS
+from ranks import run_on_ranks
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ssltyped import distributed
+from ssltyped.engine.parallel import Device, Distributed, Place, device_for, process_group, seed_step, wrap
+
+CPU = torch.device("cpu")
+TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
+
+
+def test_what_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    assert Place.from_environment() == Place(rank=5, world_size=8, local_rank=1, local_world_size=4)
+
+
+@pytest.mark.parametrize("missing", TORCHRUN)
+def test_not_started_by_torchrun(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv(missing)
+    assert Place.from_environment() is None
+
+
+def test_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert device_for(Device.AUTO, 3) == CPU
+    assert device_for(Device.CPU, 3) == CPU
+    with pytest.raises(ValueError, match=r"distributed.device: cuda.*0 are visible"):
+        device_for(Device.CUDA, 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert device_for(Device.AUTO, 1) == torch.device("cuda", 1)
+    assert device_for(Device.CPU, 1) == CPU
+    with pytest.raises(ValueError, match="process 2 needs a GPU of its own, and 2 are visible"):
+        device_for(Device.AUTO, 2)
+
+
+def test_batch_norm_is_shared_on_a_node() -> None:
+    two_nodes = dataclasses.replace(FACTS, world_size=8, ranks_per_node=4)
+    (inferred,) = Distributed(num_procs=4, nodes=2).infer(two_nodes)
+    assert (inferred.field, inferred.value) == ("sync_bn_group", 4)
+    (alone,) = Distributed().infer(FACTS)
+    assert (alone.value, alone.rule) == (1, "1 process: nothing to share")
+    assert not list(Distributed(sync_bn_group=2).infer(two_nodes))
+
+
+@pytest.mark.parametrize(("group", "fine"), [(1, True), (2, True), (4, True), (8, True), (3, False), (16, False)])
+def test_groups_that_fit(group: int, fine: bool) -> None:
+    facts = dataclasses.replace(FACTS, world_size=8, ranks_per_node=4)
+    problems = list(Distributed(num_procs=4, nodes=2, sync_bn_group=group).problems(facts))
+    assert [problem.path for problem in problems] == ([] if fine else ["sync_bn_group"])
+
+
+def test_one_process_needs_no_group() -> None:
+    with process_group(Place(rank=0, world_size=1, local_rank=0, local_world_size=1), CPU, 60):
+        assert not torch.distributed.is_initialized()
+        module = nn.Linear(2, 2)
+        assert wrap(module, CPU) is module
+
+
+def drawn() -> tuple[float, float, float]:
+    return float(torch.rand(())), float(np.random.rand()), random.random()
+
+
+def seeded(seed: int, step: int, rank: int) -> tuple[float, float, float]:
+    seed_step(seed, step, rank, CPU)
+    return drawn()
+
+
+def test_randomness_is_of_seed_step_and_rank() -> None:
+    first = seeded(0, 1, 2)
+    drawn()
+    assert seeded(0, 1, 2) == first
+    for other in [(1, 1, 2), (0, 2, 2), (0, 1, 3), (1, 0, 2), (2, 1, 0)]:
+        assert all(a != b for a, b in zip(seeded(*other), first, strict=True)), other
+
+
+class Twice(nn.Module):
+    """Calls its layer twice and has statistics: what a loss with several passes looks like to DDP."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.norm = nn.Linear(3, 3, dtype=torch.float64), nn.BatchNorm1d(3, dtype=torch.float64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        product: torch.Tensor = self.norm(self.layer(x)) * self.layer(x * 2)
+        return product.square().mean()
+
+
+def step_on_rank(x: list[torch.Tensor]) -> tuple[list[torch.Tensor], torch.Tensor, bool]:
+    torch.manual_seed(0)
+    module = Twice()
+    wrapped = wrap(module, CPU)
+    for _ in range(2):  # buffers would be broadcast at the start of the second
+        module.zero_grad()
+        wrapped(x[distributed.rank()]).backward()
+    mean = module.norm.running_mean
+    assert mean is not None
+    grads = [p.grad for p in module.parameters() if p.grad is not None]
+    return grads, mean, isinstance(wrapped, DistributedDataParallel)
+
+
+def test_gradients_are_averaged_and_buffers_are_not() -> None:
+    x = [torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(rank)) for rank in range(2)]
+    (grads, mean, ddp), (grads_1, mean_1, _) = run_on_ranks(step_on_rank, 2, x)
+    assert ddp
+    assert len(grads) == 4
+    assert all(torch.equal(a, b) for a, b in zip(grads, grads_1, strict=True))
+    assert not torch.equal(mean, mean_1)
+    alone = [grads_alone(part) for part in x]
+    for got, *own in zip(grads, *alone, strict=True):
+        torch.testing.assert_close(got, sum(own, torch.zeros_like(got)) / 2, rtol=1e-12, atol=1e-14)
+
+
+def grads_alone(x: torch.Tensor) -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    module = Twice()
+    module(x).backward()
+    module.zero_grad()
+    module(x).backward()
+    return [p.grad for p in module.parameters() if p.grad is not None]
+
+
+def frozen_on_rank() -> bool:
+    module = nn.Linear(2, 2).requires_grad_(False)
+    return wrap(module, CPU) is module
+
+
+def test_nothing_to_train_needs_no_ddp() -> None:
+    assert run_on_ranks(frozen_on_rank, 2) == [True, True]
+
+
+def test_the_group_ends_with_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the run fails, so that a next run in this process can start."""
+    ended: list[bool] = []
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: ended.append(True))
+    place = Place(rank=0, world_size=2, local_rank=0, local_world_size=2)
+    with pytest.raises(RuntimeError, match="in the run"), process_group(place, CPU, 60):
+        raise RuntimeError("in the run")
+    assert ended == [True]
