@@ -90,6 +90,8 @@ def config_for(target: Callable[P, R]) -> Callable[P, R]:
     path = f"{target.__module__}.{target.__qualname__}"
     if path in _PARTS and _PARTS[path].target is target:
         return cast("Callable[P, R]", _PARTS[path].config)
+    if "<locals>" in path:
+        raise TypeError(f"{path}: a component is at the top of a module, where a config can find it")
     bare = getattr(target, "__init__", None) is nn.Module.__init__  # its *args, **kwargs are no parameters
     parameters = {} if bare else inspect.signature(target).parameters
     if wrong := [p.name for p in parameters.values() if p.kind is not p.KEYWORD_ONLY or p.annotation is p.empty]:
@@ -196,7 +198,6 @@ def check(config: R) -> R:
     """The config with every value in its declared type (a list given for a tuple becomes one, "sqrt" its enum).
 
     Raises `ConfigError` with every error of the whole tree: path, value, what is allowed, the nearest name.
-    What passes builds: the types that pydantic checks are those of the constructors.
     """
     return cast(R, _checked(to_tree(config)))
 
@@ -269,25 +270,21 @@ def _real_steps(value: Any, location: tuple[int | str, ...]) -> list[int | str]:
 def _wording(item: dict[str, Any]) -> str:
     """One pydantic error as 'got VALUE: WHAT IS ALLOWED'."""
     given = item["input"]
-    message = str(item["msg"]).removeprefix("Value error, ")
+    message = str(item["msg"]).removeprefix("Value error, ").replace("Input", "input")
+    if item["type"] == "path_type":
+        message = "input should be a path"
     if item["type"] in ("literal_error", "enum") and isinstance(given, str):
         allowed = str(item["ctx"]["expected"]).replace(" or ", ", ").split(", ")
         message += nearest(given, [word.strip("'") for word in allowed])
-    if isinstance(given, dict) and given.get(TARGET) in _PARTS:
-        return message if "got" in message else f"got {_PARTS[given[TARGET]].target.__name__}: {message}"
-    return f"got {brief(repr(given))}: {message[0].lower()}{message[1:]}"
+    if message.startswith("got "):
+        return message
+    known = isinstance(given, dict) and given.get(TARGET) in _PARTS
+    return f"got {part_of(given).target.__name__ if known else brief(repr(given))}: {message}"
 
 
 @functools.cache
-def _cached_adapter(hint: Any) -> pydantic.TypeAdapter[Any]:
-    return pydantic.TypeAdapter(_checked_hint(hint), config=_SETTINGS)
-
-
 def _adapter(hint: Any) -> pydantic.TypeAdapter[Any]:
-    try:
-        return _cached_adapter(hint)
-    except TypeError:  # an unhashable hint (a constraint that holds a list)
-        return pydantic.TypeAdapter(_checked_hint(hint), config=_SETTINGS)
+    return pydantic.TypeAdapter(_checked_hint(hint), config=_SETTINGS)
 
 
 def _checked_hint(hint: Any) -> Any:
@@ -320,6 +317,8 @@ def _of_kind(kind: type, value: Any) -> Any:
         if issubclass(built, kind):
             return value
         raise ValueError(f"got {built.__name__}, which is no {kind.__name__}{_known_of_kind(kind)}")
+    if isinstance(value, dict) and TARGET in value:
+        raise ValueError(f"got {value[TARGET]!r}, which is no registered component{_known_of_kind(kind)}")
     if isinstance(value, kind):
         raise ValueError(f"got a built {type(value).__name__}: give its config, {type(value).__name__}Conf(...)")
     raise ValueError(f"needs a {kind.__name__}{_known_of_kind(kind)}")
@@ -334,10 +333,7 @@ def _known_of_kind(kind: type) -> str:
 
 
 def build(config: R, path: str = "") -> R:
-    """The object that a config describes, its parts built first; errors name fields below `path`.
-
-    Raises `ConfigError` before anything is built, or with what a constructor finds wrong.
-    """
+    """The object that a config describes, its parts built first. Raises `ConfigError`; its paths start with `path`."""
     return cast(R, _instantiate(check(config), path))
 
 
@@ -397,7 +393,8 @@ def import_targets(tree: Any) -> None:
     """Import the modules that a YAML file names, so that their components register; nothing is called."""
     for item in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
         import_targets(item)
-    if isinstance(tree, dict) and isinstance(path := tree.get(TARGET), str) and path not in _PARTS:
+    if isinstance(tree, dict) and TARGET in tree:
+        tree[TARGET] = path = str(tree[TARGET])
         try:
             importlib.import_module(path.rpartition(".")[0] or path)
         except Exception as error:  # whatever a user's module raises is the user's to mend
