@@ -1,0 +1,380 @@
+"""The training loop: rates, moments, restarts that change nothing, and what it reports."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Optional
+
+import pytest
+import torch
+from tiny import PatchesConf, run_cli, sha256, start_cli, tiny, tiny_trainer
+
+from ssltyped.config import config_for
+from ssltyped.engine.checkpoint import CheckpointsConf
+from ssltyped.engine.trainer import Outcome, Trainer
+from ssltyped.launch import launch
+from ssltyped.losses.simclr import SimCLRLoss
+from ssltyped.optimizers.sgd import SGDConf
+from ssltyped.overrides import override
+from ssltyped.schedulers.cosine import CosineConf
+from ssltyped.types import Batch, Callback, Model, StepOutput, Subset, TrainState, Update
+
+
+class Moments(SimCLRLoss):
+    """SimCLR that notes when it is called.
+
+    Args:
+        temperature: of SimCLR.
+        chunk_size: of SimCLR.
+    """
+
+    def __init__(self, *, temperature: float = 0.2, chunk_size: Optional[int] = None) -> None:
+        super().__init__(temperature=temperature, chunk_size=chunk_size)
+        self.calls = list[str]()
+
+    def on_train_start(self, model: Model) -> None:
+        self.calls.append("train")
+
+    def on_epoch_start(self, model: Model, epoch: int) -> None:
+        self.calls.append(f"epoch {epoch}")
+
+    def after_update(self, model: Model, progress: float) -> None:
+        self.calls.append(f"{progress:.3f}")
+
+
+MomentsConf = config_for(Moments)
+
+
+class Probe(Callback):
+    """Notes everything, and raises a signal or an error where it is asked to.
+
+    Args:
+        at: after which step it does what it is asked to.
+        signals: the signals that it raises there.
+        fail: whether it fails there.
+    """
+
+    every_rank = True
+
+    def __init__(self, *, at: Optional[int] = None, signals: list[int] = [], fail: bool = False) -> None:
+        self.at, self.signals, self.fail = at, signals, fail
+        self.calls, self.losses = list[str](), list[float]()
+        self.rows: list[tuple[int, dict[str, float]]] = []
+        self.index: list[list[int]] = []
+
+    def on_train_start(self, state: TrainState) -> None:
+        self.calls.append(f"start {state.step}")
+
+    def on_step_start(self, state: TrainState, batch: Batch) -> None:
+        self.index.append(batch.index.tolist())
+
+    def on_loss(self, state: TrainState, batch: Batch, output: StepOutput) -> None:
+        self.losses.append(float(output.loss.detach()))
+
+    def on_step_end(self, state: TrainState) -> None:
+        if state.step == self.at:
+            for number in self.signals:
+                signal.raise_signal(number)
+            if self.fail:
+                raise RuntimeError("a callback fails")
+
+    def on_metrics(self, state: TrainState, metrics: Mapping[str, float]) -> None:
+        self.rows.append((state.step, dict(metrics)))
+
+    def on_epoch_end(self, state: TrainState) -> None:
+        self.calls.append(f"epoch {state.epoch}")
+
+    def on_train_end(self, state: TrainState) -> None:
+        self.calls.append("end")
+
+
+ProbeConf = config_for(Probe)
+
+
+def probe_of(trainer: Trainer) -> Probe:
+    (probe,) = trainer._callbacks
+    assert isinstance(probe, Probe)
+    return probe
+
+
+def state_of(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """All that a next step depends on."""
+    moments = {
+        f"{key}.{name}": value.clone()
+        for key, entry in trainer._step.optimizer.state.items()
+        for name, value in entry.items()
+        if isinstance(value, torch.Tensor)
+    }
+    return {
+        **{name: value.clone() for name, value in trainer._step.module.state_dict().items()},
+        **{f"moment {index}": value for index, value in enumerate(moments.values())},
+    }
+
+
+def same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def checkpoint(folder: Path, step: int) -> Path:
+    return folder / "checkpoints" / f"step_{step:08d}"
+
+
+# --- one run ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("update", Update)
+def test_rate_of_every_step(update: Update, tmp_path: Path) -> None:
+    """That of the schedule at the progress of the step, or of the start of its epoch; 3 steps an epoch."""
+    asked = tiny(epochs=3, schedule=CosineConf(update=update, start=0.05), callbacks=[ProbeConf()])
+    trainer = tiny_trainer(asked, tmp_path)
+    assert trainer.fit() is Outcome.FINISHED
+    steps = range(9) if update is Update.STEP else [0, 0, 0, 3, 3, 3, 6, 6, 6]
+    wanted = [0.05 * (1 + torch.cos(torch.tensor(torch.pi * step / 9))) / 2 for step in steps]
+    rates = [row["lr"] for _, row in probe_of(trainer).rows]
+    assert rates == pytest.approx([float(rate) for rate in wanted], rel=1e-5)
+
+
+def test_moments_of_a_method(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tiny(epochs=2, loss=MomentsConf()), tmp_path)
+    trainer.fit()
+    loss = trainer.loss
+    assert isinstance(loss, Moments)
+    assert loss.calls == ["train", "epoch 0", "0.167", "0.333", "0.500", "epoch 1", "0.667", "0.833", "1.000"]
+
+
+def test_moments_of_a_callback(tmp_path: Path) -> None:
+    """The end of a begun epoch, where the run ends, is the end of an epoch too."""
+    trainer = tiny_trainer(tiny(steps=7, callbacks=[ProbeConf()]), tmp_path)
+    trainer.fit()
+    assert probe_of(trainer).calls == ["start 0", "epoch 1", "epoch 2", "epoch 2", "end"]
+    assert [step for step, _ in probe_of(trainer).rows] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_an_epoch_reads_every_image_once(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tiny(epochs=2, callbacks=[ProbeConf()]), tmp_path)
+    trainer.fit()
+    index = probe_of(trainer).index
+    assert sorted(sum(index[:3], [])) == sorted(sum(index[3:], [])) == list(range(24))
+    assert index[:3] != index[3:]
+
+
+def test_logged_loss_is_the_mean_of_the_step(tmp_path: Path) -> None:
+    asked = override(tiny(steps=4, batch_size=4, callbacks=[ProbeConf()]), ["accumulation=2", "log_every=3"])
+    trainer = tiny_trainer(asked, tmp_path)
+    trainer.fit()
+    probe = probe_of(trainer)
+    assert [step for step, _ in probe.rows] == [3, 4], "every third, and the last"
+    assert len(probe.losses) == 8
+    assert [row["loss"] for _, row in probe.rows] == pytest.approx(
+        [sum(probe.losses[4:6]) / 2, sum(probe.losses[6:8]) / 2]
+    )
+    assert trainer.metrics["loss"] == pytest.approx(sum(probe.losses[6:8]) / 2)
+    assert trainer.metrics["images_per_s"] > 0
+    assert trainer.first["loss"] == probe.rows[0][1]["loss"]
+
+
+def test_nothing_is_left_of_the_seed(tmp_path: Path) -> None:
+    """The same recipe gives the same weights, another seed others, whatever was drawn before."""
+    ends = []
+    for number, seed in enumerate((0, 0, 1)):
+        torch.rand(number + 1)
+        trainer = tiny_trainer(override(tiny(steps=2), [f"seed={seed}"]), tmp_path / str(number))
+        trainer.fit()
+        ends.append(state_of(trainer))
+    assert same(ends[0], ends[1])
+    assert not same(ends[0], ends[2])
+
+
+# --- stopping and going on ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 5])
+def test_interrupted_and_resumed_is_uninterrupted(at: int, tmp_path: Path) -> None:
+    """In an epoch and at its end: bitwise the same weights and moments."""
+    whole = tiny_trainer(tiny(steps=6, loss=MomentsConf()), tmp_path / "whole")
+    whole.fit()
+    asked = tiny(steps=6, loss=MomentsConf(), callbacks=[ProbeConf(at=at, signals=[signal.SIGTERM])])
+    first = tiny_trainer(asked, tmp_path / "cut")
+    assert first.fit() is Outcome.INTERRUPTED
+    assert first.step == at
+    assert probe_of(first).calls[-1] == "end"
+    second = tiny_trainer(asked, tmp_path / "cut")
+    assert second.fit(checkpoint(tmp_path / "cut", at)) is Outcome.FINISHED
+    assert probe_of(second).calls[0] == f"start {at}"
+    assert same(state_of(second), state_of(whole))
+    moments, again, cut = whole.loss, second.loss, first.loss
+    assert isinstance(moments, Moments)
+    assert isinstance(again, Moments)
+    assert isinstance(cut, Moments)
+    assert again.calls[0] == "train"
+    assert cut.calls + again.calls[1:] == moments.calls, "the start of an epoch is said once"
+
+
+def test_an_interrupt_in_the_last_step_changes_nothing(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tiny(steps=2, callbacks=[ProbeConf(at=2, signals=[signal.SIGINT])]), tmp_path)
+    assert trainer.fit() is Outcome.FINISHED
+
+
+def test_a_second_ctrl_c_aborts(tmp_path: Path) -> None:
+    asked = tiny(steps=4, callbacks=[ProbeConf(at=1, signals=[signal.SIGINT, signal.SIGINT])])
+    trainer = tiny_trainer(asked, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    assert probe_of(trainer).calls[-1] == "end"
+    assert not checkpoint(tmp_path, 1).exists()
+
+
+def test_signals_are_handled_only_while_it_trains(tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    asked = tiny(steps=2, callbacks=[ProbeConf(at=1, fail=True)])
+    with pytest.raises(RuntimeError, match="a callback fails"):
+        tiny_trainer(asked, tmp_path).fit()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_finished_run_has_nothing_to_do(tmp_path: Path) -> None:
+    first = tiny_trainer(tiny(steps=3), tmp_path)
+    first.fit()
+    again = tiny_trainer(tiny(steps=3, callbacks=[ProbeConf()]), tmp_path)
+    assert again.fit(checkpoint(tmp_path, 3)) is Outcome.FINISHED
+    assert same(state_of(again), state_of(first))
+    assert not probe_of(again).losses
+    assert again.metrics == first.metrics
+
+
+def test_captured_state_is_a_copy(tmp_path: Path) -> None:
+    """What is being written does not change when training goes on."""
+    trainer = tiny_trainer(tiny(steps=3, checkpoints=CheckpointsConf(every_steps=1)), tmp_path)
+    captured: list[dict[str, object]] = []
+    frozen: list[bytes] = []
+
+    def flat(tree: object) -> bytes:
+        if isinstance(tree, torch.Tensor):
+            return tree.numpy().tobytes()
+        if isinstance(tree, Mapping):
+            return b"".join(flat(item) for item in tree.values())
+        return b"".join(map(flat, tree)) if isinstance(tree, list) else repr(tree).encode()
+
+    def look(step: int, state: dict[str, object], *, best: bool = False) -> None:
+        captured.append(state)
+        frozen.append(flat(state))
+
+    trainer._store.save = look  # type: ignore[method-assign,assignment]  # keeps what it is given
+    trainer.fit()
+    assert len(captured) == 3
+    assert [flat(state) for state in captured] == frozen
+    assert len(set(frozen)) == 3
+
+
+def test_settings_are_the_recipes_after_a_resume(tmp_path: Path) -> None:
+    """Going on from a path with another weight decay: the moments are the old ones, the settings the new."""
+    first = tiny_trainer(tiny(steps=3, optimizer=SGDConf(lr=0.05, weight_decay=1e-4)), tmp_path / "a")
+    first.fit()
+    second = tiny_trainer(tiny(steps=6, optimizer=SGDConf(lr=0.05, weight_decay=0.3, momentum=0.5)), tmp_path / "b")
+    second.fit(checkpoint(tmp_path / "a", 3))
+    groups = second._step.optimizer.param_groups
+    assert max(group["weight_decay"] for group in groups) == 0.3
+    assert {group["momentum"] for group in groups} == {0.5}
+    assert second.step == 6
+
+
+@pytest.mark.parametrize(("name", "best"), [("loss", min), ("z_std", max)])
+def test_the_best_stays(name: str, best: Callable[[Sequence[float]], float], tmp_path: Path) -> None:
+    asked = tiny(epochs=5, checkpoints=CheckpointsConf(keep=1, best=name), callbacks=[ProbeConf()])
+    trainer = tiny_trainer(asked, tmp_path)
+    trainer.fit()
+    values = {step: row[name] for step, row in probe_of(trainer).rows if step % 3 == 0}
+    (wanted,) = [step for step, value in values.items() if value == best(list(values.values()))]
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir() if path.is_dir())
+    assert kept == sorted({f"step_{wanted:08d}", "step_00000015"})
+    assert (tmp_path / "checkpoints" / "best.txt").read_text() == f"step_{wanted:08d}"
+
+
+def test_a_failed_write_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the next checkpoint at the latest; the callbacks still learn that the run has ended."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    asked = tiny(steps=9, checkpoints=CheckpointsConf(every_steps=1), callbacks=[ProbeConf()])
+    trainer = tiny_trainer(asked, tmp_path)
+    with pytest.raises(OSError, match="No space left on device"):
+        trainer.fit()
+    assert trainer.step == 2
+    assert probe_of(trainer).calls[-1] == "end"
+
+
+# --- reports and features -----------------------------------------------------------------------------------
+
+
+def test_unreadable_images_are_reported_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By path, though they are met in every epoch; no batch holds them."""
+    asked = tiny(epochs=4, source=PatchesConf(broken=[3, 17]), callbacks=[ProbeConf()])
+    trainer = tiny_trainer(asked, tmp_path)
+    trainer.fit()
+    rows = [json.loads(line) for line in (tmp_path / "unreadable_rank0.jsonl").read_text().splitlines()]
+    assert sorted(row["path"] for row in rows) == ["patches/17.png", "patches/3.png"]
+    assert {row["reason"] for row in rows} == {"cut short"}
+    assert {row["index"] for row in rows} == {3, 17}
+    said = capsys.readouterr().out
+    assert said.count("patches/3.png") == said.count("patches/17.png") == 1
+    seen = [image for batch in probe_of(trainer).index for image in batch]
+    assert not {3, 17} & set(seen)
+    assert trainer.metrics["unreadable_images"] == 2.0
+
+
+def test_unreadable_images_of_an_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = tiny_trainer(override(tiny(evaluated=True), ["data.val.source.broken=[4]"]), tmp_path)
+    features, labels = trainer.features(Subset.VAL)
+    assert len(features) == len(labels) == 9
+    assert "patches/4.png" in capsys.readouterr().out
+
+
+def test_features(tmp_path: Path) -> None:
+    """Of every image in order, by the frozen trunk in eval mode, which is then as it was."""
+    trainer = tiny_trainer(tiny(evaluated=True), tmp_path)
+    trainer.model.trunk.eval()
+    modes = [module.training for module in trainer.model.modules()]
+    before = state_of(trainer)
+    features, labels = trainer.features(Subset.TRAIN)
+    assert [module.training for module in trainer.model.modules()] == modes
+    assert same(state_of(trainer), before), "no statistics move"
+    assert labels.tolist() == [index % 4 for index in range(24)]
+    assert features.shape == (24, 64)
+    assert not features.requires_grad
+    few, _ = trainer.features(Subset.VAL)
+    torch.testing.assert_close(few, features[:10])
+
+
+# --- as a user runs it --------------------------------------------------------------------------------------
+
+LONG = ["tiny", "steps=30", "epochs=null", "callbacks=[ProgressBar,MetricsFile]"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_saves_and_the_same_command_goes_on(number: signal.Signals, tmp_path: Path) -> None:
+    command = [*LONG, f"output={tmp_path}"]
+    process = start_cli(*command)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "step 4/30" in line:
+            process.send_signal(number)
+            break
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert not err
+    assert "interrupted, and saved in" in out
+    (saved,) = [path for path in (tmp_path / "tiny" / "checkpoints").iterdir() if path.is_dir()][-1:]
+    assert not (tmp_path / "tiny" / "weights.pt").exists()
+    assert json.loads((tmp_path / "tiny" / "result.json").read_text())["outcome"] == "interrupted"
+    assert (saved / "state.pt").exists()
+    code, out, err = run_cli(*command)
+    assert code == 0, out + err
+    whole = launch(override(tiny(output=tmp_path / "whole"), ["steps=30", "epochs=null"]))
+    assert sha256(tmp_path / "tiny" / "weights.pt") == sha256(whole.folder / "weights.pt")
+    steps = [json.loads(line)["step"] for line in (tmp_path / "tiny" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 31))
