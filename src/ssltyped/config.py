@@ -360,11 +360,9 @@ def _plain(tree: Any) -> Any:
         return {key: _plain(item) for key, item in tree.items()}
     if isinstance(tree, list | tuple):
         return [_plain(item) for item in tree]
-    if isinstance(tree, Enum):
-        return tree.value
     if isinstance(tree, str | Path):
         return str(tree).replace("${", r"\${")
-    return tree
+    return tree.value if isinstance(tree, Enum) else tree
 
 
 def from_yaml(text: str) -> Any:
