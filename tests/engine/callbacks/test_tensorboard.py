@@ -1,0 +1,61 @@
+"""What TensorBoard reads from the files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from watched import Watched
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+from ssltyped.engine.callbacks.tensorboard import TensorBoard
+
+
+def train(folder: Path, start: int, end: int, value: float) -> None:
+    board, state = TensorBoard(), Watched(folder=folder, step=start)
+    board.on_train_start(state)
+    if start == 0:
+        board.on_metrics(state, {"knn_top1": value})
+    for step in range(start + 1, end + 1):
+        state.step = step
+        board.on_metrics(state, {"loss": value / step, "lr": 0.5})
+    board.on_train_end(state)
+
+
+def shown(folder: Path, name: str) -> list[tuple[int, float]]:
+    """What TensorBoard shows of a run."""
+    board = EventAccumulator(str(folder / "tensorboard"))
+    board.Reload()
+    return [(event.step, event.value) for event in board.Scalars(name)]
+
+
+def test_values(tmp_path: Path) -> None:
+    train(tmp_path, 0, 3, value=6.0)
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    rows = [
+        (event.step, {value.tag: value.tensor.float_val[0] for value in event.summary.value})
+        for event in EventFileLoader(str(file)).Load()
+        if event.HasField("summary")
+    ]
+    wanted = [{"knn_top1": 6.0}, *({"loss": 6.0 / step, "lr": 0.5} for step in (1, 2, 3))]
+    assert [step for step, _ in rows] == [0, 1, 2, 3]
+    assert [row for _, row in rows] == [pytest.approx(row) for row in wanted]
+
+
+@pytest.mark.parametrize(("start", "done"), [(2, 4), (4, 4), (0, 4)])
+def test_after_a_resume_every_step_is_shown_once(start: int, done: int, tmp_path: Path) -> None:
+    train(tmp_path, 0, done, value=6.0)
+    train(tmp_path, start, 6, value=12.0)
+    kept = [(step, 6.0 / step) for step in range(1, start + 1)]
+    again = [(step, 12.0 / step) for step in range(start + 1, 7)]
+    points = shown(tmp_path, "loss")
+    assert [step for step, _ in points] == [1, 2, 3, 4, 5, 6]
+    assert [value for _, value in points] == pytest.approx([value for _, value in [*kept, *again]])
+    assert len(shown(tmp_path, "knn_top1")) == 1
+
+
+def test_ending_without_a_start(tmp_path: Path) -> None:
+    """A run that fails before it starts ends its callbacks all the same."""
+    TensorBoard().on_train_end(Watched(folder=tmp_path))
+    assert not (tmp_path / "tensorboard").exists()
