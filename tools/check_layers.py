@@ -43,6 +43,7 @@ LAYERS: Mapping[str, int] = {
     "launch": 5,
     "recipe": 5,
     "plan": 5,
+    "sweep": 5,
     "interop": 5,
     "run": 6,
     "__main__": 7,

@@ -1,0 +1,29 @@
+"""ssltyped: strongly typed, code-first visual self-supervised learning.
+
+from recipes.simclr_folder import simclr_folder
+from ssltyped import launch
+
+run = launch(simclr_folder(image_size=64), overrides=["data.train.path=MY_IMAGES", "epochs=1"])
+run.metrics, run.folder, run.model
+"""
+
+from ssltyped.config import REQUIRED, ConfigError, build, check, config_for, from_yaml, to_yaml
+from ssltyped.experiment import Experiment, ExperimentConf
+from ssltyped.launch import Run, launch, replay
+from ssltyped.overrides import override
+
+__all__ = [
+    "REQUIRED",
+    "ConfigError",
+    "Experiment",
+    "ExperimentConf",
+    "Run",
+    "build",
+    "check",
+    "config_for",
+    "from_yaml",
+    "launch",
+    "override",
+    "replay",
+    "to_yaml",
+]

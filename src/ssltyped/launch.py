@@ -52,23 +52,15 @@ def launch(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "ru
     asked = override(recipe, overrides)
     find = FactFinder()
     resolution = resolve_experiment(asked, name, find)
-    place = Place.from_environment()
-    if wrong := misfit(resolution, place) or find.data_problems(resolution.config):
+    resolved, place = resolution.config, Place.from_environment()
+    if wrong := misfit(resolution, place) or find.data_problems(resolved):
         raise ConfigError(wrong)
-    alone = Place(rank=0, world_size=1, local_rank=0, local_world_size=1)
-    if place is not None or resolution.facts.world_size == 1:
-        return _train_here(asked, resolution, place or alone)
-    return _start_processes(asked, resolution)
-
-
-def _train_here(
-    asked: Experiment, resolution: Resolution[Experiment], place: Place, start: Optional[Start] = None
-) -> Run:
-    """Train in this process, which is one of `place.world_size`."""
-    resolved = resolution.config
+    if place is None and resolution.facts.world_size > 1:
+        return _start_processes(asked, resolution)
+    place = place or Place(rank=0, world_size=1, local_rank=0, local_world_size=1)
     device = device_for(resolved.distributed.device, place.local_rank)
     with process_group(place, device, resolved.distributed.timeout_s):
-        start = start or _agree_on_start(asked, resolution)
+        start = _agree_on_start(asked, resolution)
         trainer = build_trainer(resolved, device=device, folder=start.folder, facts=resolution.facts)
         outcome = trainer.fit(start.resume)
         if distributed.is_main():
@@ -172,39 +164,38 @@ def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> R
     if strangers := [path for path, part in config.walk(resolved) if type(part).__module__ == "__main__"]:
         message = "is defined in __main__, which other processes cannot import: move it to a module"
         raise ConfigError([Problem(path, message) for path in strangers])
-    start = _prepare(asked, resolution)
+    folder = _prepare(asked, resolution).folder  # a mistake is found here, and every process takes this folder
+    resume = "auto" if resolved.resume == "never" else resolved.resume
+    named = config.replaced(asked, {"name": str(folder.relative_to(resolved.output)), "resume": resume})
     world_size = resolution.facts.world_size
-    arguments = (world_size, _free_port(), config.to_yaml(resolved), start)
+    arguments = (world_size, _free_port(), config.to_yaml(named))
     processes = torch.multiprocessing.spawn(_worker, args=arguments, nprocs=world_size, join=False)  # type: ignore[no-untyped-call]  # torch's
     assert processes is not None
     with _passing_signals_on([process.pid or 0 for process in processes.processes]):
         while not processes.join():
             pass
-    if not (start.folder / "result.json").exists():  # a second Ctrl-C ends a process without an error
+    if not (folder / "result.json").exists():  # a second Ctrl-C ends a process without an error
         raise KeyboardInterrupt
-    result = json.loads((start.folder / "result.json").read_text())
+    result = json.loads((folder / "result.json").read_text())
     built = config.build(resolved)
     model = SSLModel(trunk=built.trunk, heads=built.heads, features=built.features or [])
-    newest = CheckpointStore(start.folder / "checkpoints").newest()
+    newest = CheckpointStore(folder / "checkpoints").newest()
     assert newest is not None, "a run saves at its end, and when it is interrupted"
     module = torch.load(newest / "state.pt", map_location="cpu", weights_only=True)["module"]
     prefix = "model."
     model.load_state_dict({key.removeprefix(prefix): module[key] for key in module if key.startswith(prefix)})
-    return Run(Outcome(result["outcome"]), start.folder, metrics=result["metrics"], first=result["first"], model=model)
+    return Run(Outcome(result["outcome"]), folder, metrics=result["metrics"], first=result["first"], model=model)
 
 
-def _worker(rank: int, world_size: int, port: int, resolved: str, start: Start) -> None:
-    """The body of one of our processes; torchrun's variables are what torch.distributed reads."""
+def _worker(rank: int, world_size: int, port: int, asked: str) -> None:
+    """The body of one of our processes, which is as if torchrun had started it. Its mistakes are the user's, too."""
     os.environ.update(
         {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)},
         LOCAL_WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
     )  # fmt: skip
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // world_size))
-    experiment = config.from_yaml(resolved)
-    resolution = resolve_experiment(experiment)
-    place = Place(rank=rank, world_size=world_size, local_rank=rank, local_world_size=world_size)
-    _train_here(experiment, resolution, place, start)
+    launch(config.from_yaml(asked))
 
 
 def _free_port() -> int:

@@ -7,14 +7,15 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from ssltyped import config
 from ssltyped.config import ConfigError
+from ssltyped.engine.parallel import say
 from ssltyped.engine.trainer import Outcome
 from ssltyped.launch import launch
-from ssltyped.overrides import expand, override
+from ssltyped.overrides import override
 from ssltyped.plan import plan
 from ssltyped.recipe import load_recipe, shipped, short_name
 from ssltyped.show import show, show_components, show_fields, table
+from ssltyped.sweep import runs
 
 DONE, FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 FLAGS = {
@@ -35,19 +36,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument(flag, action="store_true", help=text)
     options = parser.parse_intermixed_args(argv)
     try:
-        if options.list:
-            print(show_components(), end="")
-        elif options.recipe is None:
+        if options.recipe is None and not options.list:
             print(parser.format_help() + "\nrecipes: " + ", ".join(shipped()))
             return DONE if options.help else USER_MISTAKE
-        elif options.help:
-            print(parser.format_usage() + f"\nfields of {options.recipe}:\n" + show_fields(load_recipe(options.recipe)))
-        elif options.print:
-            print(show(override(load_recipe(options.recipe), options.overrides)), end="")
-        elif options.plan:
-            print(plan(override(load_recipe(options.recipe), options.overrides), short_name(options.recipe)), end="")
-        else:
-            return _run(options.recipe, options.overrides, options.multirun)
+        if text := _asked_for(options):
+            print(text, end="")
+            return DONE
+        results: list[tuple[list[str], dict[str, float]]] = []
+        for name, one, changes in runs(options.recipe, options.overrides, options.multirun):
+            run = launch(one, name=name)
+            if run.outcome is Outcome.INTERRUPTED:
+                say(f"interrupted, and saved in {run.folder}: the same command goes on from there")
+                return INTERRUPTED
+            say(f"done: {run.folder}  " + "  ".join(f"{key} {value:.4g}" for key, value in run.metrics.items()))
+            results.append((changes, run.metrics))
+        if options.multirun:
+            say(table(results))
     except ConfigError as error:
         print(f"error: {options.recipe} is not started:", *error.problems, sep="\n  ", file=sys.stderr)
         return USER_MISTAKE
@@ -59,21 +63,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return DONE
 
 
-def _run(recipe: str, overrides: list[str], multirun: bool) -> int:
-    loaded, name = load_recipe(recipe), short_name(recipe)
-    combinations = expand(overrides) if multirun else [overrides]
-    checked = [override(loaded, combination) for combination in combinations]  # all, before the first one trains
-    results: list[tuple[list[str], dict[str, float]]] = []
-    for number, (one, combination) in enumerate(zip(checked, combinations, strict=True)):
-        run = launch(config.replaced(one, {"name": f"{one.name or name}/{number}"}) if multirun else one, name=name)
-        if run.outcome is Outcome.INTERRUPTED:
-            print(f"interrupted, and saved in {run.folder}: the same command goes on from there")
-            return INTERRUPTED
-        results.append((combination, run.metrics))
-        print(f"done: {run.folder}  " + "  ".join(f"{key} {value:.4g}" for key, value in run.metrics.items()))
-    if multirun:
-        print(table(results))
-    return DONE
+def _asked_for(options: argparse.Namespace) -> str:
+    """The text that a flag asks for; empty if it is a run."""
+    if options.list:
+        return show_components()
+    if options.help:
+        return f"fields of {options.recipe}:\n" + show_fields(load_recipe(options.recipe))
+    if not (options.print or options.plan):
+        return ""
+    asked = override(load_recipe(options.recipe), options.overrides)
+    return show(asked) if options.print else plan(asked, short_name(options.recipe))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ runs/simclr/asked.yaml  resolved.yaml  inferences.json      written before the f
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -40,7 +41,7 @@ def prepare(*, output: Path, name: str, resume: str, asked: str, resolved: str, 
     """
     folder = output / name
     if resume == "never":
-        folder = next(candidate for candidate in _numbered(folder) if not candidate.exists())
+        folder = fresh(folder)
         checkpoint = None
     elif resume == "auto":
         _refuse_another(folder, asked, resolved)
@@ -66,12 +67,10 @@ def write_result(folder: Path, outcome: str, metrics: Mapping[str, float], first
     write(folder / "result.json", json.dumps(result, indent=2) + "\n")
 
 
-def _numbered(folder: Path) -> Iterator[Path]:
-    yield folder
-    number = 2
-    while True:
-        yield folder.with_name(f"{folder.name}-{number}")
-        number += 1
+def fresh(folder: Path) -> Path:
+    """The folder if it is not there yet, else `folder-2`, `folder-3`, ..."""
+    names = itertools.chain([folder.name], (f"{folder.name}-{number}" for number in itertools.count(2)))
+    return next(folder.with_name(name) for name in names if not folder.with_name(name).exists())
 
 
 def _asked_checkpoint(path: Path) -> Path:

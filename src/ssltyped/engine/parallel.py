@@ -90,6 +90,12 @@ class Place:
         return Place(*(int(os.environ[name]) for name in names))
 
 
+def say(text: str) -> None:
+    """Print on rank 0 only, also before the process group is there and after it has gone."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, flush=True)
+
+
 def device_for(asked: Device, local_rank: int) -> torch.device:
     """This process's device. Raises `ValueError` for a GPU that is not here."""
     if asked is Device.CPU or (asked is Device.AUTO and not torch.cuda.is_available()):

@@ -90,41 +90,43 @@ class Trainer:
             self.restore(load(resume, self.device))
         self._store.clean(self.step)
         self.loss.on_train_start(self.model)
-        with self._stop.listening(), self._pipeline() as batches:
-            for callback in self._callbacks:
-                callback.on_train_start(self)
-            try:
-                return self._run(iter(batches))
-            finally:
-                try:
-                    self._store.wait()
-                finally:
-                    for callback in self._callbacks:
-                        callback.on_train_end(self)
-
-    def _run(self, batches: Iterator[Batch]) -> Outcome:
         seconds, images = 0.0, 0
-        while self.step < self.steps:
-            started = time.perf_counter()
-            if self.step % self.steps_per_epoch == 0:
-                self.loss.on_epoch_start(self.model, self.epoch)
-            micro = [self._data.normalize(next(batches).to(self.device)) for _ in range(self._accumulation)]
-            for callback in self._callbacks:
-                callback.on_step_start(self, micro[0])
-            seed_step(self._seed, self.step, distributed.rank(), self.device)
-            lr = self._schedule(self._progress())
-            outputs = self._step(micro, lr, (self.step + 1) / self.steps, self._on_loss)
-            self.step += 1
-            images += sum(batch.index.shape[0] for batch in micro) * distributed.world_size()
-            seconds += time.perf_counter() - started  # of reading and stepping: evaluations are not counted
-            if self.step % self._log_every == 0 or self.step == self.steps:
-                self._log_step(outputs, lr, images / seconds)
-                seconds, images = 0.0, 0
-            self._after_step()
-            if self._stop.agreed() and self.step < self.steps:
-                self._save(wait=True)
-                return Outcome.INTERRUPTED
+        with self._stop.listening(), self._pipeline() as batches, self._watched():
+            while self.step < self.steps:
+                started = time.perf_counter()
+                if self.step % self.steps_per_epoch == 0:
+                    self.loss.on_epoch_start(self.model, self.epoch)
+                micro = [self._data.normalize(next(batches).to(self.device)) for _ in range(self._accumulation)]
+                for callback in self._callbacks:
+                    callback.on_step_start(self, micro[0])
+                seed_step(self._seed, self.step, distributed.rank(), self.device)
+                lr = self._schedule(self._progress())
+                outputs = self._step(micro, lr, (self.step + 1) / self.steps, self._on_loss)
+                self.step += 1
+                images += sum(batch.index.shape[0] for batch in micro) * distributed.world_size()
+                seconds += time.perf_counter() - started  # of reading and stepping: evaluations are not counted
+                if self.step % self._log_every == 0 or self.step == self.steps:
+                    self._log_step(outputs, lr, images / seconds)
+                    seconds, images = 0.0, 0
+                self._after_step()
+                if self._stop.agreed() and self.step < self.steps:
+                    self._save(wait=True)
+                    return Outcome.INTERRUPTED
         return Outcome.FINISHED
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Callbacks see the start and, however it comes, the end; what is being saved then is saved first."""
+        for callback in self._callbacks:
+            callback.on_train_start(self)
+        try:
+            yield
+        finally:
+            try:
+                self._store.wait()
+            finally:
+                for callback in self._callbacks:
+                    callback.on_train_end(self)
 
     def forward(self, batch: Batch) -> StepOutput:
         """The loss of a normalised batch as the next step would compute it, without an update."""
