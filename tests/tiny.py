@@ -46,12 +46,18 @@ class Patches(Source):
         count: number of images.
         has_labels: whether the classes are told.
         broken: images that cannot be read.
+        contrast: how far the colours of the classes are apart.
     """
 
     def __init__(
-        self, *, count: Annotated[int, Gt(0)] = 24, has_labels: bool = True, broken: list[Annotated[int, Ge(0)]] = []
+        self,
+        *,
+        count: Annotated[int, Gt(0)] = 24,
+        has_labels: bool = True,
+        broken: list[Annotated[int, Ge(0)]] = [],
+        contrast: float = 1.0,
     ) -> None:
-        self.count, self.has_labels, self.broken = count, has_labels, broken
+        self.count, self.has_labels, self.broken, self.contrast = count, has_labels, broken, contrast
 
     def __len__(self) -> int:
         return self.count
@@ -60,7 +66,8 @@ class Patches(Source):
         if index in self.broken:
             raise UnreadableImageError("cut short")
         random = np.random.Generator(np.random.Philox(key=[7, index]))
-        colour = np.random.Generator(np.random.Philox(key=[8, index % 4])).uniform(60, 200, 3)
+        colour = np.random.Generator(np.random.Philox(key=[8, index % 4])).uniform(-70, 70, 3)
+        colour = 128 + self.contrast * colour
         return to_image((colour + random.uniform(-55, 55, (20, 20, 3))).astype(np.uint8))
 
     def name(self, index: int) -> str:
