@@ -370,7 +370,7 @@ def from_yaml(text: str) -> Any:
     try:
         tree = interpolated(OmegaConf.to_container(OmegaConf.create(text)))
     except (OmegaConfBaseException, yaml.YAMLError) as error:
-        raise ConfigError([Problem("", f"not a readable YAML config: {error}")]) from error
+        raise ConfigError([Problem("", f"not a readable YAML config: {brief(str(error))}")]) from error
     if not isinstance(tree, dict) or TARGET not in tree:
         raise ConfigError([Problem("", f"a YAML config starts with {TARGET}: PATH.OF.A.COMPONENT")])
     import_targets(tree)
@@ -396,4 +396,4 @@ def import_targets(tree: Any) -> None:
         try:
             importlib.import_module(path.rpartition(".")[0] or path)
         except Exception as error:  # whatever a user's module raises is the user's to mend
-            raise ConfigError([Problem(TARGET, f"{path!r} {failure(error)}")]) from error
+            raise ConfigError([Problem(TARGET, f"{path!r} cannot be imported: {failure(error)}")]) from error

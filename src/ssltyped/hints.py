@@ -35,7 +35,8 @@ def _limit(meta: object) -> str:
 
 
 def brief(text: str, most: int = 120) -> str:
-    """A text that may be very long, cut for an error."""
+    """A text that may be very long, on one line and cut for an error."""
+    text = " ".join(text.split())
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
@@ -47,11 +48,11 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def failure(error: Exception) -> str:
-    """Why a module could not be imported, on one line, with the file and line of the user's code."""
+    """An exception of a user's module on one line, with the file and line of the user's code."""
     ours = str(Path(__file__).parent)
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if "importlib" not in f.filename and not f.filename.startswith(ours)]
     place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
     if isinstance(error, SyntaxError):
-        return f"cannot be imported: {type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
-    return f"cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}{place}"
+        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+    return f"{type(error).__name__}: {brief(str(error), 300)}{place}"

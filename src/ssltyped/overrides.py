@@ -97,8 +97,7 @@ def _parse(overrides: Iterable[str], sweeps: bool = False) -> tuple[list[Overrid
         try:
             item = _parser().parse_override(text)
         except (HydraException, ValueError, RecursionError) as error:  # numbers too long and lists too deep, too
-            reason = brief(str(error).partition("\n")[0])
-            problems.append(Problem(brief(text), f"not an override (want path=value): {reason}"))
+            problems.append(Problem(brief(text), f"not an override (want path=value): {brief(str(error))}"))
             continue
         if item.is_sweep_override() and not sweeps:
             message = f"{brief(text)!r} is a sweep: add --multirun, or [..] for a list"
@@ -269,4 +268,4 @@ def _import(module: str, name: str, path: str) -> None:
     try:
         importlib.import_module(module)
     except Exception as error:  # whatever a user's module raises is the user's to mend
-        raise ConfigError([Problem(path, f"{name!r} {failure(error)}")]) from error
+        raise ConfigError([Problem(path, f"{name!r} cannot be imported: {failure(error)}")]) from error

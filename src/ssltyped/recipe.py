@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -51,7 +51,14 @@ def load_recipe(name: str) -> Experiment:
     if found is None:
         known = [key for key, value in vars(module).items() if config.is_config(value)]
         raise ConfigError([Problem(name, f"{module_name} has no {attribute or 'recipe'!r}{nearest(attribute, known)}")])
-    return _checked_kind(name, found() if callable(found) and not config.is_config(found) else found)
+    return _checked_kind(name, found if config.is_config(found) or not callable(found) else _called(found, name))
+
+
+def _called(recipe: Callable[[], object], name: str) -> object:
+    try:
+        return recipe()
+    except Exception as error:  # as in _import
+        raise ConfigError([Problem(name, f"cannot be made: {failure(error)}")]) from error
 
 
 def _checked_kind(name: str, found: object) -> Experiment:
@@ -68,27 +75,28 @@ def _from_file(path: Path) -> object:
 
 def _import(name: str) -> ModuleType:
     """The module; a folder `recipes` of the user's does not hide the shipped one."""
-    if name.split(".")[0] == "recipes":
-        _join_shipped()
+    if not all(step.isidentifier() for step in name.split(".")) or name.endswith(".py"):
+        path = name.removesuffix(".py").strip("./").replace("/", ".")
+        raise ConfigError([Problem(name, f"names no recipe: want a module, such as {path or shipped()[0]}")])
+    _join_recipes()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
-            raise ConfigError([Problem(name, failure(error))]) from error
+            raise ConfigError([Problem(name, f"cannot be imported: {failure(error)}")]) from error
         raise ConfigError([Problem(name, f"there is no such recipe{nearest(name, shipped())}")]) from error
     except ConfigError as error:
         raise ConfigError([Problem(f"{name}.{p.path}", p.message) for p in error.problems]) from error
     except Exception as error:  # whatever a user's module raises is the user's to mend, and is shown with its line
-        raise ConfigError([Problem(name, failure(error))]) from error
+        raise ConfigError([Problem(name, f"cannot be imported: {failure(error)}")]) from error
 
 
-def _join_shipped() -> None:
-    """Let `recipes` be the user's folder and the shipped one together; the user's comes first."""
-    folder = str(shipped_folder())
-    with contextlib.suppress(ModuleNotFoundError):
-        package = importlib.import_module("recipes")
-        if folder not in list(package.__path__):
-            package.__path__ = [*package.__path__, folder]
-        return
-    sys.path.append(str(Path(folder).parent))
-    importlib.invalidate_caches()
+def _join_recipes() -> None:
+    """Let `recipes` be every folder of this name on the path and the shipped one, in this order."""
+    shipped_one = shipped_folder()
+    if str(shipped_one.parent) not in sys.path:
+        sys.path.append(str(shipped_one.parent))
+        importlib.invalidate_caches()
+    package = importlib.import_module("recipes")
+    folders = [(Path(entry) / "recipes").resolve() for entry in sys.path]
+    package.__path__ = list(dict.fromkeys(str(folder) for folder in [*folders, shipped_one] if folder.is_dir()))
