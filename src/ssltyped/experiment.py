@@ -104,9 +104,8 @@ class Experiment(Component):
         if self.features is None:
             yield Inference("features", [list(facts.feature_dims)[-1]], "the last feature of the trunk")
         yield from _length(self, facts)
-        for index, width in enumerate(_head_widths(self, facts)):
-            name = (self.features or [])[min(index, len(self.features or []) - 1)]
-            yield Inference(f"heads.{index}.in_dim", width, f"width of the trunk's {name}")
+        for index, name in enumerate(_head_features(self, facts)):
+            yield Inference(f"heads.{index}.in_dim", facts.feature_dims[name], f"width of the trunk's {name}")
 
     def problems(self, facts: Facts) -> Iterable[Problem]:
         names = list(facts.feature_dims)
@@ -142,12 +141,12 @@ def _length(self: Experiment, facts: Facts) -> Iterable[Inference]:
         yield Inference("steps", self.epochs * per_epoch, f"{self.epochs} epochs x {per_epoch} ({images})")
 
 
-def _head_widths(self: Experiment, facts: Facts) -> list[int]:
-    """The width that each head reads; nothing while a feature is unknown (problems() says so)."""
-    features = self.features or []
+def _head_features(self: Experiment, facts: Facts) -> list[str]:
+    """The feature that each head reads; nothing while one is unknown (problems() says so)."""
+    features = list(facts.feature_dims)[-1:] if self.features is None else self.features
     if len(features) not in (1, len(self.heads)) or any(name not in facts.feature_dims for name in features):
         return []
-    return [facts.feature_dims[features[min(i, len(features) - 1)]] for i in range(len(self.heads))]
+    return [features[min(index, len(features) - 1)] for index in range(len(self.heads))]
 
 
 class FactFinder:

@@ -1,0 +1,242 @@
+"""The root of a recipe: what follows from what, what contradicts, and how the parts are joined."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Optional
+
+import pytest
+import torch
+from images import encoded, pixels
+from tiny import PatchesConf, tiny, tiny_trainer
+
+from ssltyped import config
+from ssltyped.config import ConfigError
+from ssltyped.engine.parallel import DistributedConf
+from ssltyped.experiment import Experiment, FactFinder, resolve_experiment
+from ssltyped.heads.mlp import MLPHeadConf
+from ssltyped.overrides import override
+from ssltyped.resolve import Resolution
+from ssltyped.types import Batch, Inference
+
+
+def resolved(asked: Experiment, *overrides: str) -> Resolution[Experiment]:
+    return resolve_experiment(override(asked, overrides), "tiny")
+
+
+def problems(asked: Experiment, *overrides: str) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        resolved(asked, *overrides)
+    return {problem.path: problem.message for problem in caught.value.problems}
+
+
+# --- length -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "wanted"), [(2, None, (2, 6)), (None, 6, (2, 6)), (None, 7, (3, 7)), (None, 1, (1, 1))]
+)
+def test_length(epochs: Optional[int], steps: Optional[int], wanted: tuple[int, int]) -> None:
+    """24 images in steps of 8; a begun epoch counts."""
+    asked = config.replaced(tiny(epochs=1), {"epochs": epochs, "steps": steps})
+    found = resolved(asked).config
+    assert (found.epochs, found.steps) == wanted
+
+
+def test_the_rest_of_an_epoch_is_left_out() -> None:
+    assert resolved(tiny(epochs=2), "data.train.source.count=31").config.steps == 6
+    assert resolved(tiny(epochs=2), "data.train.source.count=32").config.steps == 8
+
+
+def test_more_ranks_make_fewer_steps() -> None:
+    asked = override(tiny(epochs=4), ["accumulation=2", "data.train.batch_size=2", "distributed.num_procs=3"])
+    found = resolve_experiment(config.replaced(asked, {"data.train.source": PatchesConf(count=50)}))
+    assert found.config.global_batch_size == 12
+    assert found.config.steps == 16
+    rules = {row.field: row.rule for row in found.rows}
+    assert rules["global_batch_size"] == "2 images a rank x 3 ranks x 2 batches"
+    assert rules["steps"] == "4 epochs x 4 (50 images / 12 a step = 4 steps an epoch)"
+
+
+def test_contradictions_are_named() -> None:
+    found = problems(tiny(epochs=2), "steps=9")
+    assert set(found) == {"epochs"}
+    assert found["epochs"].startswith("got 2, but 3 follows from the rest: 9 steps (24 images / 8 a step")
+    found = problems(tiny(), "global_batch_size=16", "heads.0.in_dim=65")
+    assert found["global_batch_size"].startswith("got 16, but 8 follows from the rest: 8 images a rank x 1 rank;")
+    assert found["heads.0.in_dim"].startswith("got 65, but 64 follows from the rest: width of the trunk's flatten;")
+
+
+def test_what_agrees_is_no_contradiction() -> None:
+    found = resolved(tiny(epochs=2), "steps=6", "global_batch_size=8", "heads.0.in_dim=64")
+    assert {row.field for row in found.rows}.isdisjoint({"steps", "epochs", "global_batch_size", "heads.0.in_dim"})
+
+
+def test_no_length() -> None:
+    asked = config.replaced(tiny(), {"epochs": None, "steps": None})
+    assert problems(asked)["epochs"] == "give epochs or steps"
+
+
+def test_resolving_again_changes_nothing() -> None:
+    once = resolved(tiny(epochs=2))
+    again = resolve_experiment(once.config, "another")
+    assert again.rows == ()
+    assert config.to_yaml(again.config) == config.to_yaml(once.config)
+    assert once.config.name == "tiny"
+
+
+# --- wiring -------------------------------------------------------------------------------------------------
+
+
+def test_heads_read_the_last_feature() -> None:
+    found = resolved(tiny())
+    assert found.config.features == ["flatten"]
+    assert found.config.heads[0].in_dim == 64
+
+
+def test_a_feature_a_head() -> None:
+    """Head i is as wide as feature i; one feature serves all."""
+    three = config.replaced(tiny(), {"heads": [MLPHeadConf(dims=[4])] * 3})
+    found = resolved(three, "features=[res4,res5,flatten]").config
+    dims = resolved(three).facts.feature_dims
+    assert [head.in_dim for head in found.heads] == [dims["res4"], dims["res5"], dims["flatten"]] == [32, 64, 64]
+    assert [head.in_dim for head in resolved(three, "features=[res3]").config.heads] == [dims["res3"]] * 3
+
+
+def test_unknown_features_name_the_nearest() -> None:
+    found = problems(tiny(), "features=[flaten]")
+    assert set(found) == {"features.0"}
+    assert "the trunk has no feature 'flaten'" in found["features.0"]
+    assert "flatten" in found["features.0"].removeprefix("the trunk has no feature 'flaten'")
+
+
+def test_wrong_counts() -> None:
+    two = config.replaced(tiny(), {"heads": [MLPHeadConf(dims=[4])] * 2})
+    message = "3 features for 2 heads: give one feature, or one for each head"
+    assert problems(two, "features=[res3,res4,flatten]")["features"] == message
+    assert "features" in problems(two, "features=[]")
+    assert problems(tiny(), "heads=[]")["heads"].startswith("at least one is needed")
+
+
+def test_all_problems_at_once() -> None:
+    found = problems(tiny(), "features=[nope]", "data.train.batch_size=25", "distributed.sync_bn_group=3")
+    assert {"features.0", "data.train.batch_size", "distributed.sync_bn_group"} <= set(found)
+
+
+# --- data ---------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_that_is_too_large() -> None:
+    found = problems(tiny(epochs=2), "data.train.batch_size=25")
+    assert found["data.train.batch_size"].startswith("25 images make one step, and data.train has 24")
+    assert not {"steps", "epochs"} & set(found), "one mistake, one error"
+
+
+def folder_of_images(path: Path, count: int) -> Path:
+    for index in range(count):
+        file = path / f"class_{index % 2}" / f"{index}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encoded(pixels(seed=index), "PNG"))
+    return path
+
+
+def from_path(path: Path, num_images: Optional[int] = None) -> Experiment:
+    fields = {"source": None, "path": path, "num_images": num_images}
+    return config.replaced(tiny(epochs=2), {f"data.train.{name}": value for name, value in fields.items()})
+
+
+def test_declared_images_plan_a_run_whose_data_is_elsewhere(tmp_path: Path) -> None:
+    find = FactFinder()
+    found = resolve_experiment(from_path(tmp_path / "elsewhere", 100), "tiny", find)
+    assert found.config.steps == 24
+    (problem,) = find.data_problems(found.config)
+    assert problem.path == "data.train.path"
+    assert "does not exist" in problem.message
+
+
+def test_undeclared_images_must_be_here(tmp_path: Path) -> None:
+    assert str(tmp_path / "elsewhere") in problems(from_path(tmp_path / "elsewhere"))["data.train.path"]
+
+
+def test_images_that_are_here_are_counted(tmp_path: Path) -> None:
+    folder = folder_of_images(tmp_path, 18)
+    find = FactFinder()
+    found = resolve_experiment(from_path(folder), "tiny", find)
+    assert found.facts.num_images == 18
+    assert found.config.steps == 4
+    assert find.data_problems(found.config) == []
+    wrong = resolve_experiment(from_path(folder, 17), "tiny", find)
+    (problem,) = find.data_problems(wrong.config)
+    assert str(problem) == "data.train.num_images: declared 17, but there are 18 images: leave it out (null)"
+
+
+def test_a_folder_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though facts are asked for in every round."""
+    folder, find = folder_of_images(tmp_path, 8), FactFinder()
+    found = resolve_experiment(from_path(folder), "tiny", find)
+    monkeypatch.setattr(config, "build", None)
+    assert find._source(found.config.data.train.source, None, "") == (8, True)
+
+
+def test_a_source_that_fails_is_named_by_its_field(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        found = problems(tiny(evaluated=True), f"data.{split}.source=ImageFolder", f"data.{split}.source.path={tmp_path}/no")
+        assert set(found) == {f"data.{split}.source"}, found
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "labelled"), [(True, True, True), (False, True, False), (True, False, False), (True, None, False)]
+)
+def test_labelled(train: bool, val: Optional[bool], labelled: bool) -> None:
+    """Evaluations compare images of both: both need labels."""
+    asked = tiny(source=PatchesConf(has_labels=train), evaluated=val is not None)
+    if val is False:
+        asked = override(asked, ["data.val.source.has_labels=false"])
+    assert resolve_experiment(asked).facts.labelled is labelled
+
+
+# --- the objects --------------------------------------------------------------------------------------------
+
+
+def test_one_node_tells_the_rate_of_one_node() -> None:
+    """What a warmup starts from: the rate that the optimizer would infer on one node."""
+    asked = override(tiny(), ["optimizer.lr=null", "optimizer.base_lr=0.3"])
+    eight = config.replaced(asked, {"distributed": DistributedConf(nodes=2, num_procs=4), "data.train.source.count": 99})
+    facts = resolve_experiment(eight).facts
+    assert facts.nodes == 2
+    assert facts.lr == pytest.approx(0.3 * 64 / 256)
+    assert facts.base_lr_of_one_node == pytest.approx(0.3 * 32 / 256)
+    assert resolve_experiment(tiny()).facts.base_lr_of_one_node is None
+
+
+def test_the_seed_makes_the_weights(tmp_path: Path) -> None:
+    def weights(seed: int) -> torch.Tensor:
+        trainer = tiny_trainer(override(tiny(), [f"seed={seed}"]), tmp_path)
+        return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
+
+
+def test_the_parts_of_a_trainer(tmp_path: Path) -> None:
+    """The optimizer moves what is trained, once; a batch goes through trunk, head and loss."""
+    trainer = tiny_trainer(tiny(), tmp_path)
+    moved = [p for group in trainer._step.optimizer.param_groups for p in group["params"]]
+    assert {id(p) for p in moved} == {id(p) for p in trainer._step.module.parameters()}
+    assert len(moved) == len({id(p) for p in moved})
+    view = torch.randn(4, 3, 16, 16)
+    output = trainer.forward(Batch(views=(view, view + 0.1), index=torch.arange(4)))
+    assert output.loss.requires_grad
+    assert trainer.model.training
+
+
+def test_rules_say_what_they_infer() -> None:
+    """The rule functions themselves, without the loop around them."""
+    asked, facts = tiny(epochs=2), resolve_experiment(tiny(epochs=2)).facts
+    found = list(Experiment.infer(asked, facts))
+    assert Inference("steps", 6, "2 epochs x 3 (24 images / 8 a step = 3 steps an epoch)") in found
+    unknown = dataclasses.replace(facts, num_images=None)
+    assert not [i for i in Experiment.infer(asked, unknown) if i.field in ("steps", "epochs")]
+    told = [problem.path for problem in Experiment.problems(asked, unknown)]
+    assert told == ["steps"]
