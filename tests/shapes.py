@@ -5,13 +5,20 @@ The numeric modules only: elsewhere there are no shapes, and beartype does not k
 
 from __future__ import annotations
 
-import importlib
 import sys
-from typing import runtime_checkable
-
 from jaxtyping import install_import_hook
 
-PARTS = ("trunks", "heads", "meters", "losses", "model", "distributed", "sync_batch_norm")
+PARTS = ("trunks", "heads", "meters", "losses", "model", "distributed", "sync_batch_norm", "optimizers", "schedulers")
+PARTS += (
+    "transforms",
+    "data.decode",
+    "data.digits",
+    "data.sampler",
+    "data.pipeline",
+    "engine.step",
+    "engine.checkpoint",
+    "evals.knn",
+)
 
 
 def install() -> None:
@@ -19,4 +26,3 @@ def install() -> None:
     modules = [f"ssltyped.{part}" for part in PARTS]
     assert not sys.modules.keys() & set(modules), "too late: already imported"
     install_import_hook(modules, "beartype.beartype")
-    runtime_checkable(importlib.import_module("ssltyped.types").Model)  # beartype asks isinstance

@@ -114,6 +114,10 @@ def misfit(resolution: Resolution[Experiment], place: Optional[Place]) -> list[P
     """Why the processes that a recipe wants are not here, and the two ways on; empty if they are."""
     wanted = resolution.config.distributed
     nodes, procs = wanted.nodes, wanted.num_procs
+    if wanted.device is Device.CUDA and not torch.cuda.device_count():
+        return [
+            Problem("distributed.device", "got cuda, and there is no GPU here: distributed.device=cpu trains without")
+        ]
     if place is not None:
         if (place.world_size, place.local_world_size) == (nodes * procs, procs):
             return []
@@ -155,7 +159,7 @@ def _fitting(resolution: Resolution[Experiment], procs: int) -> str:
         return text
     names = ("global_batch_size", "steps", "optimizer.lr")
     pairs = [(name, config.get(before, name), config.get(after, name)) for name in names]
-    return text + ", which changes " + ", ".join(f"{name} {old:g} -> {new:g}" for name, old, new in pairs if old != new)
+    return text + ", which changes " + ", ".join(f"{name} {old:,} -> {new:,}" for name, old, new in pairs if old != new)
 
 
 def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> Run:

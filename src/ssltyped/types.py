@@ -22,8 +22,8 @@ import torch
 from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor, nn
 
-Image: TypeAlias = UInt8[Tensor, "C H W"]
-"""A decoded image: RGB (or N channels), 0 to 255; the memory behind it is H W C, which OpenCV works on."""
+Image: TypeAlias = UInt8[Tensor, "C _ _"]
+"""A decoded image, C x H x W: RGB (or N channels), 0 to 255; the memory behind it is H W C, which OpenCV works on."""
 
 Views: TypeAlias = list[Image]
 """The augmented images of one source image; they may differ in size."""
@@ -42,7 +42,7 @@ class Batch:
     `views[v][b]` is view v of image `index[b]`; views of equal size may share one pass through the trunk.
     """
 
-    views: tuple[Shaped[Tensor, "B C H W"], ...]
+    views: tuple[Shaped[Tensor, "B C _ _"], ...]
     index: Int64[Tensor, "B"]
     label: Optional[Int64[Tensor, "B"]] = None
 

@@ -13,8 +13,8 @@ from ssltyped.config import config_for
 from ssltyped.types import Facts, Image, Problem, Random, Transform, ViewMaker
 
 
-def _last_size(transforms: Sequence[Transform]) -> int:
-    """The side that the last transform with a `size` gives; 0 if no transform has one."""
+def _last_size(transforms: Sequence[object]) -> int:
+    """The side that the last transform (or config of one) with a `size` gives; 0 if none has one."""
     sizes = [size for transform in transforms if isinstance(size := getattr(transform, "size", None), int)]
     return sizes[-1] if sizes else 0
 
