@@ -181,7 +181,10 @@ class Trainer:
         )
 
     def _report(self, records: Sequence[Unreadable]) -> None:
-        """Name every unreadable image once, on the terminal and in `unreadable_rank<r>.jsonl`."""
+        """Name every unreadable image once, on the terminal and in `unreadable_rank<r>.jsonl`.
+
+        In training it was replaced by another one, in an evaluation it is left out.
+        """
         new = [record for record in records if record.name not in self._unreadable]
         self._unreadable.update(record.name for record in new)
         with (self.folder / f"unreadable_rank{distributed.rank()}.jsonl").open("a") as file:
