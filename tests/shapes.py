@@ -6,19 +6,28 @@ The numeric modules only: elsewhere there are no shapes, and beartype does not k
 from __future__ import annotations
 
 import sys
+
 from jaxtyping import install_import_hook
 
-PARTS = ("trunks", "heads", "meters", "losses", "model", "distributed", "sync_batch_norm", "optimizers", "schedulers")
-PARTS += (
+PARTS = [
+    "trunks",
+    "heads",
+    "losses",
+    "optimizers",
+    "schedulers",
     "transforms",
+    "meters",
+    "model",
+    "distributed",
+    "sync_batch_norm",
+    "evals.knn",
     "data.decode",
     "data.digits",
     "data.sampler",
     "data.pipeline",
     "engine.step",
     "engine.checkpoint",
-    "evals.knn",
-)
+]
 
 
 def install() -> None:
