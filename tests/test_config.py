@@ -374,6 +374,8 @@ def test_yaml_may_refer_to_other_fields() -> None:
         ("a: 1", "starts with _target_"),
         ("a: [", "not a readable YAML config"),
         ("{", "not a readable YAML config"),
+        ("a: " + "9" * 5000, "not a readable YAML config"),
+        ("[" * 2000 + "]" * 2000, "not a readable YAML config"),
         ("_target_: os.system", "'os.system' is not a registered component"),
         ("_target_: builtins.eval", "is not a registered component"),
         ("_target_: no_such_module.Thing", "cannot be imported: ModuleNotFoundError"),

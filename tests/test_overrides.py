@@ -189,6 +189,10 @@ def test_all_errors_come_at_once() -> None:
     assert set(found) == {"los", "loss.temperature", "epochs", "heads.0.dims.0", "optimizer"}
 
 
+def test_a_list_too_deep_to_look_for_references_in_is_an_error() -> None:
+    assert "recursion" in error("features=" + "[" * 300 + "]" * 300, "name=${seed}")[""]
+
+
 def test_a_required_field_is_asked_for() -> None:
     assert error(recipe=simclr_folder()) == {
         "data.train.path": "required: Path | null; set it with data.train.path=VALUE"

@@ -368,10 +368,10 @@ def _plain(tree: Any) -> Any:
 def from_yaml(text: str) -> Any:
     """The checked config that a YAML text describes; `${path}` refers to another field. Raises `ConfigError`."""
     try:
-        tree = interpolated(OmegaConf.to_container(OmegaConf.create(text)))
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        read = OmegaConf.to_container(OmegaConf.create(text))
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError([Problem("", f"not a readable YAML config: {brief(str(error))}")]) from error
-    if not isinstance(tree, dict) or TARGET not in tree:
+    if not isinstance(tree := interpolated(read), dict) or TARGET not in tree:
         raise ConfigError([Problem("", f"a YAML config starts with {TARGET}: PATH.OF.A.COMPONENT")])
     import_targets(tree)
     return _checked(tree)
@@ -383,8 +383,9 @@ def interpolated(tree: Any) -> Any:
         return tree
     try:
         return OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError([Problem(str(error.full_key or ""), str(error.msg or error).splitlines()[0])]) from error
+    except (OmegaConfBaseException, RecursionError) as error:
+        path, message = getattr(error, "full_key", None), getattr(error, "msg", None)
+        raise ConfigError([Problem(str(path or ""), brief(str(message or error)))]) from error
 
 
 def import_targets(tree: Any) -> None:
