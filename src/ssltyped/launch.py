@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -26,6 +27,9 @@ from ssltyped.model import SSLModel
 from ssltyped.overrides import override
 from ssltyped.resolve import Resolution
 from ssltyped.types import Batch, Problem, StepOutput
+
+
+_ABORTED = 130
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,10 +180,7 @@ def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> R
     processes = torch.multiprocessing.spawn(_worker, args=arguments, nprocs=world_size, join=False)  # type: ignore[no-untyped-call]  # torch's
     assert processes is not None
     with _passing_signals_on([process.pid or 0 for process in processes.processes]):
-        while not processes.join():
-            pass
-    if not (folder / "result.json").exists():  # a second Ctrl-C ends a process without an error
-        raise KeyboardInterrupt
+        _join(processes)
     result = json.loads((folder / "result.json").read_text())
     built = config.build(resolved)
     model = SSLModel(trunk=built.trunk, heads=built.heads, features=built.features or [])
@@ -191,6 +192,17 @@ def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> R
     return Run(Outcome(result["outcome"]), folder, metrics=result["metrics"], first=result["first"], model=model)
 
 
+def _join(processes: torch.multiprocessing.ProcessContext) -> None:
+    """Until all have ended. One that fails ends the others; so does one that a second Ctrl-C aborts."""
+    try:
+        while not processes.join():
+            pass
+    except torch.multiprocessing.ProcessExitedException as error:
+        if error.exit_code == _ABORTED:
+            raise KeyboardInterrupt from error
+        raise
+
+
 def _worker(rank: int, world_size: int, port: int, asked: str) -> None:
     """The body of one of our processes, which is as if torchrun had started it. Its mistakes are the user's, too."""
     os.environ.update(
@@ -199,7 +211,10 @@ def _worker(rank: int, world_size: int, port: int, asked: str) -> None:
     )  # fmt: skip
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // world_size))
-    launch(config.from_yaml(asked))
+    try:
+        launch(config.from_yaml(asked))
+    except KeyboardInterrupt:  # which torch would take for a good end, and the other ranks would wait
+        sys.exit(_ABORTED)
 
 
 def _free_port() -> int:

@@ -283,7 +283,7 @@ class Interrupt:
     """SIGTERM or Ctrl-C: the step in progress ends, all ranks agree to stop, state is saved. A second Ctrl-C aborts."""
 
     def __init__(self) -> None:
-        self._requested = False
+        self._requested, self._keyboard = False, False
         self._pending: Optional[tuple[torch.distributed.Work, Tensor]] = None
 
     @contextmanager
@@ -300,9 +300,10 @@ class Interrupt:
                 signal.signal(number, handler)
 
     def _note(self, number: int, frame: Optional[FrameType]) -> None:
-        if self._requested and number == signal.SIGINT:
+        # A Ctrl-C reaches a rank twice: from the terminal, and as the SIGTERM of whoever started it, in any order.
+        if self._keyboard and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self._requested = True
+        self._requested, self._keyboard = True, self._keyboard or number == signal.SIGINT
 
     def agreed(self) -> bool:
         """Whether any rank was asked to stop one call ago: the answer travels while the next step computes."""
