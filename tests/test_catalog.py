@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from ssltyped import config
 from ssltyped.catalog import argument_docs, components, imports_of, summary
+from ssltyped.show import component
+from ssltyped.types import Component
 
 
 def test_the_names_in_the_text_are_the_registered_ones() -> None:
@@ -79,3 +82,15 @@ def test_the_imports_of_a_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("import a.b, c as d\nfrom e import f\nfrom . import g\ndef h() -> None:\n    import i\n")
     assert imports_of(file) == {"a.b", "c", "e", "e.f", "i"}
+
+
+@pytest.mark.parametrize("name", list(components()))
+def test_every_component_follows_the_contract_of_its_config(name: str) -> None:
+    part = component(name)
+    assert issubclass(part.kind, Component)
+    assert part.target.__name__ == name
+    hints: Mapping[str, object] = part.hints
+    assert set(part.parameters) <= set(hints)
+    required = {key for key, parameter in part.parameters.items() if parameter.default is parameter.empty}
+    if not required:
+        assert config.check(part.config()) == part.config()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Optional
@@ -12,10 +11,8 @@ import pytest
 from annotated_types import Ge, Gt, Le, Len
 from torch import Tensor
 
-from ssltyped import catalog, config
+from ssltyped import config
 from ssltyped.config import ConfigError, build, check, config_for, from_yaml, get, replaced, to_yaml, walk
-from ssltyped.recipe import load_recipe, shipped
-from ssltyped.show import component
 from ssltyped.types import Component, Head, Problem
 
 if TYPE_CHECKING:
@@ -395,25 +392,3 @@ def test_what_is_wrong_in_a_yaml_file(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         from_yaml(text)
     assert message in str(caught.value)
-
-
-@pytest.mark.parametrize("name", shipped())
-def test_every_shipped_recipe_is_the_same_after_yaml(name: str) -> None:
-    recipe = replaced(load_recipe(name), {"data.train.path": Path("images")})
-    assert from_yaml(to_yaml(recipe)) == check(recipe)
-    assert to_yaml(from_yaml(to_yaml(recipe))) == to_yaml(check(recipe))
-
-
-# --- the library's own --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", list(catalog.components()))
-def test_every_component_follows_the_contract_of_its_config(name: str) -> None:
-    part = component(name)
-    assert issubclass(part.kind, Component)
-    assert part.target.__name__ == name
-    hints: Mapping[str, object] = part.hints
-    assert set(part.parameters) <= set(hints)
-    required = {key for key, parameter in part.parameters.items() if parameter.default is parameter.empty}
-    if not required:
-        assert check(part.config()) == part.config()

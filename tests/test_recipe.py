@@ -172,3 +172,10 @@ def test_recipes_of_ones_own_do_not_hide_the_shipped_ones(tmp_path: Path, packag
     paths = [str(tmp_path), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=120)
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_recipe_is_the_same_after_yaml(name: str) -> None:
+    recipe = config.replaced(load_recipe(name), {"data.train.path": Path("images")})
+    assert config.from_yaml(config.to_yaml(recipe)) == config.check(recipe)
+    assert config.to_yaml(config.from_yaml(config.to_yaml(recipe))) == config.to_yaml(config.check(recipe))
