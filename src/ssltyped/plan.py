@@ -74,22 +74,27 @@ def measure(module: StepModule, built: Experiment, resolution: Resolution[Experi
     with torch.device("meta"):
         views = tuple(torch.empty(facts.batch_size, len(built.data.mean), size, size) for size in facts.crop_sizes)
         batch = Batch(views=views, index=torch.zeros(facts.batch_size, dtype=torch.int64))
-    saved: dict[int, Tensor] = {}
+    saved: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        saved.setdefault(id(tensor), tensor)
+        saved[_storage(tensor)] = tensor.untyped_storage()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = module(batch)
-    fixed = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
-    activations = sum(_bytes(tensor) for key, tensor in saved.items() if key not in fixed)
+    fixed = {_storage(tensor) for tensor in (*module.parameters(), *module.buffers(), *views)}
+    activations = sum(storage.nbytes() for key, storage in saved.items() if key not in fixed)
     output.loss.backward()
     optimizer = built.optimizer(module)
     optimizer.step()
     state = sum(_bytes(v) for entry in optimizer.state.values() for v in entry.values() if isinstance(v, Tensor))
     weights = sum(map(_bytes, module.parameters()))
     return Memory(weights, weights, state, activations, sum(map(_bytes, views)))
+
+
+def _storage(tensor: Tensor) -> int:
+    """What tells memory apart: a layer that saves its transposed weight holds no more than the weight."""
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _bytes(tensor: Tensor) -> int:
