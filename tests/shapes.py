@@ -9,25 +9,9 @@ import sys
 
 from jaxtyping import install_import_hook
 
-PARTS = [
-    "trunks",
-    "heads",
-    "losses",
-    "optimizers",
-    "schedulers",
-    "transforms",
-    "meters",
-    "model",
-    "distributed",
-    "sync_batch_norm",
-    "evals.knn",
-    "data.decode",
-    "data.digits",
-    "data.sampler",
-    "data.pipeline",
-    "engine.step",
-    "engine.checkpoint",
-]
+PARTS = ["trunks", "heads", "losses", "optimizers", "schedulers", "transforms", "meters", "model", "evals.knn"]
+PARTS += ["distributed", "sync_batch_norm", "data.decode", "data.digits", "data.sampler", "data.pipeline"]
+PARTS += ["engine.step", "engine.checkpoint"]
 
 
 def install() -> None:
