@@ -169,8 +169,8 @@ def test_recipes_of_ones_own_do_not_hide_the_shipped_ones(tmp_path: Path, packag
         "assert load_recipe('recipes.simclr_8node').epochs == 100\n"
         "assert load_recipe('recipes.mine').epochs == 3\n"
     )
-    paths = [str(tmp_path), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [tmp_path, root / "src", root]))}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=120)
 
 
