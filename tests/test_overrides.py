@@ -149,7 +149,7 @@ def test_a_part_of_a_recipe_can_be_overridden_too() -> None:
         ("trunk.stem=smal", "trunk.stem", "did you mean 'small'?"),
         ("precision=double", "precision", "'fp32', 'bf16' or 'fp16'"),
         ("loss=SimCLRLos", "loss", "no Loss is called 'SimCLRLos'; did you mean 'SimCLRLoss'?"),
-        ("loss=AdamW", "loss", "got AdamW, which is no Loss (there is SimCLRLoss"),
+        ("loss=AdamW", "loss", "got AdamW, which is no Loss (there is"),
         ("callbacks.0=AdamW", "callbacks.0", "got AdamW, which is no Callback"),
         ("loss=0.1", "loss", "got 0.1: needs a Loss"),
         ("loss={temperature:0.2}", "loss", "needs a Loss"),

@@ -165,7 +165,7 @@ class FactFinder:
             labelled = None if labelled is None or val_labelled is None else labelled and val_labelled
         else:
             labelled = False
-        views = config.build(train.views)
+        views = config.build(train.views, "data.train.views")
         one_node = Facts(
             world_size=world.num_procs,
             ranks_per_node=world.num_procs,
@@ -224,7 +224,7 @@ class FactFinder:
         key = config.to_yaml(trunk)
         if key not in self._features:
             with torch.device("meta"):
-                self._features[key] = dict(config.build(trunk).feature_dims)
+                self._features[key] = dict(config.build(trunk, "trunk").feature_dims)
         return self._features[key]
 
 

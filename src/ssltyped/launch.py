@@ -28,7 +28,6 @@ from ssltyped.overrides import override
 from ssltyped.resolve import Resolution
 from ssltyped.types import Batch, Problem, StepOutput
 
-
 _ABORTED = 130
 
 

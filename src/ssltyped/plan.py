@@ -9,17 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from ssltyped import config
+from ssltyped.config import ConfigError
 from ssltyped.engine.parallel import Place
 from ssltyped.engine.step import StepModule
 from ssltyped.experiment import Experiment, resolve_experiment
+from ssltyped.hints import brief
 from ssltyped.launch import misfit
 from ssltyped.model import SSLModel
 from ssltyped.resolve import Resolution
 from ssltyped.show import plain
-from ssltyped.types import Batch, Scheduler, Update
+from ssltyped.types import Batch, Problem, Scheduler, Update
 
 _BARS = "▁▂▃▄▅▆▇█"
 _COLUMNS = 60
+_MEASURED_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,28 +63,34 @@ def _part_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
         yield f"  {path:<10} {type(part).__name__:<16} {_count(part):>12,} parameters"
     memory = measure(module, built, resolution)
     yield ""
-    yield f"memory on each of {resolution.facts.world_size} ranks (estimated)"
+    yield f"memory on each of {resolution.facts.world_size} ranks (estimated, in fp32)"
     for field in dataclasses.fields(memory):
         yield f"  {field.name:<12} {getattr(memory, field.name) / 2**20:>10,.1f} MiB"
 
 
 def measure(module: StepModule, built: Experiment, resolution: Resolution[Experiment]) -> Memory:
-    """Run one step's shapes on the meta device and add up what it holds.
+    """Run one step's shapes on the meta device and add up what it holds, in fp32.
 
-    Raises what a part raises at shapes that do not fit: the run would too, at its first step.
+    A large batch is measured on a part of it: what a step holds grows with the batch.
+    Raises `ConfigError` for shapes that do not fit together: the run would fail too, at its first step.
     """
     facts = resolution.facts
+    rows = min(facts.batch_size, _MEASURED_BATCH)
     with torch.device("meta"):
-        views = tuple(torch.empty(facts.batch_size, len(built.data.mean), size, size) for size in facts.crop_sizes)
-        batch = Batch(views=views, index=torch.zeros(facts.batch_size, dtype=torch.int64))
+        views = tuple(torch.empty(rows, len(built.data.mean), size, size) for size in facts.crop_sizes)
+        batch = Batch(views=views, index=torch.zeros(rows, dtype=torch.int64))
     saved: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         saved[_storage(tensor)] = tensor.untyped_storage()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = module(batch)
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            output = module(batch)
+    except (RuntimeError, ValueError) as error:
+        message = f"one step of this does not fit together: {brief(str(error))}"
+        raise ConfigError([Problem("", message)]) from error
     fixed = {_storage(tensor) for tensor in (*module.parameters(), *module.buffers(), *views)}
     activations = sum(storage.nbytes() for key, storage in saved.items() if key not in fixed)
     output.loss.backward()
@@ -89,7 +98,8 @@ def measure(module: StepModule, built: Experiment, resolution: Resolution[Experi
     optimizer.step()
     state = sum(_bytes(v) for entry in optimizer.state.values() for v in entry.values() if isinstance(v, Tensor))
     weights = sum(map(_bytes, module.parameters()))
-    return Memory(weights, weights, state, activations, sum(map(_bytes, views)))
+    images = sum(map(_bytes, views))
+    return Memory(weights, weights, state, activations * facts.batch_size // rows, images * facts.batch_size // rows)
 
 
 def _storage(tensor: Tensor) -> int:

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(parser.format_help() + "\nrecipes: " + ", ".join(shipped()))
             return DONE if options.help else USER_MISTAKE
         if text := _asked_for(options):
-            print(text, end="")
+            say(text.rstrip("\n"))
             return DONE
         results: list[tuple[list[str], dict[str, float]]] = []
         for name, one, changes in runs(options.recipe, options.overrides, options.multirun):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ssltyped import config
-from ssltyped.experiment import Experiment
+from ssltyped.experiment import Experiment, FactFinder, resolve_experiment
 from ssltyped.overrides import expand, override
 from ssltyped.recipe import load_recipe, short_name
 
@@ -20,4 +20,7 @@ def runs(recipe: str, overrides: Sequence[str], multirun: bool) -> list[tuple[st
         return [(name, override(loaded, overrides), list(overrides))]
     swept = [(override(loaded, changes), changes) for changes in expand(overrides)]
     named = [config.replaced(one, {"name": f"{one.name or name}/{i}"}) for i, (one, _) in enumerate(swept)]
+    find = FactFinder()
+    for one in named:
+        resolve_experiment(one, name, find)
     return [(name, one, changes) for one, (_, changes) in zip(named, swept, strict=True)]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ssltyped.data.image_list import ImageListConf
 from ssltyped.data.sources import FlatFolderConf, ImageFolderConf, image_files, is_image, no_images, sub_folders
+from ssltyped.hints import brief
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test"})
 LISTS = (".txt", ".tsv", ".csv", ".lst", ".npy")
@@ -22,6 +23,13 @@ def detect(path: Path) -> tuple[object, str]:
     Raises ValueError if there is nothing at the path, no image in it, or if it holds only splits (`train`,
     `val`, ...), one of which is meant.
     """
+    try:
+        return _detect(path)
+    except OSError as error:
+        raise ValueError(f"{brief(str(path))} cannot be read: {error.strerror}") from error
+
+
+def _detect(path: Path) -> tuple[object, str]:
     if path.is_file():
         if path.suffix.lower() in LISTS:
             return ImageListConf(path=path), f"{path.name} is a list file"

@@ -13,6 +13,14 @@ from ssltyped.data.detect import detect
 from ssltyped.types import Component, Facts, Inference, Problem, Source, Transform, ViewMaker
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file or folder; a name that no file can have is not there."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 class Split(Component):
     """Images from a path or a source: what training and evaluation have in common."""
 
@@ -21,7 +29,7 @@ class Split(Component):
     num_images: Optional[int]
 
     def infer(self, facts: Facts) -> Iterable[Inference]:
-        if self.path is not None and self.path.exists():
+        if self.path is not None and is_there(self.path):
             try:
                 source, reason = detect(self.path)
             except ValueError:
@@ -33,7 +41,7 @@ class Split(Component):
             return
         if self.path is None:
             yield Problem("path", "give the path of the images, or a source")
-        elif self.path.exists() or self.num_images is None:
+        elif is_there(self.path) or self.num_images is None:
             try:
                 detect(self.path)
             except ValueError as error:

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import os
 import random
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -91,9 +92,13 @@ class Place:
 
 
 def say(text: str) -> None:
-    """Print on rank 0 only, also before the process group is there and after it has gone."""
+    """Print on rank 0 only, also before the process group is there and after it has gone.
+
+    What the terminal's encoding lacks (the bars of a plan) becomes a question mark.
+    """
     if os.environ.get("RANK", "0") == "0":
-        print(text, flush=True)
+        encoding = sys.stdout.encoding or "utf-8"
+        print(text.encode(encoding, "replace").decode(encoding), flush=True)
 
 
 def device_for(asked: Device, local_rank: int) -> torch.device:
