@@ -181,7 +181,9 @@ def test_a_folder_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_source_that_fails_is_named_by_its_field(tmp_path: Path) -> None:
     for split in ("train", "val"):
-        found = problems(tiny(evaluated=True), f"data.{split}.source=ImageFolder", f"data.{split}.source.path={tmp_path}/no")
+        found = problems(
+            tiny(evaluated=True), f"data.{split}.source=ImageFolder", f"data.{split}.source.path={tmp_path}/no"
+        )
         assert set(found) == {f"data.{split}.source"}, found
 
 
@@ -202,7 +204,9 @@ def test_labelled(train: bool, val: Optional[bool], labelled: bool) -> None:
 def test_one_node_tells_the_rate_of_one_node() -> None:
     """What a warmup starts from: the rate that the optimizer would infer on one node."""
     asked = override(tiny(), ["optimizer.lr=null", "optimizer.base_lr=0.3"])
-    eight = config.replaced(asked, {"distributed": DistributedConf(nodes=2, num_procs=4), "data.train.source.count": 99})
+    eight = config.replaced(
+        asked, {"distributed": DistributedConf(nodes=2, num_procs=4), "data.train.source.count": 99}
+    )
     facts = resolve_experiment(eight).facts
     assert facts.nodes == 2
     assert facts.lr == pytest.approx(0.3 * 64 / 256)

@@ -107,7 +107,9 @@ def test_going_on_changed(tmp_path: Path) -> None:
     first = launch(tiny(output=tmp_path, epochs=1))
     with pytest.raises(ConfigError, match="holds a run with another config"):
         launch(tiny(output=tmp_path, epochs=2))
-    run = launch(tiny(output=tmp_path, epochs=2, callbacks=[MetricsFileConf()]), [f"resume={first.folder}", "name=more"])
+    run = launch(
+        tiny(output=tmp_path, epochs=2, callbacks=[MetricsFileConf()]), [f"resume={first.folder}", "name=more"]
+    )
     rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [4, 5, 6]
 
@@ -150,7 +152,7 @@ def test_eight_nodes_on_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "distributed.nodes=1 distributed.num_procs=4, which changes" in text
     changes = text.partition("which changes ")[2].replace(",", "")
     assert changes.split() == (
-        "global_batch_size 4096 -> 256 steps 31200 -> 500400 optimizer.lr 4.8 -> 0.3".split()
+        ["global_batch_size", "4096", "->", "256", "steps", "31200", "->", "500400", "optimizer.lr", "4.8", "->", "0.3"]
     ), changes  # fmt: skip
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Optional
 
 import pytest
 import torch
@@ -139,7 +137,9 @@ def test_what_is_inferred_and_how_long() -> None:
 
 def test_where_it_writes(tmp_path: Path) -> None:
     asked = tiny(
-        output=tmp_path, callbacks=[MetricsFileConf()], checkpoints=CheckpointsConf(every_epochs=3, every_steps=7, keep=4)
+        output=tmp_path,
+        callbacks=[MetricsFileConf()],
+        checkpoints=CheckpointsConf(every_epochs=3, every_steps=7, keep=4),
     )
     text = plan(asked, "other")
     assert f"written to {tmp_path / 'tiny'}" in text
@@ -170,7 +170,9 @@ def test_curve_by_epoch_has_steps() -> None:
 
 
 def test_curve_of_a_warmup() -> None:
-    schedule = CompositeConf(schedulers=[LinearConf(start=0.0, end=1.0), LinearConf(start=1.0, end=0.0)], lengths=[0.5, 0.5])
+    schedule = CompositeConf(
+        schedulers=[LinearConf(start=0.0, end=1.0), LinearConf(start=1.0, end=0.0)], lengths=[0.5, 0.5]
+    )
     text, line = curve(config.build(schedule), 10)
     assert "0 at the start" in text
     rise, fall = line.strip()[:30], line.strip()[30:]

@@ -1,7 +1,7 @@
 """A training that takes a second: a ResNet-18 of an eighth of the width on images made on the spot.
 
-    launch(tiny(output=tmp_path, steps=5))                    in this process
-    run_cli("tiny", f"output={tmp_path}")                     as a user does, in a process of its own
+launch(tiny(output=tmp_path, steps=5))                    in this process
+run_cli("tiny", f"output={tmp_path}")                     as a user does, in a process of its own
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Patches(Source):
         *,
         count: Annotated[int, Gt(0)] = 24,
         has_labels: bool = True,
-        broken: list[Annotated[int, Ge(0)]] = [],
+        broken: list[Annotated[int, Ge(0)]] = [],  # noqa: B006  # never changed
         contrast: float = 1.0,
     ) -> None:
         self.count, self.has_labels, self.broken, self.contrast = count, has_labels, broken, contrast

@@ -95,7 +95,9 @@ DAMAGES = [cut, flip, lose_state, lose_checksums, garble_checksums, empty_checks
 
 
 @pytest.mark.parametrize("harm", DAMAGES)
-def test_damaged_is_passed_over(harm: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_is_passed_over(
+    harm: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = saved(tmp_path, 1, 2, 3)
     harm(tmp_path / "step_00000003")
     newest = store.newest()
@@ -284,7 +286,7 @@ def test_no_pickle_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     (file.parent / "checksums.json").write_text(json.dumps({"state.pt": digest}))
     assert not damage(file.parent)
-    with pytest.raises(pickle.UnpicklingError, match="[Ww]eights.only"):
+    with pytest.raises(pickle.UnpicklingError, match=r"[Ww]eights.only"):
         load(file.parent, CPU)
     assert not (tmp_path / "executed").exists()
 

@@ -144,7 +144,9 @@ def main() -> int:
     for _ in range(options.pairs):
         plain, ours = run_pair(resolved, options.steps, options.batch_size)
         ratios.append(plain / ours)
-        print(f"plain {images / plain:7.1f} images/s   trainer {images / ours:7.1f}   ratio {ratios[-1]:.3f}", flush=True)
+        print(
+            f"plain {images / plain:7.1f} images/s   trainer {images / ours:7.1f}   ratio {ratios[-1]:.3f}", flush=True
+        )
     ratio = statistics.median(ratios)
     print(f"median ratio of images/s {ratio:.3f} (needs >= {MIN_RATIO})")
     return 0 if ratio >= MIN_RATIO else 1

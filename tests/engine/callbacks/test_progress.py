@@ -63,7 +63,13 @@ def test_bar_on_a_terminal() -> None:
     """It counts to the end, shows the newest metrics, and gives the terminal back."""
     ours, theirs = pty.openpty()
     tests = str(Path(watched.__file__).parent)
-    environment = {**os.environ, "PYTHONPATH": tests, "TERM": "xterm-256color", "COLUMNS": "120", "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": tests,
+        "TERM": "xterm-256color",
+        "COLUMNS": "120",
+        "OMP_NUM_THREADS": "1",
+    }
     process = subprocess.Popen([sys.executable, "-c", ON_TERMINAL], stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
     pieces: list[bytes] = []
