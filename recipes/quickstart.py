@@ -42,8 +42,11 @@ def quickstart(*, epochs: int = 20, batch_size: int = 100) -> Experiment:
                 source=DigitsConf(split=DigitSplit.TRAIN),
                 views=digit_views(),
                 batch_size=batch_size,
+                num_workers=1,
             ),
-            val=EvalSplitConf(source=DigitsConf(split=DigitSplit.TEST), transforms=[CenterCropConf(size=32)]),
+            val=EvalSplitConf(
+                source=DigitsConf(split=DigitSplit.TEST), transforms=[CenterCropConf(size=32)], num_workers=0
+            ),
             mean=(0.5, 0.5, 0.5),
             std=(0.25, 0.25, 0.25),
         ),
@@ -52,7 +55,7 @@ def quickstart(*, epochs: int = 20, batch_size: int = 100) -> Experiment:
         epochs=epochs,
         distributed=DistributedConf(),
         checkpoints=CheckpointsConf(),
-        callbacks=[*watchers(), KNNConf(at_start=True)],
+        callbacks=[*watchers(), KNNConf(every_epochs=5, at_start=True)],
         log_every=14,
         resume="never",
     )

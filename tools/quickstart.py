@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import time
 
+# isort: off
+from ssltyped.config import build  # before torch: ssltyped sets how its threads wait
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+# isort: on
 from recipes.quickstart import recipe
-from ssltyped.config import build
 from ssltyped.evals.knn import knn_accuracy
 from ssltyped.launch import launch
 from ssltyped.types import Source
