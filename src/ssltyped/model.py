@@ -40,7 +40,7 @@ class SSLModel(nn.Module):
 
     def forward(self, views: Sequence[Float[Tensor, "B C H W"]]) -> list[Tensor]:
         names = list(dict.fromkeys(self.features))
-        passes = [self.trunk(torch.cat(same), names) for same in _runs_of_equal_size(views)]
+        passes = [self.trunk(_joined(same), names) for same in _runs_of_equal_size(views)]
         rows = dict(zip(names, _concatenated(passes, names), strict=True))
         if not self.heads:
             return [rows[name] for name in self.features]
@@ -96,4 +96,9 @@ def _concatenated(passes: Sequence[Features], names: Sequence[str]) -> Iterator[
             raise ValueError(
                 f"feature {name!r} has the shapes {sorted(shapes)} for views of different sizes; ask for a pooled one"
             )
-        yield torch.cat(parts)
+        yield _joined(parts)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """The rows of all parts; of a single part without a copy."""
+    return torch.cat(list(parts)) if len(parts) > 1 else parts[0]

@@ -11,7 +11,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -100,8 +101,9 @@ def _inferences(current: object, facts: Facts) -> list[tuple[str, Inference]]:
     for path, part in config.walk(current):
         kind = config.part_of(part).kind
         if issubclass(kind, Component):
-            for inference in kind.infer(part, facts):  # type: ignore[arg-type]  # the config stands in for self
-                found.setdefault(join(path, inference.field), inference)
+            with _fields_of(kind, path):
+                for inference in kind.infer(part, facts):  # type: ignore[arg-type]  # the config stands in for self
+                    found.setdefault(join(path, inference.field), inference)
     return list(found.items())
 
 
@@ -111,9 +113,20 @@ def problems_of(current: object, facts: Facts) -> list[Problem]:
     for path, part in config.walk(current):
         kind = config.part_of(part).kind
         if issubclass(kind, Component):
-            for problem in kind.problems(part, facts):  # type: ignore[arg-type]  # the config stands in for self
-                found.append(Problem(join(path, problem.path) if problem.path else path, problem.message))
+            with _fields_of(kind, path):
+                for problem in kind.problems(part, facts):  # type: ignore[arg-type]  # the config stands in for self
+                    found.append(Problem(join(path, problem.path) if problem.path else path, problem.message))
     return found
+
+
+@contextmanager
+def _fields_of(kind: type, path: str) -> Iterator[None]:
+    """A rule that reads what is no field of the config (a subclass with fewer parameters inherits it) names it."""
+    try:
+        yield
+    except AttributeError as error:
+        message = f"{kind.__name__}'s infer or problems reads {error.name!r}, which its constructor does not take"
+        raise ConfigError([Problem(path, f"{message}: add the parameter, or override the method")]) from error
 
 
 def _agree(given: object, inferred: object) -> bool:

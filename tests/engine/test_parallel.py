@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ssltyped import distributed
+from ssltyped.config import ConfigError
 from ssltyped.engine.parallel import Device, Distributed, Place, device_for, process_group, seed_step, wrap
 
 CPU = torch.device("cpu")
@@ -26,12 +27,23 @@ def test_what_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Place.from_environment() == Place(rank=5, world_size=8, local_rank=1, local_world_size=4)
 
 
-@pytest.mark.parametrize("missing", TORCHRUN)
-def test_not_started_by_torchrun(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_not_started_by_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+    assert Place.from_environment() is None
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")  # what some clusters set for a single process
+    assert Place.from_environment() is None
+
+
+@pytest.mark.parametrize("missing", ["RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE"])
+def test_half_of_torchruns_variables(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several processes that each take themselves for alone would write into one folder."""
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv(missing)
-    assert Place.from_environment() is None
+    with pytest.raises(ConfigError, match=f"the environment lacks {missing}"):
+        Place.from_environment()
 
 
 def test_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -256,7 +256,7 @@ class Data(Component):
             raise ValueError(f"images have {view.shape[1]} channels, data.mean has {channels} values: one a channel")
         mean = torch.tensor(self.mean, device=view.device).reshape(channels, 1, 1)
         std = torch.tensor(self.std, device=view.device).reshape(channels, 1, 1)
-        pixels = view.to(torch.float32, memory_format=torch.contiguous_format)
+        pixels = view.to(torch.float32)  # the memory stays H W C (channels last), on which convolutions are faster
         return pixels.div_(255).sub_(mean).div_(std)
 
     def evaluate(

@@ -48,11 +48,17 @@ def prepare(*, output: Path, name: str, resume: str, asked: str, resolved: str, 
         checkpoint = CheckpointStore(folder / "checkpoints").newest()
     else:
         checkpoint = _asked_checkpoint(Path(resume))
+        own = CheckpointStore(folder / "checkpoints").newest() if _is_text(folder / "asked.yaml", asked) else None
+        checkpoint = own or checkpoint  # the same command again, after an interruption: it goes on from where it was
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").unlink(missing_ok=True)  # of an earlier start: this one has not ended yet
     for file, text in (("asked.yaml", asked), ("resolved.yaml", resolved), ("inferences.json", inferences)):
         write(folder / file, text)
     return Start(folder=folder, resume=checkpoint)
+
+
+def _is_text(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text() == text
 
 
 def write(path: Path, text: str) -> None:

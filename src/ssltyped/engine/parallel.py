@@ -19,7 +19,7 @@ from annotated_types import Gt
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ssltyped.config import config_for
+from ssltyped.config import ConfigError, config_for
 from ssltyped.types import Component, Facts, Inference, Problem
 
 
@@ -84,10 +84,14 @@ class Place:
 
     @staticmethod
     def from_environment() -> Optional[Place]:
-        """What torchrun says; None if this process was not started by it."""
+        """What torchrun says; None if this process was not started by it. Raises `ConfigError` for half of it."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        if not all(name in os.environ for name in names):
+        missing = [name for name in names if name not in os.environ]
+        if "WORLD_SIZE" in missing or (missing and os.environ["WORLD_SIZE"] == "1"):
             return None
+        if missing:
+            message = f"the environment lacks {', '.join(missing)}: start with torchrun, or unset the others"
+            raise ConfigError([Problem("distributed", message)])
         return Place(*(int(os.environ[name]) for name in names))
 
 
