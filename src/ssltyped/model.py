@@ -38,7 +38,7 @@ class SSLModel(nn.Module):
         self.heads = nn.ModuleList(heads)
         self.features = list(features)
 
-    def forward(self, views: Sequence[Float[Tensor, "B C H W"]]) -> list[Tensor]:
+    def forward(self, views: Sequence[Float[Tensor, "B C _ _"]]) -> list[Tensor]:
         names = list(dict.fromkeys(self.features))
         passes = [self.trunk(_joined(same), names) for same in _runs_of_equal_size(views)]
         rows = dict(zip(names, _concatenated(passes, names), strict=True))

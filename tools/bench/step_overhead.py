@@ -77,7 +77,7 @@ def plain_loop(resolved: Experiment, batches: Sequence[Batch], steps: int) -> It
     for step, batch in enumerate(itertools.islice(itertools.cycle(batches), steps)):
         for group in optimizer.param_groups:
             group["lr"] = LR * (1 + math.cos(math.pi * step / steps)) / 2
-        views = [(view.to(torch.float32) / 255 - mean) / std for view in batch.views]
+        views = [(view.float().contiguous() / 255 - mean) / std for view in batch.views]
         (feature,) = trunk(torch.cat(views), ["flatten"])
         loss = loss_function.step(functools.partial(given, head(feature)), batch).loss
         optimizer.zero_grad(set_to_none=True)
