@@ -102,7 +102,10 @@ def say(text: str) -> None:
     """
     if os.environ.get("RANK", "0") == "0":
         encoding = sys.stdout.encoding or "utf-8"
-        print(text.encode(encoding, "replace").decode(encoding), flush=True)
+        try:
+            print(text.encode(encoding, "replace").decode(encoding), flush=True)
+        except BrokenPipeError:  # `--help | head`: nobody reads on, also not what is flushed at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def device_for(asked: Device, local_rank: int) -> torch.device:
