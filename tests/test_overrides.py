@@ -165,7 +165,7 @@ def test_a_part_of_a_recipe_can_be_overridden_too() -> None:
         ("seed=range(3)", "seed", "is a sweep"),
         ("seed=${no.such}", "seed", "no.such"),
         ("loss.temperature=${loss.temperature}", "loss.temperature", "ecursive"),
-        ("seed=???", "seed", "required: int >= 0; set it with seed=VALUE"),
+        ("seed=???", "seed", "required: int >= 0 < 9223372036854775808; set it with seed=VALUE"),
         ("loss._target_=os.system", "loss._target_", "cannot be set; replace the part by its class: loss=CLASS"),
         ("loss={_target_:os.system}", "loss", "_target_ cannot be set"),
         ("callbacks=[{_target_:os.system}]", "callbacks.0", "_target_ cannot be set"),
@@ -335,3 +335,15 @@ def test_a_sweep_without_end_is_refused() -> None:
 def test_interpolation_follows_the_other_override() -> None:
     assert after("seed=7", "name=s${seed}").name == "s7"
     assert quickstart().seed == 0
+
+
+def test_an_item_of_a_tuple_can_be_set() -> None:
+    changed = override(quickstart(), ["data.mean.1=0.25", "optimizer.betas.0=0.8"])
+    assert changed.data.mean == (0.5, 0.25, 0.5)
+    assert config.get(changed, "optimizer.betas") == (0.8, 0.999)
+
+
+def test_removed_items_are_counted_as_they_stood_in_the_recipe() -> None:
+    names = [config.part_of(c).target.__name__ for c in quickstart().callbacks]
+    left = override(quickstart(), ["~callbacks.1", "~callbacks.2"]).callbacks
+    assert [config.part_of(c).target.__name__ for c in left] == [names[0], *names[3:]]

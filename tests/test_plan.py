@@ -80,13 +80,13 @@ def measured(asked: Experiment) -> Memory:
 
 
 def test_memory_by_hand() -> None:
-    """Saved for the gradient: both views joined, the ReLU's output, the features of all passes joined, and z.
+    """Saved for the gradient: both views joined, the ReLU's output, and z.
 
     The head saves its transposed weight, which is no memory of its own.
     """
     weights = 4 * (PIXELS * WIDTH + WIDTH * OUT)
     images = 4 * 2 * BATCH * PIXELS
-    activations = images + 4 * 2 * BATCH * (WIDTH + WIDTH + OUT)
+    activations = images + 4 * 2 * BATCH * (WIDTH + OUT)
     wanted = Memory(weights=weights, gradients=weights, optimizer=weights, activations=activations, images=images)
     assert measured(flat()) == wanted
     assert measured(override(flat(), ["optimizer.momentum=0"])).optimizer == 0

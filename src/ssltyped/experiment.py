@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 from torch import nn
 
 from ssltyped import config
@@ -82,7 +82,7 @@ class Experiment(Component):
         distributed: Distributed,
         checkpoints: Checkpoints,
         callbacks: list[Callback],
-        seed: Annotated[int, Ge(0)] = 0,
+        seed: Annotated[int, Ge(0), Lt(2**63)] = 0,
         log_every: Annotated[int, Gt(0)] = 10,
         output: Path = Path("runs"),
         name: Optional[str] = None,
@@ -105,7 +105,8 @@ class Experiment(Component):
             yield Inference("features", [list(facts.feature_dims)[-1]], "the last feature of the trunk")
         yield from _length(self, facts)
         for index, name in enumerate(_head_features(self, facts)):
-            yield Inference(f"heads.{index}.in_dim", facts.feature_dims[name], f"width of the trunk's {name}")
+            if hasattr(self.heads[index], "in_dim"):
+                yield Inference(f"heads.{index}.in_dim", facts.feature_dims[name], f"width of the trunk's {name}")
 
     def problems(self, facts: Facts) -> Iterable[Problem]:
         names = list(facts.feature_dims)
@@ -181,7 +182,7 @@ class FactFinder:
                 "world_size": world.num_procs * world.nodes,
                 "num_images": num_images,
                 "labelled": labelled,
-                "lr": experiment.optimizer.lr,
+                "lr": getattr(experiment.optimizer, "lr", None),
                 "base_lr_of_one_node": _inferred_lr(experiment.optimizer, one_node),
                 "epochs": experiment.epochs,
             }
@@ -241,7 +242,21 @@ def resolve_experiment(
 ) -> Resolution[Experiment]:
     """A recipe with everything inferred; `name` is that of the recipe."""
     named = asked if asked.name is not None else config.replaced(asked, {"name": name})
-    return resolve(named, find or FactFinder())
+    resolution = resolve(named, find or FactFinder())
+    if wrong := _ignored_lr(resolution.config):
+        raise ConfigError([wrong])
+    return resolution
+
+
+def _ignored_lr(resolved: Experiment) -> Optional[Problem]:
+    """A learning rate that the schedule never comes near was set in vain: the schedule has values of its own."""
+    lr = resolved.optimizer.lr
+    schedule = config.build(resolved.schedule, "schedule")
+    highest = max(schedule(index / 2000) for index in range(2000))
+    if lr is None or abs(highest - lr) <= 0.01 * lr:
+        return None
+    message = f"got {lr:g}, but the schedule rises to {highest:g}, which is what counts"
+    return Problem("optimizer.lr", f"{message}: leave the schedule's values out (null), or set the same lr")
 
 
 def build_trainer(resolved: Experiment, *, device: torch.device, folder: Path, facts: Facts) -> Trainer:

@@ -171,19 +171,20 @@ def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> R
     if strangers := [path for path, part in config.walk(resolved) if type(part).__module__ == "__main__"]:
         message = "is defined in __main__, which other processes cannot import: move it to a module"
         raise ConfigError([Problem(path, message) for path in strangers])
-    folder = _prepare(asked, resolution).folder  # a mistake is found here, and every process takes this folder
+    start = _prepare(asked, resolution)  # a mistake is found here, and every process takes this folder
+    folder, resumed_from = start.folder, start.resume
     resume = "auto" if resolved.resume == "never" else resolved.resume
     named = config.replaced(asked, {"name": str(folder.relative_to(resolved.output)), "resume": resume})
     world_size = resolution.facts.world_size
     arguments = (world_size, _free_port(), config.to_yaml(named))
     processes = torch.multiprocessing.spawn(_worker, args=arguments, nprocs=world_size, join=False)  # type: ignore[no-untyped-call]  # torch's
     assert processes is not None
-    with _passing_signals_on([process.pid or 0 for process in processes.processes]):
-        _join(processes)
+    with _passing_signals_on([process.pid or 0 for process in processes.processes]) as passed_on:
+        _join(processes, passed_on)
     result = json.loads((folder / "result.json").read_text())
     built = config.build(resolved)
     model = SSLModel(trunk=built.trunk, heads=built.heads, features=built.features or [])
-    newest = CheckpointStore(folder / "checkpoints").newest()
+    newest = CheckpointStore(folder / "checkpoints").newest() or resumed_from
     assert newest is not None, "a run saves at its end, and when it is interrupted"
     module = torch.load(newest / "state.pt", map_location="cpu", weights_only=True)["module"]
     prefix = "model."
@@ -191,13 +192,14 @@ def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> R
     return Run(Outcome(result["outcome"]), folder, metrics=result["metrics"], first=result["first"], model=model)
 
 
-def _join(processes: torch.multiprocessing.ProcessContext) -> None:
-    """Until all have ended. One that fails ends the others; so does one that a second Ctrl-C aborts."""
+def _join(processes: torch.multiprocessing.ProcessContext, passed_on: Sequence[int]) -> None:
+    """Until all have ended. One that fails ends the others; so does one that a second Ctrl-C aborts, or that a
+    signal ends which comes before it listens."""
     try:
         while not processes.join():
             pass
     except torch.multiprocessing.ProcessExitedException as error:
-        if error.exit_code == _ABORTED:
+        if error.exit_code == _ABORTED or (passed_on and error.signal_name is not None):
             raise KeyboardInterrupt from error
         raise
 
@@ -223,15 +225,19 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def _passing_signals_on(pids: Sequence[int]) -> Iterator[None]:
+def _passing_signals_on(pids: Sequence[int]) -> Iterator[list[int]]:
+    """Within the block SIGTERM and Ctrl-C go to these processes too; gives the list of those that came."""
+    passed_on: list[int] = []
+
     def forward(number: int, frame: Optional[FrameType]) -> None:
+        passed_on.append(number)
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
 
     previous = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield passed_on
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -41,7 +41,8 @@ def override(recipe: R, overrides: Sequence[str]) -> R:
 
     Raises `ConfigError` with every error at once: of the grammar, of paths, of names and of values.
     """
-    tree: Tree = config.to_tree(recipe)
+    tree = _changeable(config.to_tree(recipe))
+    assert isinstance(tree, dict), "a recipe is a config"
     parsed, problems = _parse(overrides)
     for item in sorted(parsed, key=_order):
         try:
@@ -55,8 +56,18 @@ def override(recipe: R, overrides: Sequence[str]) -> R:
     return result
 
 
-def _order(item: Override) -> tuple[bool, int]:
-    return item.is_delete(), item.key_or_group.count(".")
+def _order(item: Override) -> tuple[bool, int, int]:
+    """Outer fields first; removals after all, from the end of a list, so that no number changes its meaning."""
+    last = item.key_or_group.rpartition(".")[2]
+    from_end = -int(last) if item.is_delete() and last.isdecimal() else 0
+    return item.is_delete(), item.key_or_group.count("."), from_end
+
+
+def _changeable(tree: object) -> object:
+    """A copy in which tuples are lists, so that their items can be set; validation makes them tuples again."""
+    if isinstance(tree, list | tuple):
+        return [_changeable(item) for item in tree]
+    return {key: _changeable(item) for key, item in tree.items()} if isinstance(tree, dict) else tree
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
@@ -136,7 +147,8 @@ def _apply(tree: Tree, item: Override) -> None:
     value = _with_parts(value, hint, join(path, last))
     if isinstance(node, list):
         node[int(last)] = value
-    elif isinstance(node, dict):
+    else:
+        assert isinstance(node, dict), "_child has refused everything else"
         node[last] = value
 
 
@@ -224,7 +236,7 @@ def _with_parts(value: object, hint: object, path: str) -> object:
         return value
     part = find_part(value, kinds, path)
     return {TARGET: f"{part.target.__module__}.{part.target.__qualname__}"} | {
-        name: config.to_tree(parameter.default)
+        name: _changeable(config.to_tree(parameter.default))
         for name, parameter in part.parameters.items()
         if parameter.default is not parameter.empty
     }

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, one, changes in runs(options.recipe, options.overrides, options.multirun):
             run = launch(one, name=name)
             if run.outcome is Outcome.INTERRUPTED:
-                say(f"interrupted, and saved in {run.folder}: the same command goes on from there")
+                say(f"interrupted, and saved in {run.folder}: resume=auto goes on from there")
                 return INTERRUPTED
             say(f"done: {run.folder}  " + "  ".join(f"{key} {value:.4g}" for key, value in run.metrics.items()))
             results.append((changes, run.metrics))
@@ -65,13 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _asked_for(options: argparse.Namespace) -> str:
     """The text that a flag asks for; empty if it is a run."""
-    if options.list:
-        return show_components()
+    if options.list or not (options.help or options.print or options.plan):
+        return show_components() if options.list else ""
+    asked = load_recipe(options.recipe)
+    if options.overrides or not options.help:  # --help also shows a recipe that still lacks a required field
+        asked = override(asked, options.overrides)
     if options.help:
-        return f"fields of {options.recipe}:\n" + show_fields(load_recipe(options.recipe))
-    if not (options.print or options.plan):
-        return ""
-    asked = override(load_recipe(options.recipe), options.overrides)
+        return f"fields of {options.recipe}:\n" + show_fields(asked)
     return show(asked) if options.print else plan(asked, short_name(options.recipe))
 
 

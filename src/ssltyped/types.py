@@ -47,7 +47,7 @@ class Batch:
     label: Optional[Int64[Tensor, "B"]] = None
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on `device`; copies from pinned memory overlap with the computation."""
+        """The same batch on `device`; the host does not wait for copies from pinned memory."""
         label = None if self.label is None else self.label.to(device, non_blocking=True)
         views = tuple(view.to(device, non_blocking=True) for view in self.views)
         return Batch(views=views, index=self.index.to(device, non_blocking=True), label=label)

@@ -160,15 +160,3 @@ def test_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "a.yaml", "new")
     assert (tmp_path / "a.yaml").read_text() == "old"
-
-
-def test_the_same_command_again_goes_on_after_what_it_was_told_to_resume(tmp_path: Path) -> None:
-    """A batch system that starts `resume=PATH` again after a preemption must not fall back to PATH."""
-    elsewhere = start(tmp_path / "elsewhere", tiny()).folder
-    save(elsewhere, 2)
-    told = str(elsewhere / "checkpoints" / "step_00000002")
-    asked = override(tiny(), [f"resume={told}"])
-    assert start(tmp_path, asked, told).resume == Path(told)
-    save(tmp_path / "tiny", 3)
-    assert start(tmp_path, asked, told).resume == tmp_path / "tiny" / "checkpoints" / "step_00000003"
-    assert start(tmp_path, override(asked, ["loss.temperature=0.3"]), told).resume == Path(told), "another command"

@@ -51,7 +51,7 @@ def test_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert device_for(Device.AUTO, 3) == CPU
     assert device_for(Device.CPU, 3) == CPU
-    with pytest.raises(ValueError, match=r"distributed.device: cuda.*0 are visible"):
+    with pytest.raises(ValueError, match=r"distributed.device: .*0 are visible"):
         device_for(Device.CUDA, 0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

@@ -94,6 +94,11 @@ class TrainSplit(Split):
         self.num_images = num_images
         self.max_unreadable = max_unreadable
 
+    def infer(self, facts: Facts) -> Iterable[Inference]:
+        yield from Split.infer(self, facts)
+        if self.num_images is None and self.source is not None and facts.num_images is not None:
+            yield Inference("num_images", facts.num_images, "counted; the order of the images depends on it")
+
 
 class EvalSplit(Split):
     """Images to evaluate on: each once, in order, one view each; unreadable ones are left out and reported.

@@ -22,8 +22,8 @@ from ssltyped.types import Problem
 # Changing these changes where and how fast a run trains, not what it computes. Images a rank and ranks may change
 # together: what counts is the global batch.
 _FREE_FIELDS = ("resume", "output", "name", "callbacks", "checkpoints", "log_every", "distributed")
-_FREE_LEAVES = ("num_workers", "path", "root", "batch_size")
-_INFERRED_THAT_COUNT = ("global_batch_size", "steps")
+_FREE_LEAVES = ("num_workers", "batch_size")
+_INFERRED_THAT_COUNT = ("global_batch_size", "steps", "data.train.num_images")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,17 +48,14 @@ def prepare(*, output: Path, name: str, resume: str, asked: str, resolved: str, 
         checkpoint = CheckpointStore(folder / "checkpoints").newest()
     else:
         checkpoint = _asked_checkpoint(Path(resume))
-        own = CheckpointStore(folder / "checkpoints").newest() if _is_text(folder / "asked.yaml", asked) else None
-        checkpoint = own or checkpoint  # the same command again, after an interruption: it goes on from where it was
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError([Problem("output", f"{folder} cannot be made: {error.strerror}")]) from error
     (folder / "result.json").unlink(missing_ok=True)  # of an earlier start: this one has not ended yet
     for file, text in (("asked.yaml", asked), ("resolved.yaml", resolved), ("inferences.json", inferences)):
         write(folder / file, text)
     return Start(folder=folder, resume=checkpoint)
-
-
-def _is_text(path: Path, text: str) -> bool:
-    return path.exists() and path.read_text() == text
 
 
 def write(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ import inspect
 import os
 import random
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -109,14 +110,12 @@ def say(text: str) -> None:
 
 
 def device_for(asked: Device, local_rank: int) -> torch.device:
-    """This process's device. Raises `ValueError` for a GPU that is not here."""
+    """This process's device. Raises `ConfigError` for a GPU that is not here."""
     if asked is Device.CPU or (asked is Device.AUTO and not torch.cuda.is_available()):
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():
-        raise ValueError(
-            f"distributed.device: cuda: process {local_rank} needs a GPU of its own, "
-            f"and {torch.cuda.device_count()} are visible here"
-        )
+        message = f"process {local_rank} needs a GPU of its own, and {torch.cuda.device_count()} are visible here"
+        raise ConfigError([Problem("distributed.device", message)])
     return torch.device("cuda", local_rank)
 
 
@@ -149,7 +148,11 @@ def wrap(module: nn.Module, device: torch.device) -> nn.Module:
     # torch 2.14 renamed broadcast_buffers
     known = inspect.signature(DistributedDataParallel).parameters
     sync = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    return DistributedDataParallel(module, gradient_as_bucket_view=True, **{sync: False})  # type: ignore[arg-type]  # by name
+    # DDP orders its buckets anew after a process's first step unless it looks for unused parameters: the first step
+    # after a resume would then add the gradients of more than two ranks in another order, and round otherwise.
+    warnings.filterwarnings("ignore", message=".*find_unused_parameters=True was specified.*")
+    settings = {sync: False, "find_unused_parameters": True, "gradient_as_bucket_view": True}
+    return DistributedDataParallel(module, **settings)  # type: ignore[arg-type]  # by name
 
 
 def seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:

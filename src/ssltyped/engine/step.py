@@ -57,9 +57,9 @@ class Step:
                 on_loss(batch, output)
                 torch.autograd.backward(self.scaler.scale(output.loss / len(batches)))
             outputs.append(output)
+        self.scaler.unscale_(self.optimizer)
         loss.after_backward(model, progress)
         if self.grad_clip is not None:
-            self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.module.parameters(), self.grad_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()

@@ -18,12 +18,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ssltyped import distributed
+from ssltyped.config import ConfigError
 from ssltyped.data.pipeline import Data, TrainPipeline, Unreadable
 from ssltyped.engine.checkpoint import Checkpoints, CheckpointStore, load, to_cpu
-from ssltyped.engine.parallel import seed_step
+from ssltyped.engine.parallel import say, seed_step
 from ssltyped.engine.step import Step
+from ssltyped.hints import brief, nearest
 from ssltyped.model import SSLModel
-from ssltyped.types import Batch, Callback, Loss, Scheduler, StepOutput, Subset, Update
+from ssltyped.types import Batch, Callback, Loss, Problem, Scheduler, StepOutput, Subset, Update
 
 
 class Outcome(Enum):
@@ -55,6 +57,7 @@ class Trainer:
     ) -> None:
         self.step, self.steps, self.steps_per_epoch, self.folder = 0, steps, steps_per_epoch, folder
         self.metrics: dict[str, float] = {}
+        self._logged_at: dict[str, int] = {}
         self.first: dict[str, float] = {}
         self._step, self._data, self._schedule, self._checkpoints = step, data, schedule, checkpoints
         self._accumulation, self._seed, self._log_every = accumulation, seed, log_every
@@ -87,7 +90,7 @@ class Trainer:
     def fit(self, resume: Optional[Path] = None) -> Outcome:
         """Train to the end, or until SIGTERM or Ctrl-C, after which everything is saved."""
         if resume is not None:
-            self.restore(load(resume, self.device))
+            self.restore(load(resume, torch.device("cpu")))
         self._store.clean(self.step)
         self.loss.on_train_start(self.model)
         seconds, images = 0.0, 0
@@ -112,6 +115,7 @@ class Trainer:
                 if self._stop.agreed() and self.step < self.steps:
                     self._save(wait=True)
                     return Outcome.INTERRUPTED
+            self._stop.settle()
         return Outcome.FINISHED
 
     @contextmanager
@@ -154,6 +158,7 @@ class Trainer:
 
     def log(self, metrics: Mapping[str, float]) -> None:
         self.metrics.update(metrics)
+        self._logged_at.update(dict.fromkeys(metrics, self.step))
         self.first = {**metrics, **self.first}
         for callback in self._callbacks:
             callback.on_metrics(self, metrics)
@@ -234,8 +239,12 @@ class Trainer:
         assert isinstance(scaler, dict)
         buffers = state.get("buffers", {})
         assert isinstance(buffers, dict)
-        self._step.module.load_state_dict({**module, **buffers})
-        _load_optimizer(self._step.optimizer, optimizer)
+        try:
+            self._step.module.load_state_dict({**module, **buffers})
+            _load_optimizer(self._step.optimizer, optimizer)
+        except (RuntimeError, ValueError) as error:
+            message = f"the checkpoint is of another model or optimizer: {brief(str(error))}"
+            raise ConfigError([Problem("resume", message)]) from error
         self._step.scaler.load_state_dict(scaler)
         step, best, metrics, first = state["step"], state["best"], state["metrics"], state["first"]
         assert isinstance(step, int)
@@ -261,8 +270,11 @@ class Trainer:
 
     def _is_best(self) -> bool:
         name = self._checkpoints.best
-        evaluated = self.step % self.steps_per_epoch == 0 or self.step == self.steps
-        if name is None or name not in self.metrics or not evaluated:
+        if name is None:
+            return False
+        if self.step == self.steps and name not in self.metrics:
+            say(f"checkpoints.best: no metric {name!r} was logged{nearest(name, list(self.metrics))}")
+        if self._logged_at.get(name) != self.step:  # it is not of these weights
             return False
         value = self.metrics[name] * (-1.0 if name == "loss" else 1.0)
         if self._best is not None and value <= self._best:
@@ -274,9 +286,17 @@ class Trainer:
 def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, object]) -> None:
     """Take over moments and counts; weight decay and the like are the recipe's, which `resume=PATH` may change."""
     settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    if [set(own) for own in settings] != [set(group) - {"params"} for group in _groups(state)]:
+        raise ValueError(f"its parameter groups are not those of {type(optimizer).__name__}")
     optimizer.load_state_dict(state)
     for group, own in zip(optimizer.param_groups, settings, strict=True):
         group.update(own)
+
+
+def _groups(state: Mapping[str, object]) -> list[dict[str, object]]:
+    groups = state["param_groups"]
+    assert isinstance(groups, list)
+    return groups
 
 
 class Interrupt:
@@ -304,6 +324,12 @@ class Interrupt:
         if self._keyboard and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._requested, self._keyboard = True, self._keyboard or number == signal.SIGINT
+
+    def settle(self) -> None:
+        """Wait for the answer that is still under way when the last step is done (collective)."""
+        if self._pending is not None:
+            self._pending[0].wait()
+            self._pending = None
 
     def agreed(self) -> bool:
         """Whether any rank was asked to stop one call ago: the answer travels while the next step computes."""
