@@ -250,7 +250,7 @@ def resolve_experiment(
 
 def _ignored_lr(resolved: Experiment) -> Optional[Problem]:
     """A learning rate that the schedule never comes near was set in vain: the schedule has values of its own."""
-    lr = resolved.optimizer.lr
+    lr = getattr(resolved.optimizer, "lr", None)  # a custom optimizer may have none
     schedule = config.build(resolved.schedule, "schedule")
     highest = max(schedule(index / 2000) for index in range(2000))
     if lr is None or abs(highest - lr) <= 0.01 * lr:
