@@ -10,6 +10,9 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin
 
+MOST_KNOWN = 40
+"""Names that an error lists when none is near."""
+
 
 def describe(hint: object) -> str:
     """A type as a user reads it: 'float > 0', 'list of Head', 'linear | sqrt', 'int | null'."""
@@ -44,7 +47,8 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """'; did you mean x?' or, with nothing near, '; known are ...'."""
     if near := difflib.get_close_matches(name, known, n=1, cutoff=0.6):
         return f"; did you mean {near[0]!r}?"
-    return f"; known: {', '.join(known)}" if known else ""
+    more = ", ..." if len(known) > MOST_KNOWN else ""
+    return f"; known: {', '.join(known[:MOST_KNOWN])}{more}" if known else ""
 
 
 def failure(error: Exception) -> str:

@@ -12,21 +12,23 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Optional, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, Shaped, UInt8
+from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 from torch import Tensor, nn
+
+from ssltyped.component import Component as Component
+from ssltyped.component import Facts as Facts
+from ssltyped.component import Inference as Inference
+from ssltyped.component import Problem as Problem
 
 Image: TypeAlias = UInt8[Tensor, "C _ _"]
 """A decoded image, C x H x W: RGB (or N channels), 0 to 255; the memory behind it is H W C, which OpenCV works on."""
-
-Views: TypeAlias = list[Image]
-"""The augmented images of one source image; they may differ in size."""
 
 Random: TypeAlias = np.random.Generator
 """The source of randomness that a transform is handed; it has no other."""
@@ -34,23 +36,44 @@ Random: TypeAlias = np.random.Generator
 Features: TypeAlias = list[Tensor]
 """One tensor a requested feature name, in the requested order."""
 
+Target: TypeAlias = Int64[Tensor, "B"] | Shaped[Tensor, "B K"]
+"""The class of each image; or a row each: shares that sum to 1, or 1, 0 and -1 (there, not there, unknown)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """The augmented images of one source image (they may differ in size), and what was decided in making them.
+
+    Args:
+        images: one a view
+        label: the class of a pretext task, such as which rotation; it takes the place of the image's own
+        masks: one a view, which of its patches are masked, or None; empty: no view has a mask
+    """
+
+    images: Sequence[Image]
+    label: Optional[int] = None
+    masks: Sequence[Optional[Bool[np.ndarray, "_ _"]]] = ()
+
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
     """What the pipeline yields and a loss sees: V views of the same B images.
 
     `views[v][b]` is view v of image `index[b]`; views of equal size may share one pass through the trunk.
+    `masks[v][b]` says which of its patches are masked; it is None for a view without a mask, empty if all are.
     """
 
     views: tuple[Shaped[Tensor, "B C _ _"], ...]
     index: Int64[Tensor, "B"]
-    label: Optional[Int64[Tensor, "B"]] = None
+    label: Optional[Target] = None
+    masks: tuple[Optional[Bool[Tensor, "B _ _"]], ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`; the host does not wait for copies from pinned memory."""
         label = None if self.label is None else self.label.to(device, non_blocking=True)
         views = tuple(view.to(device, non_blocking=True) for view in self.views)
-        return Batch(views=views, index=self.index.to(device, non_blocking=True), label=label)
+        masks = tuple(None if mask is None else mask.to(device, non_blocking=True) for mask in self.masks)
+        return Batch(views=views, index=self.index.to(device, non_blocking=True), label=label, masks=masks)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,75 +82,6 @@ class StepOutput:
 
     loss: Float[Tensor, ""]
     logs: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Facts:
-    """What inference may know about a run. A value is None while it is not known yet (or not known here)."""
-
-    world_size: int
-    ranks_per_node: int
-    batch_size: int
-    accumulation: int
-    num_views: int
-    crop_sizes: tuple[int, ...]
-    feature_dims: Mapping[str, int]
-    num_images: Optional[int] = None
-    embedding_dim: Optional[int] = None
-    labelled: Optional[bool] = None
-    lr: Optional[float] = None
-    base_lr_of_one_node: Optional[float] = None
-    epochs: Optional[int] = None
-
-    @property
-    def nodes(self) -> int:
-        return self.world_size // self.ranks_per_node
-
-    @property
-    def global_batch_size(self) -> int:
-        """Images per optimizer step: B x world_size x accumulation."""
-        return self.batch_size * self.world_size * self.accumulation
-
-    @property
-    def steps_per_epoch(self) -> Optional[int]:
-        """Full batches in one pass over the images; the rest of a pass is left out (another rest each epoch)."""
-        return None if self.num_images is None else self.num_images // self.global_batch_size
-
-
-@dataclasses.dataclass(frozen=True)
-class Inference:
-    """`field` (a path below the part that declares it) should be `value`, because of `rule` (one line)."""
-
-    field: str
-    value: object
-    rule: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """Something wrong with a config: the path of the field, and one sentence that says what and what to do."""
-
-    path: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
-
-
-class Component:
-    """A part that a recipe can name. Constructors are keyword-only and take values and other parts.
-
-    `infer` and `problems` are called **with the config in the place of self**, before anything is built:
-    they may read the constructor's fields (`self.temperature`), which both have, and nothing else.
-    """
-
-    def infer(self, facts: Facts) -> Iterable[Inference]:
-        """Values for fields that were left at None. A field that the user set to something else is an error."""
-        return ()
-
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        """What cannot work although every field has the right type; paths are relative to this part."""
-        return ()
 
 
 class Trunk(Component, nn.Module, ABC):
@@ -143,6 +97,19 @@ class Trunk(Component, nn.Module, ABC):
         """The features of these names in this order; nothing past the last one is computed."""
 
 
+class MaskedTrunk(Trunk):
+    """A trunk of patches that can be shown a part of each image."""
+
+    @abstractmethod
+    def forward(
+        self,
+        images: Float[Tensor, "B C H W"],
+        features: Sequence[str],
+        mask: Optional[Bool[Tensor, "B h w"]] = None,
+    ) -> Features:
+        """As `Trunk.forward`; the patches at the true places of `mask` are masked."""
+
+
 class Head(Component, nn.Module, ABC):
     """A feature to what the loss wants. `in_dim` is the width of the feature, inferred from the trunk."""
 
@@ -150,18 +117,34 @@ class Head(Component, nn.Module, ABC):
 
     @property
     @abstractmethod
-    def out_dim(self) -> int: ...
+    def out_dim(self) -> int:
+        """The width of the first output."""
+
+    @property
+    def out_dims(self) -> Sequence[int]:
+        """The width of each output; most heads have one."""
+        return (self.out_dim,)
 
     @abstractmethod
-    def forward(self, features: Tensor) -> Tensor: ...
+    def forward(self, features: Tensor) -> Tensor | list[Tensor]:
+        """One tensor, or one an output."""
 
 
 @runtime_checkable
 class Model(Protocol):
     """Trunk and heads as a method sees them (`ssltyped.model.SSLModel` is the implementation)."""
 
-    def __call__(self, views: Sequence[Tensor]) -> list[Float[Tensor, "VB D"]]:
-        """One output a head, rows ordered [all B of view 0; all B of view 1; ...]."""
+    def __call__(
+        self,
+        views: Sequence[Tensor],
+        *,
+        masks: Sequence[Optional[Tensor]] = (),
+        features: Sequence[str] = (),
+    ) -> list[Float[Tensor, "VB D"]]:
+        """The outputs of all heads, rows ordered [all B of view 0; all B of view 1; ...].
+
+        `masks`: one a view, for a trunk that takes them. `features`: what the heads read, if not what the recipe says.
+        """
         ...
 
 
@@ -169,14 +152,18 @@ class Loss(Component, nn.Module, ABC):
     """A method. It owns all that the method needs beside trunk and heads: queues, centres, teachers, prototypes.
 
     Contract: W ranks x B images give the loss and the (DDP-averaged) gradients of one process x W*B images.
+    State that is not learned moves in `after_update` only: a step may be computed without being taken.
     """
 
     @abstractmethod
     def step(self, model: Model, batch: Batch) -> StepOutput:
         """Forward one local batch; collectives go through `ssltyped.distributed`."""
 
-    def on_train_start(self, model: Model) -> None:
-        """Before the first step, also after a resume."""
+    def setup(self, model: Model) -> None:
+        """Once, when the model is new and before a checkpoint is read: make what depends on it, such as a teacher."""
+
+    def on_train_start(self, model: Model, batches: Callable[[], Iterator[Batch]]) -> None:
+        """Before the first step, also after a resume. `batches()` is this rank's share of one pass over the images."""
 
     def on_epoch_start(self, model: Model, epoch: int) -> None:
         """Before the first step of an epoch."""
@@ -203,8 +190,30 @@ class ViewMaker(Component, ABC):
     def crop_sizes(self) -> Sequence[int]:
         """The side of each view, one entry a view, in pixels."""
 
+    @property
+    def inputs(self) -> Mapping[str, int]:
+        """The inputs of the model and the number of consecutive views that each is; most have one."""
+        return {"images": len(self.crop_sizes)}
+
+    @property
+    def mask_grids(self) -> Sequence[Optional[tuple[int, int]]]:
+        """Rows and columns of the mask of each view, or None; empty if no view has one."""
+        return ()
+
+    @property
+    def num_classes(self) -> Optional[int]:
+        """How many labels a pretext task has; None: the views have no label of their own."""
+        return None
+
     @abstractmethod
     def __call__(self, image: Image, random: Callable[[int], Random]) -> Views: ...
+
+
+class Collator(Component, ABC):
+    """A normalized batch on its device to the batch that the method sees, such as mixed images. Drawn from `random`."""
+
+    @abstractmethod
+    def __call__(self, batch: Batch, random: Random) -> Batch: ...
 
 
 class UnreadableImageError(Exception):
@@ -275,7 +284,7 @@ class Meter(Component, ABC):
     """A running measure; the same value on one and on W ranks."""
 
     @abstractmethod
-    def update(self, output: Float[Tensor, "B K"], target: Int64[Tensor, "B"]) -> None: ...
+    def update(self, output: Float[Tensor, "B K"], target: Target) -> None: ...
 
     @abstractmethod
     def compute(self) -> dict[str, float]:

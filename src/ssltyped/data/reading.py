@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Optional
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
 from ssltyped.data.sampler import Sampler, random_of
@@ -48,17 +48,20 @@ class Reply:
         views: the images of each view
         index: which image of the source each is
         label: the classes, if there are any
+        masks: of each view, if any view has one
         unreadable: what could not be read on the way
     """
 
     views: tuple[UInt8[Tensor, "B C _ _"], ...]
     index: Int64[np.ndarray, "B"]
     label: Optional[Int64[np.ndarray, "B"]]
+    masks: tuple[Optional[Bool[np.ndarray, "B _ _"]], ...]
     unreadable: tuple[Unreadable, ...]
 
     def batch(self) -> Batch:
         label = None if self.label is None else torch.from_numpy(self.label)
-        return Batch(views=self.views, index=torch.from_numpy(self.index), label=label)
+        masks = tuple(None if mask is None else torch.from_numpy(mask) for mask in self.masks)
+        return Batch(views=self.views, index=torch.from_numpy(self.index), label=label, masks=masks)
 
     def pinned(self) -> Reply:
         """The same with the images in page-locked memory, from which copies to a GPU need not wait."""
@@ -95,13 +98,27 @@ class Reader:
             raise
 
     def reply(self, views: Sequence[Views], index: Sequence[int], failed: Sequence[Unreadable]) -> Reply:
-        label = [self._source.label(i) for i in index] if self._source.labelled else None
+        label = [one.label for one in views if one.label is not None]
+        if len(label) < len(views) and self._source.labelled:
+            label = [self._source.label(i) for i in index]
         return Reply(
-            views=tuple(stack(images, view) for view, images in enumerate(zip(*views, strict=True))),
+            views=tuple(stack(images, view) for view, images in enumerate(zip(*_images(views), strict=True))),
             index=np.array(index, dtype=np.int64),
-            label=None if label is None else np.array(label, dtype=np.int64),
+            label=np.array(label, dtype=np.int64) if label else None,
+            masks=tuple(_masks(views)),
             unreadable=tuple(failed),
         )
+
+
+def _images(views: Sequence[Views]) -> list[Sequence[Image]]:
+    return [one.images for one in views]
+
+
+def _masks(views: Sequence[Views]) -> Iterator[Optional[Bool[np.ndarray, "B _ _"]]]:
+    """The masks of each view, stacked."""
+    for masks in zip(*(one.masks for one in views), strict=True):
+        known = [mask for mask in masks if mask is not None]
+        yield np.stack(known) if len(known) == len(masks) else None
 
 
 class ReadTrain:
@@ -145,11 +162,11 @@ class ReadEval:
         self._transforms = transforms
         self._reader = Reader(source, self._view, 0)
 
-    def _view(self, image: Image, random: Callable[[int], Random]) -> list[UInt8[Tensor, "C _ _"]]:
+    def _view(self, image: Image, random: Callable[[int], Random]) -> Views:
         stream = random(0)
         for transform in self._transforms:
             image = transform(image, stream)
-        return [image]
+        return Views([image])
 
     def __call__(self, request: Request, stopped: Stopped) -> Optional[Reply]:
         failed: list[Unreadable] = []

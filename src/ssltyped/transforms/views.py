@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from ssltyped.config import config_for
-from ssltyped.types import Facts, Image, Problem, Random, Transform, ViewMaker
+from ssltyped.types import Facts, Image, Problem, Random, Transform, ViewMaker, Views
 
 
 def _last_size(transforms: Sequence[object]) -> int:
@@ -52,8 +52,8 @@ class RepeatViews(ViewMaker):
             raise ValueError("RepeatViews: no transform has a `size`, such as RandomResizedCrop has")
         return (size,) * self.num_views
 
-    def __call__(self, image: Image, random: Callable[[int], Random]) -> list[UInt8[Tensor, "C _ _"]]:
-        return [self._view(image, random(view)) for view in range(self.num_views)]
+    def __call__(self, image: Image, random: Callable[[int], Random]) -> Views:
+        return Views([self._view(image, random(view)) for view in range(self.num_views)])
 
     def _view(self, image: Image, random: Random) -> UInt8[Tensor, "C _ _"]:
         for transform in self.transforms:
