@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from functools import partial
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Gt
+from annotated_types import Ge, Gt
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.config import config_for
-from ssltyped.types import Facts, Features, Problem, Trunk
+from ssltyped.trunks.base import InputColor, Stage, StagedTrunk, refuse
+from ssltyped.types import Facts, Problem
 
 NUM_BLOCKS: Mapping[int, tuple[int, int, int, int]] = {
     18: (2, 2, 2, 2),
@@ -150,7 +150,7 @@ def norm_maker(norm: Norm, groups: int) -> Callable[[int], nn.Module]:
     return partial(nn.GroupNorm, 1 if norm is Norm.LAYER else groups)
 
 
-class ResNet(Trunk):
+class ResNet(StagedTrunk):
     """Residual network: images (B C H W) to the features of eight points of the network.
 
     With w = int(64 width_multiplier), e = 1 for depths 18 and 34 and e = 4 else, and the ImageNet stem:
@@ -177,6 +177,8 @@ class ResNet(Trunk):
         layer4_stride: stride of the last stage; 1 doubles the resolution of res5.
         stem: what comes before the four stages.
         in_channels: channels of an image.
+        input_color: which channels the network sees, and in which order.
+        checkpoint_splits: number of runs of blocks for activation checkpointing; 0 keeps all activations.
     """
 
     def __init__(
@@ -193,19 +195,20 @@ class ResNet(Trunk):
         layer4_stride: Literal[1, 2] = 2,
         stem: Stem = Stem.IMAGENET,
         in_channels: Annotated[int, Gt(0)] = 3,
+        input_color: InputColor = InputColor.RGB,
+        checkpoint_splits: Annotated[int, Ge(0)] = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(in_channels=in_channels, input_color=input_color, checkpoint_splits=checkpoint_splits)
         self.depth, self.width_multiplier = depth, width_multiplier
         self.norm, self.groupnorm_groups = norm, groupnorm_groups
         self.groups, self.width_per_group = groups, width_per_group
-        if faults := list(_faults(depth, width_multiplier, norm, groupnorm_groups, groups, width_per_group)):
-            raise ValueError("; ".join(map(str, faults)))
+        refuse(ResNet._faults(self))
         self._width = int(64 * width_multiplier)
         self._block: type[Block] = BasicBlock if depth in BASIC_DEPTHS else Bottleneck
         conv = StandardizedConv2d if standardize_convolutions else Conv2d
         style = Style(conv, norm_maker(norm, groupnorm_groups), groups, width_per_group)
         size, stride = (7, 2) if stem is Stem.IMAGENET else (3, 1)
-        self.conv1 = style.conv_of(in_channels, self._width, size, stride)
+        self.conv1 = style.conv_of(self.seen_channels, self._width, size, stride)
         self.bn1 = style.norm(self._width)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1) if stem is Stem.IMAGENET else nn.Identity()
         self.layer1 = self._stage(style, 0, 1)
@@ -234,58 +237,35 @@ class ResNet(Trunk):
         stages = {f"res{stage + 2}": last * 2**stage for stage in range(4)}
         return {"conv1": first, "res1": first, **stages, "res5avg": last * 8, "flatten": last * 8}
 
-    def forward(self, images: Float[Tensor, "B C H W"], features: Sequence[str]) -> Features:
-        wanted = set(features)
-        _check_names(wanted, list(self.feature_dims))
-        found: dict[str, Tensor] = {}
-        x: Tensor = images
-        for name, layer in self._layers():
-            if wanted == found.keys():
-                break
-            x = layer(x)
-            if name in wanted:
-                found[name] = x
-        return [found[name] for name in features]
-
-    def _layers(self) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
-        """What leads from each feature to the next, in network order."""
-        yield "conv1", lambda x: F.relu(self.bn1(self.conv1(x)), inplace=True)
-        yield "res1", self.maxpool
-        for stage, layer in enumerate((self.layer1, self.layer2, self.layer3, self.layer4)):
-            yield f"res{stage + 2}", layer
-        yield "res5avg", lambda x: F.adaptive_avg_pool2d(x, 1)
-        yield "flatten", lambda x: x.flatten(1)
+    def stages(self) -> Iterator[Stage]:
+        yield Stage("conv1", lambda x: F.relu(self.bn1(self.conv1(x)), inplace=True))
+        yield Stage("res1", self.maxpool)
+        for number, layer in enumerate((self.layer1, self.layer2, self.layer3, self.layer4), start=2):
+            for i, block in enumerate(layer, start=1):
+                yield Stage(f"res{number}" if i == len(layer) else None, block)
+        yield Stage("res5avg", lambda x: F.adaptive_avg_pool2d(x, 1))
+        yield Stage("flatten", lambda x: x.flatten(1))
 
     def problems(self, facts: Facts) -> Iterable[Problem]:
-        return _faults(
-            self.depth, self.width_multiplier, self.norm, self.groupnorm_groups, self.groups, self.width_per_group
-        )
+        return [*StagedTrunk.input_problems(self), *ResNet._faults(self)]
 
-
-def _check_names(wanted: set[str], known: list[str]) -> None:
-    for name in sorted(wanted.difference(known)):
-        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown feature {name!r}: did you mean {nearest!r}? There are {', '.join(known)}")
-
-
-def _faults(
-    depth: int, width_multiplier: float, norm: Norm, groupnorm_groups: int, groups: int, width_per_group: int
-) -> Iterator[Problem]:
-    """What the types of the constructor cannot say."""
-    if depth not in NUM_BLOCKS:
-        yield Problem("depth", f"{depth} is none of {', '.join(map(str, NUM_BLOCKS))}")
-    widths = [int(64 * width_multiplier) * 2**stage for stage in range(4)]
-    if depth not in BASIC_DEPTHS:
-        widths += [int(width * width_per_group / 64) * groups for width in widths]
-    elif (groups, width_per_group) != (1, 64):
-        yield Problem("groups", f"the basic blocks of depth {depth} take groups=1 and width_per_group=64 only")
-    if min(widths) < 1:
-        yield Problem("width_multiplier", f"{width_multiplier} leaves a convolution without channels")
-    undivided = [width for width in widths if width % groupnorm_groups]
-    if norm is Norm.GROUP and undivided:
-        yield Problem("groupnorm_groups", f"{groupnorm_groups} does not divide the {undivided[0]} channels")
-    if norm is not Norm.GROUP and groupnorm_groups != DEFAULT_GROUPNORM_GROUPS:
-        yield Problem("groupnorm_groups", f"{groupnorm_groups} has no effect: norm is not GROUP")
+    def _faults(self) -> Iterator[Problem]:
+        """What the types of the constructor cannot say; takes a config or a self."""
+        if self.depth not in NUM_BLOCKS:
+            yield Problem("depth", f"{self.depth} is none of {', '.join(map(str, NUM_BLOCKS))}")
+        widths = [int(64 * self.width_multiplier) * 2**stage for stage in range(4)]
+        if self.depth not in BASIC_DEPTHS:
+            widths += [int(width * self.width_per_group / 64) * self.groups for width in widths]
+        elif (self.groups, self.width_per_group) != (1, 64):
+            yield Problem("groups", f"the basic blocks of depth {self.depth} take groups=1 and width_per_group=64 only")
+        if min(widths) < 1:
+            yield Problem("width_multiplier", f"{self.width_multiplier} leaves a convolution without channels")
+        divisor = self.groupnorm_groups
+        undivided = [width for width in widths if width % divisor]
+        if self.norm is Norm.GROUP and undivided:
+            yield Problem("groupnorm_groups", f"{divisor} does not divide the {undivided[0]} channels")
+        if self.norm is not Norm.GROUP and divisor != DEFAULT_GROUPNORM_GROUPS:
+            yield Problem("groupnorm_groups", f"{divisor} has no effect: norm is not GROUP")
 
 
 ResNetConf = config_for(ResNet)

@@ -1,0 +1,159 @@
+"""What all trunks share: named features on the way through the network, input colours, activation checkpointing."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from enum import Enum
+from typing import NamedTuple, Optional
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from ssltyped.types import Facts, Features, Problem, Trunk
+
+
+class InputColor(Enum):
+    """What the network sees of an image; images themselves are RGB, or LAB where a transform made them so.
+
+    `RGB`: all channels as they come. `BGR`: the three channels in reverse order, for weights that were trained so.
+    `LAB`: of L, A and B only L, so that the first convolution has one input channel (Zhang et al. 2016,
+    arXiv 1603.08511, where the colours are what is predicted).
+    """
+
+    RGB = "rgb"
+    BGR = "bgr"
+    LAB = "lab"
+
+
+class Stage(NamedTuple):
+    """A step through a network; `feature` is the name of what it gives, None within a named part."""
+
+    feature: Optional[str]
+    block: Callable[[Tensor], Tensor]
+
+
+class StagedTrunk(Trunk):
+    """A trunk that is a chain of blocks, some of whose outputs are named features.
+
+    A subclass gives `stages` and `feature_dims`, with the same names in the same order. `forward` walks the chain
+    as far as the last feature that was asked for. One whose features are made from outputs of blocks (class tokens,
+    several of them side by side) overrides `forward` and calls `see` and `walk`.
+
+    With `checkpoint_splits` = n the blocks up to the last requested feature are cut into n runs of (nearly) equally
+    many. In training all but the last keep only their input and requested features, and compute the rest again in the
+    backward pass (Chen et al. 2016, arXiv 1604.06174); the last run's activations are needed right away, so computing
+    it again would save nothing. Results are the same: random numbers are drawn again as they were, and running
+    statistics move once.
+
+    Args:
+        in_channels: channels of an image; with BGR and LAB there are 3.
+        input_color: which channels the network sees, and in which order.
+        checkpoint_splits: number of runs of blocks for activation checkpointing; 0 keeps all activations. At most
+            every block is a run.
+    """
+
+    def __init__(self, *, in_channels: int, input_color: InputColor, checkpoint_splits: int) -> None:
+        super().__init__()
+        self.in_channels, self.input_color, self.checkpoint_splits = in_channels, input_color, checkpoint_splits
+        refuse(StagedTrunk.input_problems(self))
+
+    @property
+    def seen_channels(self) -> int:
+        """Input channels of the first layer."""
+        return 1 if self.input_color is InputColor.LAB else self.in_channels
+
+    @abstractmethod
+    def stages(self) -> Iterable[Stage]:
+        """The blocks in network order, small enough that a few of them make a run of activation checkpointing."""
+
+    def forward(self, images: Float[Tensor, "B C H W"], features: Sequence[str]) -> Features:
+        check_names(features, self.feature_dims)
+        found = self.walk(self.see(images), list(self.stages()), set(features))
+        return [found[name] for name in features]
+
+    def see(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B c H W"]:
+        """The channels of the images that the network works on."""
+        if self.input_color is InputColor.BGR:
+            return images.flip(1)
+        return images[:, :1] if self.input_color is InputColor.LAB else images
+
+    def walk(self, x: Tensor, stages: Sequence[Stage], wanted: Collection[str]) -> dict[str, Tensor]:
+        """The outputs of the stages with these names; no stage after the last of them is run."""
+        last = max((i for i, stage in enumerate(stages) if stage.feature in wanted), default=-1)
+        stages = stages[: last + 1]
+        recomputing = self.checkpoint_splits > 1 and self.training and torch.is_grad_enabled()
+        *earlier, final = cut(stages, self.checkpoint_splits if recomputing else 1)
+        found: dict[str, Tensor] = {}
+        for run in earlier:
+            x, some = checkpoint(_walked, x, run, wanted, use_reentrant=False, context_fn=self._contexts)
+            found |= some
+        return found | _walked(x, final, wanted)[1]
+
+    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """What the first pass through a run and the second one happen in."""
+        return nullcontext(), statistics_kept(self)
+
+    def input_problems(self) -> Iterator[Problem]:
+        """What cannot work in the fields that all trunks share. Like `problems`, it may get a config as self."""
+        if self.input_color is not InputColor.RGB and self.in_channels != 3:
+            color = self.input_color.value.upper()
+            yield Problem("input_color", f"{color} is an order of 3 channels; in_channels is {self.in_channels}")
+        if self.checkpoint_splits == 1:
+            yield Problem("checkpoint_splits", "1 has no effect: the last run of blocks is never recomputed; 0 is off")
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        return StagedTrunk.input_problems(self)
+
+
+def _walked(x: Tensor, stages: Sequence[Stage], wanted: Collection[str]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The output of the last stage, and those with these names."""
+    found: dict[str, Tensor] = {}
+    for stage in stages:
+        x = stage.block(x)
+        if stage.feature in wanted and stage.feature is not None:
+            found[stage.feature] = x
+    return x, found
+
+
+def cut(stages: Sequence[Stage], count: int) -> list[Sequence[Stage]]:
+    """`count` runs (at most one a stage, at least one) of lengths that differ by at most 1, the shorter ones first."""
+    count = max(1, min(count, len(stages)))
+    ends = [len(stages) * i // count for i in range(count + 1)]
+    return [stages[start:end] for start, end in itertools.pairwise(ends)]
+
+
+@contextmanager
+def statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Within it, batch norms in training compute as ever and leave their running statistics as they are.
+
+    Switching the statistics off would change what autograd stores, and a second pass must store the same as the first.
+    """
+    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, None
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
+
+
+def check_names(wanted: Iterable[str], known: Mapping[str, int]) -> None:
+    """Raises ValueError for the first name that is no feature, with the nearest that is."""
+    for name in sorted(set(wanted).difference(known)):
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise ValueError(f"unknown feature {name!r}: did you mean {nearest!r}? There are {', '.join(known)}")
+
+
+def refuse(problems: Iterable[Problem]) -> None:
+    """Raises ValueError with all of the problems, if there are any: for constructors."""
+    if found := list(problems):
+        raise ValueError("; ".join(map(str, found)))
