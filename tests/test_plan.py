@@ -18,7 +18,7 @@ from ssltyped import config
 from ssltyped.config import ConfigError, config_for
 from ssltyped.engine.callbacks.metrics_file import MetricsFileConf
 from ssltyped.engine.checkpoint import CheckpointsConf
-from ssltyped.engine.step import StepModule
+from ssltyped.engine.parallel import StepModule
 from ssltyped.experiment import Experiment, resolve_experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.model import SSLModel

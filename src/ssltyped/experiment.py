@@ -14,11 +14,12 @@ from ssltyped import config
 from ssltyped.config import ConfigError, config_for
 from ssltyped.data.pipeline import Data
 from ssltyped.engine.checkpoint import Checkpoints
-from ssltyped.engine.parallel import Distributed, Precision, wrap
-from ssltyped.engine.step import Step, StepModule
+from ssltyped.engine.parallel import Distributed, Precision, StepModule, wrap
+from ssltyped.engine.step import Step
 from ssltyped.engine.trainer import Trainer
+from ssltyped.freeze import Freeze, Frozen, for_ever
 from ssltyped.hints import nearest
-from ssltyped.model import SSLModel
+from ssltyped.model import Passes, SSLModel, wrong_counts
 from ssltyped.resolve import Resolution, resolve
 from ssltyped.sync_batch_norm import convert_sync_batchnorm
 from ssltyped.types import (
@@ -49,6 +50,9 @@ class Experiment(Component):
         epochs: passes over the images; give this or steps.
         steps: optimizer steps; give this or epochs.
         features: names of the trunk's features that the heads read; null: its last one.
+        inputs: name of the input that each head reads, if the views make several; null: the only one.
+        passes: what goes through the trunk at once: all consecutive views of one size, or each view alone.
+        freeze: parts that do not learn, for ever or for a while.
         global_batch_size: images per optimizer step over all ranks; follows from batch_size, ranks and accumulation.
         accumulation: batches of a rank per optimizer step (each is a batch of its own to a contrastive loss).
         precision: what the forward pass computes in.
@@ -75,6 +79,9 @@ class Experiment(Component):
         epochs: Optional[Annotated[int, Gt(0)]] = None,
         steps: Optional[Annotated[int, Gt(0)]] = None,
         features: Optional[list[str]] = None,
+        inputs: Optional[list[str]] = None,
+        passes: Passes = Passes.SIZE,
+        freeze: list[Freeze] = [],  # noqa: B006  # never changed; a config shows it as a list
         global_batch_size: Optional[Annotated[int, Gt(0)]] = None,
         accumulation: Annotated[int, Gt(0)] = 1,
         precision: Precision = Precision.FP32,
@@ -90,7 +97,8 @@ class Experiment(Component):
     ) -> None:
         self.trunk, self.heads, self.loss, self.data = trunk, heads, loss, data
         self.optimizer, self.schedule, self.epochs, self.steps = optimizer, schedule, epochs, steps
-        self.features, self.global_batch_size, self.accumulation = features, global_batch_size, accumulation
+        self.features, self.inputs, self.passes, self.freeze = features, inputs, passes, freeze
+        self.global_batch_size, self.accumulation = global_batch_size, accumulation
         self.precision, self.grad_clip, self.distributed = precision, grad_clip, distributed
         self.checkpoints, self.callbacks, self.seed, self.log_every = checkpoints, callbacks, seed, log_every
         self.output, self.name, self.resume = output, name, resume
@@ -113,11 +121,14 @@ class Experiment(Component):
         for index, feature in enumerate(self.features or []):
             if feature not in names:
                 yield Problem(f"features.{index}", f"the trunk has no feature {feature!r}{nearest(feature, names)}")
-        if self.features is not None and len(self.features) not in (1, len(self.heads)):
-            counts = f"{len(self.features)} features for {len(self.heads)} heads"
-            yield Problem("features", f"{counts}: give one feature, or one for each head")
-        if not self.heads:
-            yield Problem("heads", "at least one is needed: the loss reads the output of a head")
+        wired = wrong_counts(len(self.heads), self.features or names[-1:], self.inputs or [], facts.inputs)
+        yield from (Problem("heads", wrong) for wrong in wired)
+        channels = getattr(self.trunk, "in_channels", None)
+        if channels not in (None, facts.num_channels):
+            yield Problem("trunk.in_channels", f"got {channels}, but data.mean has {facts.num_channels} values")
+        loss = config.part_of(self.loss).kind
+        if any(facts.mask_grids) and not getattr(loss, "takes_masks", False):
+            yield Problem("data.train.views", f"makes masks, and {loss.__name__} uses none")
         per_epoch = facts.steps_per_epoch
         if per_epoch == 0:
             need = f"{facts.global_batch_size} images make one step, and data.train has {facts.num_images}"
@@ -155,11 +166,13 @@ class FactFinder:
 
     def __init__(self) -> None:
         self._features: dict[str, Mapping[str, int]] = {}
+        self._outputs: dict[str, tuple[int, ...]] = {}
         self._sources: dict[str, tuple[Optional[int], Optional[bool]]] = {}
 
     def __call__(self, experiment: Experiment) -> Facts:
         train, world = experiment.data.train, experiment.distributed
-        num_images, labelled = self._source(train.source, train.num_images, "data.train.source")
+        num_images, train_labelled = self._source(train.source, train.num_images, "data.train.source")
+        labelled = train_labelled
         if experiment.data.val is not None:
             val = experiment.data.val
             _, val_labelled = self._source(val.source, val.num_images, "data.val.source")
@@ -175,6 +188,11 @@ class FactFinder:
             num_views=len(views.crop_sizes),
             crop_sizes=tuple(views.crop_sizes),
             feature_dims=self._feature_dims(experiment.trunk),
+            output_dims=self._output_dims(experiment.heads),
+            inputs=dict(views.inputs),
+            mask_grids=tuple(views.mask_grids),
+            num_classes=views.num_classes,
+            num_channels=len(experiment.data.mean),
         )
         return Facts(
             **{
@@ -182,6 +200,7 @@ class FactFinder:
                 "world_size": world.num_procs * world.nodes,
                 "num_images": num_images,
                 "labelled": labelled,
+                "train_labelled": True if views.num_classes is not None else train_labelled,
                 "lr": getattr(experiment.optimizer, "lr", None),
                 "base_lr_of_one_node": _inferred_lr(experiment.optimizer, one_node),
                 "epochs": experiment.epochs,
@@ -228,6 +247,33 @@ class FactFinder:
                 self._features[key] = dict(config.build(trunk, "trunk").feature_dims)
         return self._features[key]
 
+    def _output_dims(self, heads: list[Head]) -> tuple[int, ...]:
+        """The widths of all outputs; nothing while a head's own width is not known."""
+        return tuple(dim for head in heads for dim in self._out_dims(head))
+
+    def _out_dims(self, head: Head) -> tuple[int, ...]:
+        key = config.to_yaml(head)
+        if key not in self._outputs:
+            try:
+                with torch.device("meta"):
+                    self._outputs[key] = tuple(config.build(head).out_dims)
+            except ValueError:  # it lacks its in_dim, or cannot be: its problems() says so
+                return ()
+        return self._outputs[key]
+
+
+def build_model(built: Experiment, facts: Facts) -> SSLModel:
+    """Trunk and heads of a built experiment, wired."""
+    return SSLModel(
+        trunk=built.trunk,
+        heads=built.heads,
+        features=built.features or [],
+        inputs=built.inputs or [],
+        views_of=facts.inputs,
+        passes=built.passes,
+        frozen=for_ever(built.freeze),
+    )
+
 
 def _inferred_lr(optimizer: Optimizer, facts: Facts) -> Optional[float]:
     """The learning rate that the optimizer would infer from these facts."""
@@ -264,8 +310,8 @@ def build_trainer(resolved: Experiment, *, device: torch.device, folder: Path, f
     torch.manual_seed(resolved.seed)
     built = config.build(resolved)
     assert built.steps is not None
-    assert built.features is not None
-    model = SSLModel(trunk=built.trunk, heads=built.heads, features=built.features)
+    model = build_model(built, facts)
+    built.loss.setup(model)
     module: nn.Module = StepModule(model, built.loss).to(device)
     module = convert_sync_batchnorm(module, built.distributed.sync_bn_group or 1)
     assert isinstance(module, StepModule)
@@ -276,6 +322,7 @@ def build_trainer(resolved: Experiment, *, device: torch.device, folder: Path, f
         device=device,
         precision=built.precision,
         grad_clip=built.grad_clip,
+        frozen=Frozen(model, built.freeze, built.steps),
     )
     return Trainer(
         step=step,

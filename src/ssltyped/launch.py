@@ -22,7 +22,7 @@ from ssltyped.engine.checkpoint import CheckpointStore
 from ssltyped.engine.folder import Start, prepare, write_result
 from ssltyped.engine.parallel import Device, Place, device_for, process_group, seed_step
 from ssltyped.engine.trainer import Outcome
-from ssltyped.experiment import Experiment, FactFinder, build_trainer, resolve_experiment
+from ssltyped.experiment import Experiment, FactFinder, build_model, build_trainer, resolve_experiment
 from ssltyped.model import SSLModel
 from ssltyped.overrides import override
 from ssltyped.resolve import Resolution
@@ -183,7 +183,7 @@ def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> R
         _join(processes, passed_on)
     result = json.loads((folder / "result.json").read_text())
     built = config.build(resolved)
-    model = SSLModel(trunk=built.trunk, heads=built.heads, features=built.features or [])
+    model = build_model(built, resolution.facts)
     newest = CheckpointStore(folder / "checkpoints").newest() or resumed_from
     assert newest is not None, "a run saves at its end, and when it is interrupted"
     module = torch.load(newest / "state.pt", map_location="cpu", weights_only=True)["module"]

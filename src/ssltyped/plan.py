@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ssltyped import config
 from ssltyped.config import ConfigError
-from ssltyped.engine.parallel import Place
-from ssltyped.engine.step import StepModule
-from ssltyped.experiment import Experiment, resolve_experiment
+from ssltyped.engine.parallel import Place, StepModule
+from ssltyped.experiment import Experiment, build_model, resolve_experiment
 from ssltyped.hints import brief
 from ssltyped.launch import misfit
-from ssltyped.model import SSLModel
 from ssltyped.resolve import Resolution
 from ssltyped.show import plain
 from ssltyped.types import Batch, Problem, Scheduler, Update
@@ -54,7 +53,8 @@ def _part_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
     resolved = resolution.config
     with torch.device("meta"):
         built = config.build(resolved)
-        model = SSLModel(trunk=built.trunk, heads=built.heads, features=built.features or [])
+        model = build_model(built, resolution.facts)
+        built.loss.setup(model)
         module = StepModule(model, built.loss)
     yield "parts"
     heads = [(f"heads.{index}", head) for index, head in enumerate(built.heads)]
@@ -78,7 +78,12 @@ def measure(module: StepModule, built: Experiment, resolution: Resolution[Experi
     rows = min(facts.batch_size, _MEASURED_BATCH)
     with torch.device("meta"):
         views = tuple(torch.empty(rows, len(built.data.mean), size, size) for size in facts.crop_sizes)
-        batch = Batch(views=views, index=torch.zeros(rows, dtype=torch.int64))
+        masks = tuple(grid and torch.zeros(rows, *grid, dtype=torch.bool) for grid in facts.mask_grids)
+        label = torch.zeros(rows, dtype=torch.int64) if facts.train_labelled else None
+        index = torch.zeros(rows, dtype=torch.int64)
+        batch = Batch(views=views, index=index, label=label, masks=masks)
+        for collator in built.data.train.collators:
+            batch = collator(batch, np.random.default_rng(0))
     saved: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:

@@ -155,6 +155,9 @@ class Loss(Component, nn.Module, ABC):
     State that is not learned moves in `after_update` only: a step may be computed without being taken.
     """
 
+    takes_masks: bool = False
+    """Whether the method uses the masks of a batch; making them for one that does not is an error."""
+
     @abstractmethod
     def step(self, model: Model, batch: Batch) -> StepOutput:
         """Forward one local batch; collectives go through `ssltyped.distributed`."""

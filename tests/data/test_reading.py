@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -180,8 +179,7 @@ def test_randomness_is_of_the_image_not_of_its_place() -> None:
 
     def run(sampler: Sampler) -> dict[int, float]:
         seen.clear()
-        views: Callable[..., list[Image]] = RepeatViews(num_views=1, transforms=[Noted(), RandomResizedCrop(size=2)])
-        assert isinstance(views, RepeatViews)
+        views = RepeatViews(num_views=1, transforms=[Noted(), RandomResizedCrop(size=2)])
         for micro in range(sampler.accumulation):
             ReadTrain(Numbers(16), views, sampler)(Request(0, sampler.positions(0, micro)), never)
         return dict(seen)

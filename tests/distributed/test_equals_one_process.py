@@ -19,8 +19,7 @@ from recipes.quickstart import recipe
 from ssltyped import config, distributed
 from ssltyped.config import config_for
 from ssltyped.data.pipeline import TrainPipeline
-from ssltyped.engine.parallel import wrap
-from ssltyped.engine.step import StepModule
+from ssltyped.engine.parallel import StepModule, wrap
 from ssltyped.experiment import Experiment, resolve_experiment
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.model import SSLModel

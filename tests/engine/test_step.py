@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ssltyped.engine.parallel import Precision
-from ssltyped.engine.step import Step, StepModule
+from ssltyped.engine.parallel import Precision, StepModule
+from ssltyped.engine.step import Step
 from ssltyped.types import Batch, Loss, Model, StepOutput
 
 CPU = torch.device("cpu")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -35,7 +35,7 @@ class Moments(SimCLRLoss):
         super().__init__(temperature=temperature, chunk_size=chunk_size)
         self.calls = list[str]()
 
-    def on_train_start(self, model: Model) -> None:
+    def on_train_start(self, model: Model, batches: Callable[[], Iterator[Batch]]) -> None:
         self.calls.append("train")
 
     def on_epoch_start(self, model: Model, epoch: int) -> None:

@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -83,7 +83,9 @@ class MatrixModel(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(weight.clone())
 
-    def forward(self, views: Sequence[Tensor]) -> list[Tensor]:
+    def forward(
+        self, views: Sequence[Tensor], *, masks: Sequence[Optional[Tensor]] = (), features: Sequence[str] = ()
+    ) -> list[Tensor]:
         return [torch.cat([view.flatten(1) for view in views]) @ self.weight]
 
 
@@ -140,7 +142,7 @@ class Training:
         self.loss = proof.make().double()
         parameters = [*self.model.parameters(), *self.loss.parameters()]
         self.optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
-        self.loss.on_train_start(self.model)
+        self.loss.on_train_start(self.model, lambda: iter(()))
 
     def step(self, number: int) -> Tensor:
         torch.manual_seed(number)

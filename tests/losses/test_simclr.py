@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Optional
 
 import pytest
 import torch
@@ -116,11 +117,18 @@ def test_problems_are_found_before_the_run() -> None:
     assert "at least 2 images" in str(*SimCLRLoss().problems(_facts(batch_size=1, world_size=1)))
 
 
+class TwoOutputs(MatrixModel):
+    def forward(
+        self, views: Sequence[Tensor], *, masks: Sequence[Optional[Tensor]] = (), features: Sequence[str] = ()
+    ) -> list[Tensor]:
+        return super().forward(views) * 2
+
+
 def test_wrong_batches_and_models_are_named() -> None:
     with pytest.raises(ValueError, match="exactly 2 views of every image; the batch has 3"):
         SimCLRLoss().step(MatrixModel(IDENTITY), batch_of(_views(count=3)))
     with pytest.raises(ValueError, match="exactly one output; it has 2"):
-        SimCLRLoss().step(lambda views: [views[0], views[1]], batch_of(_views()))
+        SimCLRLoss().step(TwoOutputs(IDENTITY), batch_of(_views()))
 
 
 def test_the_config_builds_it() -> None:

@@ -25,10 +25,10 @@ def streams(seed: int, asked: list[int]) -> Callable[[int], Random]:
 def test_each_view_draws_from_its_own_stream() -> None:
     asked: list[int] = []
     maker = RepeatViews(num_views=3, transforms=[RandomResizedCrop(size=16), ColorDistortion()])
-    views = maker(IMAGE, streams(0, asked))
+    views = maker(IMAGE, streams(0, asked)).images
     assert asked == [0, 1, 2]
     assert [view.shape for view in views] == [(3, 16, 16)] * 3
-    more = RepeatViews(num_views=5, transforms=maker.transforms)(IMAGE, streams(0, []))
+    more = RepeatViews(num_views=5, transforms=maker.transforms)(IMAGE, streams(0, [])).images
     assert all(torch.equal(a, b) for a, b in zip(views, more, strict=False))
     assert not torch.equal(views[0], views[1])
 

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Le
 
 from ssltyped.config import config_for
 from ssltyped.data.detect import detect
-from ssltyped.types import Component, Facts, Inference, Problem, Source, Transform, ViewMaker
+from ssltyped.types import Collator, Component, Facts, Inference, Problem, Source, Transform, ViewMaker
 
 
 def is_there(path: Path) -> bool:
@@ -73,6 +73,7 @@ class TrainSplit(Split):
         num_workers: processes that read and augment; 0: this process does
         num_images: how many there are, for planning where the data is not; must be right where it is
         max_unreadable: largest share of reads that may fail
+        collators: what is done to each normalized batch on its device, in this order
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class TrainSplit(Split):
         num_workers: Annotated[int, Ge(0)] = 2,
         num_images: Optional[Annotated[int, Gt(0)]] = None,
         max_unreadable: Annotated[float, Ge(0), Le(1)] = 0.1,
+        collators: list[Collator] = [],  # noqa: B006  # never changed; a config shows it as a list
     ) -> None:
         self.views = views
         self.batch_size = batch_size
@@ -93,6 +95,7 @@ class TrainSplit(Split):
         self.num_workers = num_workers
         self.num_images = num_images
         self.max_unreadable = max_unreadable
+        self.collators = collators
 
     def infer(self, facts: Facts) -> Iterable[Inference]:
         yield from Split.infer(self, facts)

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ssltyped.config import ConfigError, config_for
-from ssltyped.types import Component, Facts, Inference, Problem
+from ssltyped.types import Batch, Component, Facts, Inference, Loss, Problem, StepOutput
 
 
 class Device(Enum):
@@ -134,6 +134,17 @@ def process_group(place: Place, device: torch.device, timeout_s: int) -> Iterato
         yield
     finally:
         torch.distributed.destroy_process_group()
+
+
+class StepModule(nn.Module):
+    """Model and loss as one module, so that DDP synchronises both, however often a method calls the model."""
+
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, batch: Batch) -> StepOutput:
+        return self.loss.step(self.model, batch)
 
 
 def wrap(module: nn.Module, device: torch.device) -> nn.Module:

@@ -10,19 +10,9 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ssltyped.engine.parallel import Precision
-from ssltyped.types import Batch, Loss, StepOutput
-
-
-class StepModule(nn.Module):
-    """Model and loss as one module, so that DDP synchronises both, however often a method calls the model."""
-
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
-        super().__init__()
-        self.model, self.loss = model, loss
-
-    def forward(self, batch: Batch) -> StepOutput:
-        return self.loss.step(self.model, batch)
+from ssltyped.engine.parallel import Precision, StepModule
+from ssltyped.freeze import Frozen
+from ssltyped.types import Batch, StepOutput
 
 
 class Step:
@@ -37,9 +27,10 @@ class Step:
         device: torch.device,
         precision: Precision = Precision.FP32,
         grad_clip: Optional[float] = None,
+        frozen: Optional[Frozen] = None,
     ) -> None:
         self.module, self.wrapped, self.optimizer, self.device = module, wrapped, optimizer, device
-        self.precision, self.grad_clip = precision, grad_clip
+        self.precision, self.grad_clip, self.frozen = precision, grad_clip, frozen
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision is Precision.FP16)
 
     def __call__(
@@ -59,6 +50,8 @@ class Step:
             outputs.append(output)
         self.scaler.unscale_(self.optimizer)
         loss.after_backward(model, progress)
+        if self.frozen is not None:
+            self.frozen.drop_gradients(progress)
         if self.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.grad_clip)
         self.scaler.step(self.optimizer)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from types import FrameType
 from typing import Optional
 
 import torch
@@ -20,12 +17,17 @@ from torch import Tensor
 from ssltyped import distributed
 from ssltyped.config import ConfigError
 from ssltyped.data.pipeline import Data, TrainPipeline, Unreadable
+from ssltyped.data.sampler import random_of
 from ssltyped.engine.checkpoint import Checkpoints, CheckpointStore, load, to_cpu
+from ssltyped.engine.interrupt import Interrupt
 from ssltyped.engine.parallel import say, seed_step
 from ssltyped.engine.step import Step
 from ssltyped.hints import brief, nearest
 from ssltyped.model import SSLModel
 from ssltyped.types import Batch, Callback, Loss, Problem, Scheduler, StepOutput, Subset, Update
+
+_COLLATION = 2**31
+"""The stream of random numbers that collators draw from: not one of a view's."""
 
 
 class Outcome(Enum):
@@ -92,14 +94,14 @@ class Trainer:
         if resume is not None:
             self.restore(load(resume, torch.device("cpu")))
         self._store.clean(self.step)
-        self.loss.on_train_start(self.model)
+        self.loss.on_train_start(self.model, self._one_pass)
         seconds, images = 0.0, 0
-        with self._stop.listening(), self._pipeline() as batches, self._watched():
+        with self._stop.listening(), self._pipeline(self.step) as batches, self._watched():
             while self.step < self.steps:
                 started = time.perf_counter()
                 if self.step % self.steps_per_epoch == 0:
                     self.loss.on_epoch_start(self.model, self.epoch)
-                micro = [self._data.normalize(next(batches).to(self.device)) for _ in range(self._accumulation)]
+                micro = [self._prepared(next(batches), part) for part in range(self._accumulation)]
                 for callback in self._callbacks:
                     callback.on_step_start(self, micro[0])
                 seed_step(self._seed, self.step, distributed.rank(), self.device)
@@ -173,17 +175,27 @@ class Trainer:
 
     # --- data -----------------------------------------------------------------------------------------------
 
-    def _pipeline(self) -> TrainPipeline:
+    def _pipeline(self, start_step: int) -> TrainPipeline:
         return TrainPipeline(
             split=self._data.train,
             seed=self._seed,
             rank=distributed.rank(),
             world_size=distributed.world_size(),
             accumulation=self._accumulation,
-            start_step=self.step,
+            start_step=start_step,
             pin_memory=self.device.type == "cuda",
             on_unreadable=self._report,
         )
+
+    def _prepared(self, batch: Batch, part: int) -> Batch:
+        random = random_of(self._seed, self.step * self._accumulation + part, distributed.rank(), _COLLATION)
+        return self._data.prepare(batch.to(self.device), random)
+
+    def _one_pass(self) -> Iterator[Batch]:
+        """This rank's batches of the epoch that the next step belongs to, normalized, from its start."""
+        with self._pipeline(self.epoch * self.steps_per_epoch) as batches:
+            for _ in range(self.steps_per_epoch * self._accumulation):
+                yield self._data.normalize(next(batches).to(self.device))
 
     def _report(self, records: Sequence[Unreadable]) -> None:
         """Name every unreadable image once, on the terminal and in `unreadable_rank<r>.jsonl`.
@@ -297,50 +309,3 @@ def _groups(state: Mapping[str, object]) -> list[dict[str, object]]:
     groups = state["param_groups"]
     assert isinstance(groups, list)
     return groups
-
-
-class Interrupt:
-    """SIGTERM or Ctrl-C: the step in progress ends, all ranks agree to stop, state is saved. A second Ctrl-C aborts."""
-
-    def __init__(self) -> None:
-        self._requested, self._keyboard = False, False
-        self._pending: Optional[tuple[torch.distributed.Work, Tensor]] = None
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Signals only set a flag within the block. Signals reach the main thread; elsewhere nothing is changed."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        previous = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-    def _note(self, number: int, frame: Optional[FrameType]) -> None:
-        # A Ctrl-C reaches a rank twice: from the terminal, and as the SIGTERM of whoever started it, in any order.
-        if self._keyboard and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self._requested, self._keyboard = True, self._keyboard or number == signal.SIGINT
-
-    def settle(self) -> None:
-        """Wait for the answer that is still under way when the last step is done (collective)."""
-        if self._pending is not None:
-            self._pending[0].wait()
-            self._pending = None
-
-    def agreed(self) -> bool:
-        """Whether any rank was asked to stop one call ago: the answer travels while the next step computes."""
-        if distributed.world_size() == 1:
-            return self._requested
-        stop = False
-        if self._pending is not None:
-            work, flag = self._pending
-            work.wait()
-            stop = bool(flag.item())
-        flag = torch.tensor([int(self._requested)])
-        work = torch.distributed.all_reduce(flag, async_op=True)
-        self._pending = (work, flag)
-        return stop

@@ -59,7 +59,7 @@ def poisoned(output: Path = Path("runs"), image: int = 5) -> Experiment:
 def step_with(image: int, folder: Path) -> int:
     """In which step an image is read first; not the first step, so that weights and moments have moved."""
     trainer = tiny_trainer(poisoned(), folder)
-    with trainer._pipeline() as batches:
+    with trainer._pipeline(0) as batches:
         first = next(step for step in range(3) if image in next(batches).index.tolist())
     return first
 

@@ -120,7 +120,7 @@ class Once(ViewMaker):
         return [self.size]
 
     def __call__(self, image: Image, random: Callable[[int], Random]) -> Views:
-        return [self.transform(image, random(0))]
+        return Views([self.transform(image, random(0))])
 
 
 class Noise(Source):

@@ -1,0 +1,62 @@
+"""Stopping a run in the middle without losing anything."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from ssltyped import distributed
+
+
+class Interrupt:
+    """SIGTERM or Ctrl-C: the step in progress ends, all ranks agree to stop, state is saved. A second Ctrl-C aborts."""
+
+    def __init__(self) -> None:
+        self._requested, self._keyboard = False, False
+        self._pending: Optional[tuple[torch.distributed.Work, Tensor]] = None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Signals only set a flag within the block. Signals reach the main thread; elsewhere nothing is changed."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: Optional[FrameType]) -> None:
+        # A Ctrl-C reaches a rank twice: from the terminal, and as the SIGTERM of whoever started it, in any order.
+        if self._keyboard and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._requested, self._keyboard = True, self._keyboard or number == signal.SIGINT
+
+    def settle(self) -> None:
+        """Wait for the answer that is still under way when the last step is done (collective)."""
+        if self._pending is not None:
+            self._pending[0].wait()
+            self._pending = None
+
+    def agreed(self) -> bool:
+        """Whether any rank was asked to stop one call ago: the answer travels while the next step computes."""
+        if distributed.world_size() == 1:
+            return self._requested
+        stop = False
+        if self._pending is not None:
+            work, flag = self._pending
+            work.wait()
+            stop = bool(flag.item())
+        flag = torch.tensor([int(self._requested)])
+        work = torch.distributed.all_reduce(flag, async_op=True)
+        self._pending = (work, flag)
+        return stop
