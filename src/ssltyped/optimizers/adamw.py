@@ -6,10 +6,13 @@ from typing import Annotated, Optional
 
 import torch
 from annotated_types import Ge, Gt, Lt
-from torch import nn
 
 from ssltyped.config import config_for
 from ssltyped.optimizers.base import BASE_BATCH_SIZE, GroupedOptimizer, LRScaling
+from ssltyped.optimizers.groups import PerHead
+from ssltyped.optimizers.larc import LARC
+from ssltyped.optimizers.zero import MakeOptimizer, Zero
+from ssltyped.types import Scheduler
 
 
 class AdamW(GroupedOptimizer):
@@ -35,11 +38,17 @@ class AdamW(GroupedOptimizer):
         eps: Annotated[float, Ge(0)] = 1e-8,
         amsgrad: bool = False,
         weight_decay: Annotated[float, Ge(0)] = 0.01,
+        weight_decay_schedule: Optional[Scheduler] = None,
         decay_norm: bool = False,
         decay_bias: bool = True,
+        decay_vector: bool = True,
         no_decay: list[str] = [],  # noqa: B006  # never changed; a config shows it as a list
         head_lr: Optional[Annotated[float, Gt(0)]] = None,
         head_weight_decay: Optional[Annotated[float, Ge(0)]] = None,
+        per_head: list[PerHead] = [],  # noqa: B006  # as no_decay
+        layer_decay: Optional[Annotated[float, Gt(0), Lt(1)]] = None,
+        larc: Optional[LARC] = None,
+        zero: Optional[Zero] = None,
     ) -> None:
         super().__init__(
             lr=lr,
@@ -47,17 +56,22 @@ class AdamW(GroupedOptimizer):
             base_batch_size=base_batch_size,
             lr_scaling=lr_scaling,
             weight_decay=weight_decay,
+            weight_decay_schedule=weight_decay_schedule,
             decay_norm=decay_norm,
             decay_bias=decay_bias,
+            decay_vector=decay_vector,
             no_decay=no_decay,
             head_lr=head_lr,
             head_weight_decay=head_weight_decay,
+            per_head=per_head,
+            layer_decay=layer_decay,
+            larc=larc,
+            zero=zero,
         )
         self.betas, self.eps, self.amsgrad = betas, eps, amsgrad
 
-    def __call__(self, module: nn.Module) -> torch.optim.Optimizer:
-        lr, groups = self.groups(module)
-        return torch.optim.AdamW(groups, lr=lr, betas=self.betas, eps=self.eps, amsgrad=self.amsgrad)
+    def torch_optimizer(self) -> tuple[MakeOptimizer, dict[str, object]]:
+        return torch.optim.AdamW, {"betas": self.betas, "eps": self.eps, "amsgrad": self.amsgrad}
 
 
 AdamWConf = config_for(AdamW)

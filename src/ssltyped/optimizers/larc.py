@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, cast
 
 import torch
 from annotated_types import Ge, Gt
 from jaxtyping import Float
 from torch import Tensor
 
+from ssltyped import distributed
 from ssltyped.config import config_for
 from ssltyped.types import Component
 
@@ -23,8 +24,10 @@ class LARC(Component):
         g <- min(a / lr, 1) (g + wd p)          clip=True: a is the largest learning rate
 
     Else g stays as it is; the optimizer itself does not decay weights during the step. All tensors are adapted,
-    biases and norms too. You et al. 2017 (arXiv 1708.03888), section 4; the form and the defaults are those of
-    NVIDIA apex. SwAV and others train with it.
+    biases and norms too. It works before any optimizer: SGD's step then has the length that is wanted, while that of
+    Adam and others that divide by the gradient's size depends on a only through their eps and how it changes from
+    step to step. Decoupled weight decay (AdamW) becomes part of g as above. You et al. 2017 (arXiv 1708.03888),
+    section 4; the form and the defaults are those of NVIDIA apex. SwAV and others train with it.
 
     Args:
         trust_coefficient: how far a step may move a tensor, relative to its norm, at lr 1.
@@ -41,8 +44,13 @@ class LARC(Component):
     ) -> None:
         self.trust_coefficient, self.clip, self.eps = trust_coefficient, clip, eps
 
-    def attach(self, optimizer: torch.optim.Optimizer) -> None:
-        """From now on, rescale the gradients in place at the start of each `optimizer.step()`."""
+    def attach(self, optimizer: torch.optim.Optimizer, *, sharded: bool = False) -> None:
+        """From now on, rescale the gradients in place at the start of each `optimizer.step()`.
+
+        `sharded`: the optimizer's tensors are this rank's parts of the parameters (FSDP), of which every rank has
+        the same number in the same order; norms are then those of the whole, from the sum of squares over all ranks
+        (one collective a group and step). A part may be empty.
+        """
         held: dict[int, float] = {}
 
         def restore(optimizer: torch.optim.Optimizer, *_: object) -> None:
@@ -56,19 +64,21 @@ class LARC(Component):
             for index, group in enumerate(optimizer.param_groups):
                 held[index] = group["weight_decay"]
                 params = [parameter for parameter in group["params"] if parameter.grad is not None]
-                self._rescale(params, float(group["lr"]), held[index])
+                self._rescale(params, float(group["lr"]), held[index], sharded)
                 group["weight_decay"] = 0.0
 
         optimizer.register_step_pre_hook(rescale)
         optimizer.register_step_post_hook(restore)
 
     @torch.no_grad()
-    def _rescale(self, params: list[Tensor], lr: float, weight_decay: float) -> None:
+    def _rescale(self, params: list[Tensor], lr: float, weight_decay: float, sharded: bool) -> None:
         """All tensors of a group at once: a few kernels on a GPU, and no wait for it."""
-        grads = [parameter.grad for parameter in params if parameter.grad is not None]
+        grads = [_local(parameter.grad) for parameter in params if parameter.grad is not None]
         if not grads:
             return
-        p_norm, g_norm = (torch.stack(torch._foreach_norm(tensors)) for tensors in (params, grads))
+        params = [_local(parameter) for parameter in params]
+        norms = torch.stack([torch.stack(torch._foreach_norm(tensors)) for tensors in (params, grads)])
+        p_norm, g_norm = distributed.all_reduce_sum(norms.square()).sqrt() if sharded else norms
         scale = self._scale(p_norm, g_norm, lr, weight_decay)
         if weight_decay:
             torch._foreach_add_(grads, params, alpha=weight_decay)
@@ -83,6 +93,12 @@ class LARC(Component):
             rate = (rate / lr).clamp(max=1.0)
         rate = torch.where(p_norm == 0, torch.ones_like(rate), rate)
         return torch.where(g_norm == 0, torch.zeros_like(rate), rate)
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """This rank's part of a DTensor (FSDP2), a view of it; any other tensor itself."""
+    part = getattr(tensor, "to_local", None)  # importing DTensor takes half a second
+    return cast(Tensor, part()) if callable(part) else tensor
 
 
 LARCConf = config_for(LARC)

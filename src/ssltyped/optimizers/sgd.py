@@ -7,12 +7,13 @@ from typing import Annotated, Optional
 
 import torch
 from annotated_types import Ge, Gt, Lt
-from torch import nn
 
 from ssltyped.config import config_for
 from ssltyped.optimizers.base import BASE_BATCH_SIZE, GroupedOptimizer, LRScaling
+from ssltyped.optimizers.groups import PerHead
 from ssltyped.optimizers.larc import LARC
-from ssltyped.types import Facts, Problem
+from ssltyped.optimizers.zero import MakeOptimizer, Zero
+from ssltyped.types import Facts, Problem, Scheduler
 
 
 class SGD(GroupedOptimizer):
@@ -24,7 +25,6 @@ class SGD(GroupedOptimizer):
     Args:
         momentum: what is kept of the last step's direction.
         nesterov: look ahead by one step of the momentum.
-        larc: adapt the learning rate of each tensor; null: do not.
     """
 
     def __init__(
@@ -36,13 +36,18 @@ class SGD(GroupedOptimizer):
         lr_scaling: LRScaling = LRScaling.LINEAR,
         momentum: Annotated[float, Ge(0), Lt(1)] = 0.9,
         nesterov: bool = False,
-        larc: Optional[LARC] = None,
         weight_decay: Annotated[float, Ge(0)] = 1e-4,
+        weight_decay_schedule: Optional[Scheduler] = None,
         decay_norm: bool = False,
         decay_bias: bool = True,
+        decay_vector: bool = True,
         no_decay: list[str] = [],  # noqa: B006  # never changed; a config shows it as a list
         head_lr: Optional[Annotated[float, Gt(0)]] = None,
         head_weight_decay: Optional[Annotated[float, Ge(0)]] = None,
+        per_head: list[PerHead] = [],  # noqa: B006  # as no_decay
+        layer_decay: Optional[Annotated[float, Gt(0), Lt(1)]] = None,
+        larc: Optional[LARC] = None,
+        zero: Optional[Zero] = None,
     ) -> None:
         super().__init__(
             lr=lr,
@@ -50,25 +55,27 @@ class SGD(GroupedOptimizer):
             base_batch_size=base_batch_size,
             lr_scaling=lr_scaling,
             weight_decay=weight_decay,
+            weight_decay_schedule=weight_decay_schedule,
             decay_norm=decay_norm,
             decay_bias=decay_bias,
+            decay_vector=decay_vector,
             no_decay=no_decay,
             head_lr=head_lr,
             head_weight_decay=head_weight_decay,
+            per_head=per_head,
+            layer_decay=layer_decay,
+            larc=larc,
+            zero=zero,
         )
-        self.momentum, self.nesterov, self.larc = momentum, nesterov, larc
+        self.momentum, self.nesterov = momentum, nesterov
 
     def problems(self, facts: Facts) -> Iterable[Problem]:
         yield from GroupedOptimizer.problems(self, facts)
         if self.nesterov and self.momentum == 0:
             yield Problem("nesterov", "needs momentum: it looks ahead by one step of it")
 
-    def __call__(self, module: nn.Module) -> torch.optim.Optimizer:
-        lr, groups = self.groups(module)
-        optimizer = torch.optim.SGD(groups, lr=lr, momentum=self.momentum, nesterov=self.nesterov)
-        if self.larc is not None:
-            self.larc.attach(optimizer)
-        return optimizer
+    def torch_optimizer(self) -> tuple[MakeOptimizer, dict[str, object]]:
+        return torch.optim.SGD, {"momentum": self.momentum, "nesterov": self.nesterov}
 
 
 SGDConf = config_for(SGD)

@@ -1,0 +1,128 @@
+"""Any optimizer of torch.optim, by its name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Optional, TypeAlias, cast
+
+import torch
+from annotated_types import Ge, Gt, Lt
+from torch import nn
+
+from ssltyped.config import config_for
+from ssltyped.hints import nearest
+from ssltyped.optimizers.base import BASE_BATCH_SIZE, GroupedOptimizer, LRScaling
+from ssltyped.optimizers.groups import PerHead
+from ssltyped.optimizers.larc import LARC
+from ssltyped.optimizers.zero import MakeOptimizer, Zero
+from ssltyped.types import Facts, Problem, Scheduler
+
+Value: TypeAlias = bool | int | float | str | list[float] | None
+"""What an argument of an optimizer can be; two betas are a list."""
+
+NOT_THESE = ("LBFGS", "SparseAdam")
+
+
+class TorchOptimizer(GroupedOptimizer):
+    """An optimizer of torch.optim by the name of its class, over the groups that every optimizer here has.
+
+    For Adadelta, Adafactor, Adagrad, Adamax, ASGD, NAdam, RAdam, Rprop and what later versions of torch add; SGD,
+    Adam, AdamW and RMSprop are better named themselves, whose options the type checker knows. Not those that need a
+    closure or sparse gradients (LBFGS, SparseAdam). Raises ValueError for another name, and for arguments that the
+    class does not take or refuses.
+
+    Args:
+        name: the class, as "Adagrad".
+        args: its arguments by name, beside lr and weight_decay; null: its defaults.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: Optional[Annotated[float, Gt(0)]] = None,
+        base_lr: Optional[Annotated[float, Gt(0)]] = None,
+        base_batch_size: Annotated[int, Gt(0)] = BASE_BATCH_SIZE,
+        lr_scaling: LRScaling = LRScaling.LINEAR,
+        name: str,
+        args: Optional[dict[str, Value]] = None,
+        weight_decay: Annotated[float, Ge(0)] = 0.0,
+        weight_decay_schedule: Optional[Scheduler] = None,
+        decay_norm: bool = False,
+        decay_bias: bool = True,
+        decay_vector: bool = True,
+        no_decay: list[str] = [],  # noqa: B006  # never changed; a config shows it as a list
+        head_lr: Optional[Annotated[float, Gt(0)]] = None,
+        head_weight_decay: Optional[Annotated[float, Ge(0)]] = None,
+        per_head: list[PerHead] = [],  # noqa: B006  # as no_decay
+        layer_decay: Optional[Annotated[float, Gt(0), Lt(1)]] = None,
+        larc: Optional[LARC] = None,
+        zero: Optional[Zero] = None,
+    ) -> None:
+        super().__init__(
+            lr=lr,
+            base_lr=base_lr,
+            base_batch_size=base_batch_size,
+            lr_scaling=lr_scaling,
+            weight_decay=weight_decay,
+            weight_decay_schedule=weight_decay_schedule,
+            decay_norm=decay_norm,
+            decay_bias=decay_bias,
+            decay_vector=decay_vector,
+            no_decay=no_decay,
+            head_lr=head_lr,
+            head_weight_decay=head_weight_decay,
+            per_head=per_head,
+            layer_decay=layer_decay,
+            larc=larc,
+            zero=zero,
+        )
+        self.name, self.args = name, args
+        if faults := list(_faults(name, args or {}, weight_decay)):
+            raise ValueError("; ".join(map(str, faults)))
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        yield from GroupedOptimizer.problems(self, facts)
+        yield from _faults(self.name, self.args or {}, self.weight_decay)
+
+    def torch_optimizer(self) -> tuple[MakeOptimizer, dict[str, object]]:
+        return _classes()[self.name], dict(self.args or {})
+
+
+def _classes() -> dict[str, MakeOptimizer]:
+    """The classes of torch.optim that step from dense gradients alone."""
+    found = {name: value for name, value in vars(torch.optim).items() if inspect.isclass(value)}
+    base = torch.optim.Optimizer
+    return {
+        name: cast(MakeOptimizer, value)
+        for name, value in sorted(found.items())
+        if issubclass(value, base) and value is not base and name not in NOT_THESE
+    }
+
+
+def _faults(name: str, args: Mapping[str, Value], weight_decay: float) -> Iterator[Problem]:
+    """What the class would refuse."""
+    known = _classes()
+    if name not in known:
+        yield Problem("name", f"torch.optim has no {name!r} that works here{nearest(name, list(known))}")
+        return
+    taken = list(inspect.signature(known[name]).parameters)
+    own = [option for option in taken if option not in ("params", "lr", "weight_decay")]
+    wrong = [
+        Problem(f"args.{key}", "is a field of the optimizer itself: give it there")
+        if key in ("lr", "weight_decay")
+        else Problem(f"args.{key}", f"{name} has no such argument{nearest(key, own)}")
+        for key in args
+        if key not in own
+    ]
+    if weight_decay and "weight_decay" not in taken:
+        wrong.append(Problem("weight_decay", f"{name} has none: set weight_decay=0"))
+    yield from wrong
+    if not wrong:
+        try:
+            known[name]([nn.Parameter(torch.zeros(1, 1))], lr=0.1, **args)
+        except (TypeError, ValueError) as error:
+            yield Problem("args", f"{name} refuses {dict(args)}: {error}")
+
+
+TorchOptimizerConf = config_for(TorchOptimizer)

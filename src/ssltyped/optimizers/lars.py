@@ -1,0 +1,143 @@
+"""LARS: momentum SGD with a learning rate for each tensor from the norms of its weights and its direction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Annotated, Optional
+
+import torch
+from annotated_types import Ge, Gt, Lt
+from torch import Tensor
+
+from ssltyped.config import config_for
+from ssltyped.optimizers.base import BASE_BATCH_SIZE, GroupedOptimizer, LRScaling
+from ssltyped.optimizers.groups import PerHead
+from ssltyped.optimizers.larc import LARC
+from ssltyped.optimizers.zero import MakeOptimizer, Zero
+from ssltyped.types import Facts, Problem, Scheduler
+
+
+class LARS(GroupedOptimizer):
+    """d = g + wd p;  d <- d eta |p| / |d|;  m <- momentum m + d;  p <- p - lr m, for each tensor p.
+
+    The factor is 1 where p or d is 0, and for tensors of one dimension with exclude_bias_and_norm; those are decayed
+    all the same unless decay_norm and decay_bias say otherwise. Unlike LARC the weight decay is part of the norm, and
+    nothing is clipped. You et al. 2017 (arXiv 1708.03888), algorithm 1, in the form of Barlow Twins (Zbontar et al.
+    2021, arXiv 2103.03230), section 2.2; eta 0.001 is of both.
+
+    Args:
+        momentum: what is kept of the last step's direction.
+        eta: trust coefficient: how far a step may move a tensor, relative to its norm, at lr 1.
+        exclude_bias_and_norm: tensors of one dimension (biases, weights of norms) step as with SGD.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: Optional[Annotated[float, Gt(0)]] = None,
+        base_lr: Optional[Annotated[float, Gt(0)]] = None,
+        base_batch_size: Annotated[int, Gt(0)] = BASE_BATCH_SIZE,
+        lr_scaling: LRScaling = LRScaling.LINEAR,
+        momentum: Annotated[float, Ge(0), Lt(1)] = 0.9,
+        eta: Annotated[float, Gt(0)] = 0.001,
+        exclude_bias_and_norm: bool = False,
+        weight_decay: Annotated[float, Ge(0)] = 0.0,
+        weight_decay_schedule: Optional[Scheduler] = None,
+        decay_norm: bool = False,
+        decay_bias: bool = True,
+        decay_vector: bool = True,
+        no_decay: list[str] = [],  # noqa: B006  # never changed; a config shows it as a list
+        head_lr: Optional[Annotated[float, Gt(0)]] = None,
+        head_weight_decay: Optional[Annotated[float, Ge(0)]] = None,
+        per_head: list[PerHead] = [],  # noqa: B006  # as no_decay
+        layer_decay: Optional[Annotated[float, Gt(0), Lt(1)]] = None,
+        larc: Optional[LARC] = None,
+        zero: Optional[Zero] = None,
+    ) -> None:
+        super().__init__(
+            lr=lr,
+            base_lr=base_lr,
+            base_batch_size=base_batch_size,
+            lr_scaling=lr_scaling,
+            weight_decay=weight_decay,
+            weight_decay_schedule=weight_decay_schedule,
+            decay_norm=decay_norm,
+            decay_bias=decay_bias,
+            decay_vector=decay_vector,
+            no_decay=no_decay,
+            head_lr=head_lr,
+            head_weight_decay=head_weight_decay,
+            per_head=per_head,
+            layer_decay=layer_decay,
+            larc=larc,
+            zero=zero,
+        )
+        self.momentum, self.eta, self.exclude_bias_and_norm = momentum, eta, exclude_bias_and_norm
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        yield from GroupedOptimizer.problems(self, facts)
+        if self.larc is not None:
+            yield Problem("larc", "LARS has the adaptive rates of LARC built in: use SGD with larc, or LARS without")
+
+    def torch_optimizer(self) -> tuple[MakeOptimizer, dict[str, object]]:
+        options = {"momentum": self.momentum, "eta": self.eta, "exclude_vectors": self.exclude_bias_and_norm}
+        return LARSOptimizer, dict(options)
+
+
+class LARSOptimizer(torch.optim.Optimizer):
+    """The torch optimizer that `LARS` makes; its state is `momentum_buffer` of each tensor."""
+
+    def __init__(
+        self,
+        params: Iterable[dict[str, object]],
+        lr: float,
+        momentum: float = 0.9,
+        eta: float = 0.001,
+        exclude_vectors: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "eta": eta, "weight_decay": weight_decay}
+        super().__init__(params, {**defaults, "exclude_vectors": exclude_vectors})
+
+    @torch.no_grad()
+    def step(self, closure: Optional[Callable[[], float]] = None) -> Optional[float]:  # type: ignore[override]  # torch: overloads
+        """One update of every tensor that has a gradient; gradients stay as they are."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if params:
+                moments = self._moments(params, self._directions(params, group), group["momentum"])
+                torch._foreach_add_(params, moments, alpha=-group["lr"])
+        return loss
+
+    def _directions(self, params: list[Tensor], group: dict[str, float]) -> list[Tensor]:
+        """d of the equation: a few kernels for all tensors of a group, and no wait for the device."""
+        grads = [parameter.grad for parameter in params if parameter.grad is not None]
+        directions = list(torch._foreach_add(grads, params, alpha=group["weight_decay"]))
+        adapted = [i for i, parameter in enumerate(params) if not (group["exclude_vectors"] and parameter.ndim == 1)]
+        if not adapted:
+            return directions
+        chosen = [directions[i] for i in adapted]
+        p_norm = torch.stack(torch._foreach_norm([params[i] for i in adapted]))
+        d_norm = torch.stack(torch._foreach_norm(chosen))
+        rate = torch.where((p_norm > 0) & (d_norm > 0), group["eta"] * p_norm / d_norm, torch.ones_like(p_norm))
+        torch._foreach_mul_(chosen, list(rate.unbind()))
+        return directions
+
+    def _moments(self, params: list[Tensor], directions: list[Tensor], momentum: float) -> list[Tensor]:
+        """m of the equation, after this step."""
+        moments: list[Tensor] = []
+        for parameter in params:
+            state = self.state[parameter]
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
+            moments.append(state["momentum_buffer"])
+        torch._foreach_mul_(moments, momentum)
+        torch._foreach_add_(moments, directions)
+        return moments
+
+
+LARSConf = config_for(LARS)
