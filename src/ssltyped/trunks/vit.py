@@ -1,0 +1,105 @@
+"""Vision transformer, with or without class token, for images that may be masked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Optional
+
+from annotated_types import Ge, Gt, Lt
+from torch import nn
+
+from ssltyped.config import config_for
+from ssltyped.trunks.base import InputColor, StagedTrunk, refuse
+from ssltyped.trunks.tokens import Masking, TokenTrunk
+from ssltyped.trunks.transformer import Attention, Block, Style, drop_path_rates, size_problems, width_problems
+from ssltyped.types import Facts, Problem
+
+
+class VisionTransformer(TokenTrunk):
+    """ViT: images (B C H W) to tokens, L blocks of attention and MLP, and features of the normalized tokens.
+
+        x_0 = [class token; patches W_p + b_p] + positions                     (B 1+hw D), h = H // patch_size
+        y   = x_l + drop(attention(norm(x_l)))
+        x_{l+1} = y + drop(mlp(norm(y)))
+        feature = norm(x_L)[0], ...
+
+    Features (`ssltyped.trunks.tokens.readings`): lastCLS (B D), blkCLS{i}, concatCLS{n} (B nD); lastMAP (B h w D);
+    lastBLK (B 1+hw D), blkBLK{i}, concatBLK{n}; lastPOOL, concatPOOL{n}, stridePOOL_{n}_{s}: means over the patches.
+    The default is lastCLS, or lastPOOL without class token. The final norm is applied to all of them. With masking
+    DROP, lastBLK has the class token and the patches that are left.
+
+    Dosovitskiy et al. 2021 (arXiv 2010.11929); sizes: table 1, the default is ViT-B/16, and ViT-S is 384 wide with 6
+    heads (Touvron et al. 2021, arXiv 2012.12877). Norms have eps 1e-6; linear layers, tokens and positions start from
+    a truncated normal of std 0.02, biases at 0, the patches' map as PyTorch's convolutions. Positions are learned for
+    `image_size` and interpolated for other sizes. `mask` in forward: true is a masked patch, one flag a patch; raises
+    ValueError if it has another grid, if masking is NONE, if DROP finds images with different numbers of masked
+    patches, or for lastMAP of a masked image with DROP. Constructor: ValueError for widths or sizes that do not fit.
+
+    Args:
+        image_size: side of the images for which positions are learned, in pixels.
+        patch_size: side of a patch, in pixels.
+        num_layers: blocks, L.
+        num_heads: heads of each attention; they divide hidden_dim.
+        hidden_dim: features of a token, D.
+        mlp_dim: hidden features of each MLP.
+        dropout_rate: dropout after the positions, after each attention and twice in each MLP.
+        attention_dropout_rate: dropout of attention weights.
+        drop_path_rate: stochastic depth of the last block; it grows in equal steps from 0 at the first.
+        qkv_bias: queries, keys and values have a bias.
+        qk_scale: factor of q . k; None is 1 / sqrt(hidden_dim / num_heads).
+        use_class_token: there is a class token before the patches.
+        masking: what becomes of the patches that a mask marks.
+        in_channels: channels of an image.
+        input_color: which channels the network sees, and in which order.
+        checkpoint_splits: number of runs of blocks for activation checkpointing; 0 keeps all activations.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: Annotated[int, Gt(0)] = 224,
+        patch_size: Annotated[int, Gt(0)] = 16,
+        num_layers: Annotated[int, Gt(0)] = 12,
+        num_heads: Annotated[int, Gt(0)] = 12,
+        hidden_dim: Annotated[int, Gt(0)] = 768,
+        mlp_dim: Annotated[int, Gt(0)] = 3072,
+        dropout_rate: Annotated[float, Ge(0), Lt(1)] = 0.0,
+        attention_dropout_rate: Annotated[float, Ge(0), Lt(1)] = 0.0,
+        drop_path_rate: Annotated[float, Ge(0), Lt(1)] = 0.0,
+        qkv_bias: bool = False,
+        qk_scale: Optional[Annotated[float, Gt(0)]] = None,
+        use_class_token: bool = True,
+        masking: Masking = Masking.NONE,
+        in_channels: Annotated[int, Gt(0)] = 3,
+        input_color: InputColor = InputColor.RGB,
+        checkpoint_splits: Annotated[int, Ge(0)] = 0,
+    ) -> None:
+        super().__init__(
+            image_size=image_size,
+            patch_size=patch_size,
+            hidden_dim=hidden_dim,
+            dropout_rate=dropout_rate,
+            class_token=use_class_token,
+            positions=True,
+            masking=masking,
+            in_channels=in_channels,
+            input_color=input_color,
+            checkpoint_splits=checkpoint_splits,
+        )
+        self.num_heads = num_heads
+        refuse(VisionTransformer._faults(self))
+        style = Style(hidden_dim, num_heads, mlp_dim, qkv_bias, qk_scale, dropout_rate, attention_dropout_rate)
+        rates = drop_path_rates(drop_path_rate, num_layers)
+        self.blocks = nn.ModuleList(Block(style, Attention(style), rate) for rate in rates)
+        self.norm = style.norm()
+
+    def _faults(self) -> Iterator[Problem]:
+        yield from size_problems(self.image_size, self.patch_size)
+        yield from width_problems("hidden_dim", self.hidden_dim, "num_heads", self.num_heads)
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        yield from StagedTrunk.problems(self, facts)
+        yield from VisionTransformer._faults(self)
+
+
+VisionTransformerConf = config_for(VisionTransformer)
