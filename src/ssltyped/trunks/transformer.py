@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Optional, TypeAlias
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -113,6 +114,19 @@ class MLP(nn.Module):
         return F.dropout(self.fc2(x), self.dropout_rate, self.training)
 
 
+def attend(
+    style: Style,
+    qkv: tuple[Float[Tensor, "B h T d"], Float[Tensor, "B h T d"], Float[Tensor, "B h T d"]],
+    bias: Optional[Float[Tensor, "#B h T T"]],
+    training: bool,
+) -> Float[Tensor, "B h T d"]:
+    """softmax(scale q k^T + bias) v of each head, by one of PyTorch's kernels."""
+    q, k, v = qkv
+    dropout = style.attention_dropout_rate if training else 0.0
+    bias = None if bias is None else bias.to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=style.qk_scale)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention: proj(softmax(scale q k^T + bias) v), heads side by side (Vaswani et al. 2017)."""
 
@@ -131,9 +145,7 @@ class Attention(nn.Module):
         self, x: Float[Tensor, "B T D"], bias: Optional[Float[Tensor, "#B h T T"]] = None
     ) -> Float[Tensor, "B T D"]:
         q, k, v = self.projections(x).view(*x.shape[:2], 3, self.style.num_heads, -1).permute(2, 0, 3, 1, 4)
-        dropout = self.style.attention_dropout_rate if self.training else 0.0
-        bias = None if bias is None else bias.to(q.dtype)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=self.style.qk_scale)
+        y = attend(self.style, (q, k, v), bias, self.training)
         return F.dropout(self.proj(y.transpose(1, 2).flatten(2)), self.style.dropout_rate, self.training)
 
 
@@ -180,6 +192,17 @@ def resized_positions(positions: Float[Tensor, "1 L D"], old: Grid, new: Grid) -
         return positions
     picture = positions.transpose(1, 2).reshape(1, -1, *old)
     return F.interpolate(picture, size=new, mode="bicubic").flatten(2).transpose(1, 2)
+
+
+def relative_index(grid: Grid) -> Int64[Tensor, "L L"]:
+    """For patches i and j of a grid h x w: (y_i - y_j + h - 1) (2w - 1) + x_i - x_j + w - 1.
+
+    That is the row of a table of (2h - 1)(2w - 1) offsets. Computed by NumPy: what PyTorch computes on the meta device
+    loads its compiler, for which a plan would wait.
+    """
+    y, x = np.indices(grid).reshape(2, -1)
+    rows = (y[:, None] - y + grid[0] - 1) * (2 * grid[1] - 1) + x[:, None] - x + grid[1] - 1
+    return torch.tensor(rows, dtype=torch.int64)
 
 
 def width_problems(width_field: str, width: int, heads_field: str, num_heads: int) -> Iterator[Problem]:
