@@ -6,10 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from ssltyped.optimizers.adamw import AdamWConf
+from ssltyped.config import build
+from ssltyped.heads.mlp import MLPHead
+from ssltyped.optimizers.adamw import AdamW, AdamWConf
 from ssltyped.optimizers.base import GroupedOptimizer, LRScaling, scaled_lr
 from ssltyped.optimizers.sgd import SGD, SGDConf
-from ssltyped.types import Facts
+from ssltyped.resolve import resolve
+from ssltyped.schedulers.composite import CompositeConf
+from ssltyped.schedulers.constant import ConstantConf
+from ssltyped.schedulers.cosine import CosineConf
+from ssltyped.schedulers.linear import LinearConf
+from ssltyped.types import Facts, Scheduler
 
 FACTS = Facts(
     world_size=64, ranks_per_node=8, batch_size=32, accumulation=2, num_views=2, crop_sizes=(8,), feature_dims={}
@@ -80,3 +87,46 @@ def test_facts_are_enough_on_one_rank() -> None:
     alone = dataclasses.replace(FACTS, world_size=1, ranks_per_node=1, accumulation=1)
     (inference,) = GroupedOptimizer.infer(SGDConf(base_lr=0.3), alone)
     assert inference.value == pytest.approx(0.3 * 32 / 256)
+
+
+def schedule_of(config: AdamW) -> Scheduler:
+    assert config.weight_decay_schedule is not None
+    return config.weight_decay_schedule
+
+
+def test_a_schedule_of_the_weight_decay_is_inferred_from_it_and_not_from_lr() -> None:
+    asked = AdamWConf(lr=0.1, weight_decay=0.4, weight_decay_schedule=CosineConf(end=0.04))
+    resolution = resolve(asked, lambda _: dataclasses.replace(FACTS, lr=0.1))
+    assert [(row.field, row.value) for row in resolution.rows] == [("weight_decay_schedule.start", 0.4)]
+    assert "weight_decay 0.4" in resolution.rows[0].rule
+    schedule = schedule_of(build(resolution.config))
+    assert schedule(0.0) == pytest.approx(0.4)
+    assert schedule(0.5) == pytest.approx(0.22)
+    assert not resolve(resolution.config, lambda _: dataclasses.replace(FACTS, lr=0.1)).rows
+
+
+def test_a_composite_schedule_of_the_weight_decay() -> None:
+    parts = CompositeConf(schedulers=[LinearConf(), ConstantConf()], lengths=[0.5, 0.5])
+    asked = AdamWConf(lr=0.1, weight_decay=0.4, weight_decay_schedule=parts)
+    facts = dataclasses.replace(FACTS, lr=0.1, base_lr_of_one_node=0.05)
+    schedule = schedule_of(build(resolve(asked, lambda _: facts).config))
+    assert [schedule(p) for p in (0.0, 0.25, 0.75)] == pytest.approx([0.0, 0.2, 0.4])
+
+
+@pytest.mark.parametrize(
+    "config, path",
+    [
+        (AdamWConf(lr=0.1, weight_decay=0.1, weight_decay_schedule=CosineConf(start=0.04, end=0.4)), "weight_decay"),
+        (AdamWConf(lr=0.1, weight_decay=0.0, weight_decay_schedule=ConstantConf(value=0.0)), "weight_decay_schedule"),
+    ],
+)
+def test_a_weight_decay_that_its_schedule_ignores_is_a_problem(config: AdamW, path: str) -> None:
+    assert [problem.path for problem in AdamW.problems(config, FACTS)] == [path]
+
+
+def test_groups_follow_the_schedule_by_their_scale() -> None:
+    """What the engine does with wd_scale: heads keep their ratio, undecayed groups stay at 0."""
+    model = nn.Sequential(MLPHead(in_dim=3, dims=[3]), nn.LayerNorm(3), nn.Linear(3, 3))
+    optimizer = AdamW(lr=0.1, weight_decay=0.4, head_weight_decay=0.1)(model)
+    now = {group["name"]: 0.2 * group["wd_scale"] for group in optimizer.param_groups}
+    assert now == pytest.approx({"head.decay": 0.05, "other.decay": 0.2, "other.no_decay": 0.0})

@@ -1,18 +1,21 @@
 """Parameter groups: those recorded for a ResNet-50 with heads, every rule alone, sharing and freezing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import ClassVar, Optional
 
 import pytest
 import torch
 from golden_cases import load_cases
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssltyped.heads.identity import IdentityHead
 from ssltyped.heads.mlp import MLPHead
+from ssltyped.optimizers.groups import PerHead
 from ssltyped.optimizers.sgd import SGD
 from ssltyped.trunks.resnet import Norm, ResNet
-from ssltyped.types import Head
+from ssltyped.types import Features, Head, Trunk
 
 
 @dataclass
@@ -170,3 +173,93 @@ def test_biases_by_any_name() -> None:
     found = names(head, SGD(lr=0.1, decay_bias=False)(head))
     assert found["head.no_decay"] == {"attention.in_proj_bias", "attention.out_proj.bias"}
     assert "token" in found["head.decay"]
+
+
+class TinyViT(Trunk):
+    """The names of a vision transformer, with a layer scale."""
+
+    feature_dims: ClassVar[dict[str, int]] = {"trunk": 4}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cls_token, self.pos_embed = nn.Parameter(torch.zeros(1, 1, 4)), nn.Parameter(torch.zeros(1, 5, 4))
+        self.patch_embed = nn.Conv2d(3, 4, 2)
+        self.blocks = nn.ModuleList(nn.ModuleDict({"norm": nn.LayerNorm(4), "fc": nn.Linear(4, 4)}) for _ in range(3))
+        self.blocks[0].register_parameter("gamma", nn.Parameter(torch.zeros(4)))
+        self.norm = nn.LayerNorm(4)
+
+    def forward(self, images: Float[Tensor, "B C H W"], features: Sequence[str]) -> Features:
+        return [images]
+
+
+def vit() -> Nest:
+    return Nest(TinyViT(), [MLPHead(in_dim=4, dims=[2])])
+
+
+def test_neither_biases_nor_vectors_are_decayed_as_dino_trains() -> None:
+    model = vit()
+    found = names(model, SGD(lr=0.1, decay_bias=False, decay_vector=False)(model))
+    assert set(found["trunk.no_decay"]) == {
+        name for name, p in model.trunk.named_parameters(prefix="trunk") if p.ndim == 1 or "norm" in name
+    }
+    assert {"trunk.cls_token", "trunk.pos_embed", "trunk.patch_embed.weight"} <= found["trunk.decay"]
+    assert "trunk.blocks.0.gamma" in names(model, SGD(lr=0.1)(model))["trunk.decay"]
+
+
+def test_rates_fall_towards_the_input_layer_by_layer() -> None:
+    model = vit()
+    optimizer = SGD(lr=0.5, head_lr=0.25, layer_decay=0.5, decay_bias=False)(model)
+    by_id = {id(parameter): name for name, parameter in model.named_parameters()}
+    rates = {by_id[id(p)]: group["lr_scale"] for group in optimizer.param_groups for p in group["params"]}
+    for name, rate in rates.items():
+        if name.startswith("heads."):
+            depth, top = 4, 0.5
+        elif ".blocks." in name:
+            depth, top = int(name.split(".")[2]) + 1, 1.0
+        else:
+            depth, top = 3 if name.startswith("trunk.norm") else 0, 1.0
+        assert rate == pytest.approx(top * 0.5 ** (4 - depth)), name
+    assert [g["name"] for g in optimizer.param_groups][:3] == [
+        "trunk.layer0.decay", "trunk.layer0.no_decay", "trunk.layer1.decay",
+    ]  # fmt: skip
+    assert names(model, optimizer)["trunk.layer3.no_decay"] == {
+        "trunk.blocks.2.norm.weight", "trunk.blocks.2.norm.bias", "trunk.blocks.2.fc.bias",
+        "trunk.norm.weight", "trunk.norm.bias",
+    }  # fmt: skip
+
+
+def test_heads_of_their_own() -> None:
+    model = Nest(TinyViT(), [MLPHead(in_dim=4, dims=[2, 2], use_bn=True) for _ in range(3)])
+    model.trunk.requires_grad_(False)
+    own = [PerHead(lr_scale=0.1), PerHead(weight_decay=0.7, decay_norm=True), PerHead()]
+    optimizer = SGD(lr=0.5, weight_decay=0.1, head_lr=0.25, per_head=own)(model)
+    values = {g["name"]: (g["weight_decay"], g["lr_scale"], g["wd_scale"]) for g in optimizer.param_groups}
+    assert values == {
+        "head0.decay": (0.1, pytest.approx(0.05), pytest.approx(1.0)),
+        "head0.no_decay": (0.0, pytest.approx(0.05), 0.0),
+        "head1.decay": (0.7, pytest.approx(0.5), pytest.approx(7.0)),
+        "head2.decay": (0.1, pytest.approx(0.5), pytest.approx(1.0)),
+        "head2.no_decay": (0.0, pytest.approx(0.5), 0.0),
+    }
+    assert all(name.startswith("heads.1.") for name in names(model, optimizer)["head1.decay"])
+    with pytest.raises(ValueError, match="per_head: 1 entries for 3 heads"):
+        SGD(lr=0.5, per_head=[PerHead()])(model)
+
+
+def test_a_trunk_without_layers_is_an_error() -> None:
+    model = Nest(Bare(), [])
+    with pytest.raises(ValueError, match="layer_decay: Bare has no parameter in blocks"):
+        SGD(lr=0.1, layer_decay=0.5)(model)
+
+
+class Bare(Trunk):
+    """A trunk of one tensor."""
+
+    feature_dims: ClassVar[dict[str, int]] = {"trunk": 1}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, 1))
+
+    def forward(self, images: Float[Tensor, "B C H W"], features: Sequence[str]) -> Features:
+        return [images]

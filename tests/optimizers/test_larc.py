@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from ranks import run_on_ranks
 from torch import Tensor, nn
 
+from ssltyped import distributed
 from ssltyped.optimizers.larc import LARC
 
 
@@ -71,3 +73,42 @@ def test_state_dict_holds_the_real_weight_decay() -> None:
     LARC().attach(optimizer)
     optimizer.step()
     assert optimizer.state_dict()["param_groups"][0]["weight_decay"] == 0.1
+
+
+def on_shards(parts: list[list[Tensor]], gradients: list[list[Tensor]], wd: float) -> list[Tensor]:
+    ours = [nn.Parameter(part.clone()) for part in parts[distributed.rank()]]
+    optimizer = torch.optim.SGD(ours, lr=0.3, weight_decay=wd)
+    LARC(trust_coefficient=0.02).attach(optimizer, sharded=True)
+    for parameter, grad in zip(ours, gradients[distributed.rank()], strict=True):
+        parameter.grad = grad.clone()
+    optimizer.step()
+    return [parameter.detach() for parameter in ours]
+
+
+def test_shards_step_as_the_whole() -> None:
+    """Tensors cut unevenly over two ranks, one of them with nothing for the second rank."""
+    whole = params()
+    cuts = [2, 5, 1, 4]
+    parts = [[p.detach()[:cut] for p, cut in zip(whole, cuts, strict=True)]]
+    parts.append([p.detach()[cut:] for p, cut in zip(whole, cuts, strict=True)])
+    given = [parameter.grad for parameter in whole if parameter.grad is not None]
+    gradients = [
+        [g[:cut] for g, cut in zip(given, cuts, strict=True)],
+        [g[cut:] for g, cut in zip(given, cuts, strict=True)],
+    ]
+    first, second = run_on_ranks(on_shards, 2, parts, gradients, 0.1)
+    optimizer = torch.optim.SGD(whole, lr=0.3, weight_decay=0.1)
+    LARC(trust_coefficient=0.02).attach(optimizer)
+    optimizer.step()
+    for a, b, want in zip(first, second, whole, strict=True):
+        torch.testing.assert_close(torch.cat([a, b]), want.detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_before_adam_only_eps_and_changes_of_the_rate_count() -> None:
+    ours, theirs = params(), params()
+    with_larc, without = torch.optim.Adam(ours, lr=0.1, eps=0.0), torch.optim.Adam(theirs, lr=0.1, eps=0.0)
+    LARC().attach(with_larc)
+    with_larc.step()
+    without.step()
+    for mine, other in zip(ours[:3], theirs[:3], strict=True):
+        torch.testing.assert_close(mine, other)

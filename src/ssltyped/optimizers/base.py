@@ -164,7 +164,7 @@ class GroupedOptimizer(Optimizer):
         ]
 
 
-def _inferred_schedule(schedule: Scheduler, weight_decay: float, facts: Facts) -> Iterator[Inference]:
+def _inferred_schedule(schedule: object, weight_decay: float, facts: Facts) -> Iterator[Inference]:
     """What the schedule infers from a learning rate, from weight_decay instead; the outer part's rules come first."""
     instead = dataclasses.replace(facts, lr=weight_decay, base_lr_of_one_node=0.0)
     for path, part in config.walk(schedule, "weight_decay_schedule"):
@@ -175,7 +175,7 @@ def _inferred_schedule(schedule: Scheduler, weight_decay: float, facts: Facts) -
                 yield dataclasses.replace(inference, field=config.join(path, inference.field), rule=rule)
 
 
-def _schedule_problems(schedule: Optional[Scheduler], weight_decay: float) -> Iterator[Problem]:
+def _schedule_problems(schedule: object, weight_decay: float) -> Iterator[Problem]:
     """weight_decay is what the groups' own decays are relative to, so it has to be the schedule's peak."""
     peak = None if schedule is None else _peak(schedule)
     if peak is not None and not math.isclose(peak, weight_decay, rel_tol=0.01):
@@ -187,10 +187,11 @@ def _schedule_problems(schedule: Optional[Scheduler], weight_decay: float) -> It
         yield Problem("weight_decay_schedule", "has no effect with weight_decay 0: leave it out, or give weight_decay")
 
 
-def _peak(schedule: Scheduler) -> Optional[float]:
-    """The highest value of a schedule; None for one that cannot be built, which its own problems say."""
+def _peak(schedule: object) -> Optional[float]:
+    """The highest value of a schedule's config; None for one that cannot be built, which its own problems say."""
     try:
         built = config.build(schedule)
+        assert isinstance(built, Scheduler)
         return max(built(index / 2000) for index in range(2000))
     except ValueError:
         return None

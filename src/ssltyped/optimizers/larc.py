@@ -62,7 +62,7 @@ class LARC(Component):
             # A step that raised has left its weight decay here.
             restore(optimizer)
             for index, group in enumerate(optimizer.param_groups):
-                held[index] = group["weight_decay"]
+                held[index] = float(group["weight_decay"])
                 params = [parameter for parameter in group["params"] if parameter.grad is not None]
                 self._rescale(params, float(group["lr"]), held[index], sharded)
                 group["weight_decay"] = 0.0

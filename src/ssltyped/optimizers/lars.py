@@ -109,23 +109,10 @@ class LARSOptimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             params = [parameter for parameter in group["params"] if parameter.grad is not None]
             if params:
-                moments = self._moments(params, self._directions(params, group), group["momentum"])
+                directions = _directions(params, group["weight_decay"], group["eta"], group["exclude_vectors"])
+                moments = self._moments(params, directions, group["momentum"])
                 torch._foreach_add_(params, moments, alpha=-group["lr"])
         return loss
-
-    def _directions(self, params: list[Tensor], group: dict[str, float]) -> list[Tensor]:
-        """d of the equation: a few kernels for all tensors of a group, and no wait for the device."""
-        grads = [parameter.grad for parameter in params if parameter.grad is not None]
-        directions = list(torch._foreach_add(grads, params, alpha=group["weight_decay"]))
-        adapted = [i for i, parameter in enumerate(params) if not (group["exclude_vectors"] and parameter.ndim == 1)]
-        if not adapted:
-            return directions
-        chosen = [directions[i] for i in adapted]
-        p_norm = torch.stack(torch._foreach_norm([params[i] for i in adapted]))
-        d_norm = torch.stack(torch._foreach_norm(chosen))
-        rate = torch.where((p_norm > 0) & (d_norm > 0), group["eta"] * p_norm / d_norm, torch.ones_like(p_norm))
-        torch._foreach_mul_(chosen, list(rate.unbind()))
-        return directions
 
     def _moments(self, params: list[Tensor], directions: list[Tensor], momentum: float) -> list[Tensor]:
         """m of the equation, after this step."""
@@ -138,6 +125,21 @@ class LARSOptimizer(torch.optim.Optimizer):
         torch._foreach_mul_(moments, momentum)
         torch._foreach_add_(moments, directions)
         return moments
+
+
+def _directions(params: list[Tensor], weight_decay: float, eta: float, exclude_vectors: bool) -> list[Tensor]:
+    """d of the equation: a few kernels for all tensors of a group, and no wait for the device."""
+    grads = [parameter.grad for parameter in params if parameter.grad is not None]
+    directions = list(torch._foreach_add(grads, params, alpha=weight_decay))
+    adapted = [i for i, parameter in enumerate(params) if not (exclude_vectors and parameter.ndim == 1)]
+    if not adapted:
+        return directions
+    chosen = [directions[i] for i in adapted]
+    p_norm = torch.stack(torch._foreach_norm([params[i] for i in adapted]))
+    d_norm = torch.stack(torch._foreach_norm(chosen))
+    rate = torch.where((p_norm > 0) & (d_norm > 0), eta * p_norm / d_norm, torch.ones_like(p_norm))
+    torch._foreach_mul_(chosen, list(rate.unbind()))
+    return directions
 
 
 LARSConf = config_for(LARS)

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 from torch import nn
 
 # blocks.3, layer2, stages.1, stages.1.blocks.0; what is inside a block (mlp.layers.0) is no block
-_BLOCK = re.compile(r"(?:.*?\.)?(?:blocks?|layers?|stages?)\.?\d+(?:\.blocks?\.?\d+)?(?=\.)")
+_BLOCK = re.compile(r"(?:.*?\.)??(?:blocks?|layers?|stages?)\.?\d+(?:\.blocks?\.?\d+)?(?=\.)")
 
 
 @runtime_checkable
