@@ -1,26 +1,69 @@
 """What every loss has to prove; `test_proofs.py` runs it, and a new loss joins its list with one line.
 
-The model of the proofs is a matrix: view v (B, D, 1, 1) gives the embeddings v @ weight, so that the gradients of a
-weight (which DDP averages) and of every view can be compared. With the identity it hands the views through.
+The model of the proofs is linear: view v (B, D, 1, 1) gives the embeddings v @ weight, and scores for losses that
+need prototypes. Every call of it is recorded, so that the loss written in plain loops sees the very same outputs.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import io
-import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Optional
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ssltyped import distributed
-from ssltyped.types import Batch, Loss
+from ssltyped.types import Batch, Facts, Loss
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+IMAGES, DIM = 8, 5
+
+
+class LinearModel(nn.Module):
+    """Outputs: the embeddings views @ weight (V B, D), then for each matrix in `scored` the embeddings @ matrix."""
+
+    def __init__(self, dim: int = DIM, scored: Sequence[int] = (), embeds: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(dim, dtype=torch.float64) + 0.1 * waves(dim, dim))
+        self.scored = nn.ParameterList([nn.Parameter(waves(dim, k)) for k in scored])
+        self.embeds = embeds
+        self.calls: list[list[Tensor]] = []
+
+    def forward(
+        self, views: Sequence[Tensor], *, masks: Sequence[Optional[Tensor]] = (), features: Sequence[str] = ()
+    ) -> list[Tensor]:
+        z = torch.cat([view.flatten(1) for view in views]) @ self.weight
+        outputs = [z] * self.embeds + [z @ matrix for matrix in self.scored]
+        for output in outputs:
+            if output.requires_grad:
+                output.retain_grad()
+        self.calls.append(outputs)
+        return outputs
+
+
+class Slow(NamedTuple):
+    """A loss in plain loops, and the state after the step (those entries of the loss's state dict that it knows)."""
+
+    loss: Tensor
+    state: Mapping[str, Tensor] = {}
+
+
+class Seen(NamedTuple):
+    """What the plain loops are given of the world's N images."""
+
+    outputs: list[list[Tensor]]
+    """A list of outputs for each call of the model, rows [all N of view 0; all N of view 1; ...]."""
+    teacher: list[list[Tensor]]
+    """Likewise of the method's teacher."""
+    state: Mapping[str, Tensor]
+    """The loss's state dict before the step."""
+    batch: Batch
+    step: int
+
+
+def no_teacher(loss: Loss) -> list[nn.Module]:
+    return []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,132 +71,83 @@ class Proof:
     """A loss and what it is compared with.
 
     Args:
-        name: the topic of its golden file, `tests/golden/losses_<name>`.
-        make: the loss's class, or a module-level function that makes it from the parameters of a golden case.
-        slow: the paper's equation in plain loops, from the V views (N, D) of the world's N images, for the defaults.
+        name: of the method.
+        make: the loss.
+        slow: the paper's equations in plain loops.
         num_views: V.
+        model: what it is trained with.
+        batch: the global batch of a step; by default V views of normal noise, labels and the images' numbers.
+        teacher: the modules in the loss that record their calls.
+        world_state: this rank's state as it compares with that of one process; by default all of it.
+        memory_growth: bytes kept for the backward pass grow as (images a rank) ** this, at one rank.
+        single: whether one image a rank is enough; if not, `problems` says so.
+        bare: the loss reads outputs that are not to be scaled to extremes (probabilities).
     """
 
     name: str
-    make: Callable[..., Loss]
-    slow: Callable[[Sequence[Tensor]], Tensor]
+    make: Callable[[], Loss]
+    slow: Callable[[Seen], Slow]
     num_views: int = 2
+    model: Callable[[], nn.Module] = LinearModel
+    batch: Optional[Callable[[int], Batch]] = None
+    teacher: Callable[[Loss], list[nn.Module]] = no_teacher
+    world_state: Optional[Callable[[Loss], Mapping[str, Tensor]]] = None
+    memory_growth: float = 1.0
+    single: bool = True
+    bare: bool = False
 
-    def views(self, images: int = 8, dim: int = 5) -> list[Tensor]:
-        """V x (N, D) in float64, the same in every call."""
-        generator = torch.Generator().manual_seed(3)
-        return [torch.randn(images, dim, generator=generator, dtype=torch.float64) for _ in range(self.num_views)]
-
-    def golden(self) -> list[Golden]:
-        path = GOLDEN / f"losses_{self.name}"
-        arrays = np.load(path.with_suffix(".npz"))
-        cases = json.loads(path.with_suffix(".json").read_text())["cases"]
-        return [Golden.of(case, {key: torch.from_numpy(arrays[key]) for key in arrays}) for case in cases]
-
-
-class Golden(NamedTuple):
-    """One recorded case: a tensor a rank. Rows of `output` are [all of view 0; all of view 1; ...]."""
-
-    id: str
-    params: dict[str, float]
-    rtol: float
-    atol: float
-    output: list[Tensor]
-    loss: list[Tensor]
-    grad_output: list[Tensor]
-
-    @classmethod
-    def of(cls, case: dict[str, object], arrays: dict[str, Tensor]) -> Golden:
-        name, world, params = case["id"], case["world_size"], case["params"]
-        rtol, atol = case["rtol"], case["atol"]
-        assert isinstance(world, int)
-        assert isinstance(params, dict)
-        assert isinstance(rtol, float)
-        assert isinstance(atol, float)
-        ranks = {
-            key: [arrays[f"{name}/{rank}/{key}"] for rank in range(world)] for key in ("output", "loss", "grad_output")
-        }
-        return cls(str(name), params, rtol, atol, ranks["output"], ranks["loss"], ranks["grad_output"])
-
-
-class MatrixModel(nn.Module):
-    """Embeddings (V B, D) = views @ weight."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight.clone())
-
-    def forward(
-        self, views: Sequence[Tensor], *, masks: Sequence[Optional[Tensor]] = (), features: Sequence[str] = ()
-    ) -> list[Tensor]:
-        return [torch.cat([view.flatten(1) for view in views]) @ self.weight]
-
-
-class Outcome(NamedTuple):
-    """The loss, the gradient of each view (B, D), and the gradient of the weight; all on this rank."""
-
-    loss: Tensor
-    views: list[Tensor]
-    weight: Tensor
-
-
-def outcome(loss: Loss, views: Sequence[Tensor], weight: Tensor) -> Outcome:
-    """One step of `loss` on the views (B, D) of this rank."""
-    leaves = [view.clone().requires_grad_() for view in views]
-    model = MatrixModel(weight)
-    output = loss.step(model, batch_of(leaves))
-    assert not any(value.requires_grad for value in output.logs.values()), "logs must be detached"
-    torch.autograd.backward(output.loss)
-    assert model.weight.grad is not None
-    grads = [leaf.grad if leaf.grad is not None else torch.zeros_like(leaf) for leaf in leaves]
-    return Outcome(output.loss.detach(), grads, model.weight.grad)
-
-
-def batch_of(views: Sequence[Tensor]) -> Batch:
-    return Batch(views=tuple(view[:, :, None, None] for view in views), index=torch.arange(len(views[0])))
-
-
-def start_weight(dim: int) -> Tensor:
-    return (
-        torch.eye(dim, dtype=torch.float64) + 0.1 * torch.arange(dim * dim, dtype=torch.float64).reshape(dim, dim).sin()
-    )
-
-
-def on_rank_golden(proof: Proof, case: Golden) -> Outcome:
-    output = case.output[distributed.rank()]
-    views = output.chunk(proof.num_views)
-    return outcome(proof.make(**case.params), views, torch.eye(output.shape[1]))
-
-
-def on_rank(proof: Proof, views: Sequence[Tensor]) -> Outcome:
-    """This rank's images; loss and weight gradient are averaged over ranks, as DDP does."""
-    own = [view.chunk(distributed.world_size())[distributed.rank()] for view in views]
-    result = outcome(proof.make().double(), own, start_weight(views[0].shape[1]))
-    mean = distributed.all_reduce_mean
-    return Outcome(mean(result.loss), result.views, mean(result.weight))
+    def batch_of_step(self, step: int, images: int = IMAGES) -> Batch:
+        """The world's batch in float64, the same in every call."""
+        if self.batch is not None:
+            return self.batch(step)
+        generator = torch.Generator().manual_seed(3 + step)
+        views = tuple(
+            torch.randn(images, DIM, 1, 1, generator=generator, dtype=torch.float64) for _ in range(self.num_views)
+        )
+        index = torch.randperm(images, generator=generator)
+        return Batch(views=views, index=index, label=torch.randint(0, 3, (images,), generator=generator))
 
 
 class Training:
-    """A few optimizer steps of model and loss, which can be saved and loaded at any of them."""
+    """Optimizer steps of a model and a loss, on this rank's share of each batch; may be saved at any step."""
 
-    def __init__(self, proof: Proof) -> None:
-        self.views = proof.views()
-        self.model = MatrixModel(start_weight(self.views[0].shape[1]))
-        self.loss = proof.make().double()
-        parameters = [*self.model.parameters(), *self.loss.parameters()]
-        self.optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
-        self.loss.on_train_start(self.model, lambda: iter(()))
+    def __init__(self, proof: Proof, *, dtype: torch.dtype = torch.float64) -> None:
+        torch.manual_seed(5)
+        self.proof, self.dtype = proof, dtype
+        self.model = proof.model().to(dtype)
+        self.loss = proof.make().to(dtype)
+        self.loss.setup(as_model(self.model))
+        self.loss = self.loss.to(dtype)
+        learned = [p for p in (*self.model.parameters(), *self.loss.parameters()) if p.requires_grad]
+        self.optimizer = torch.optim.SGD(learned, lr=0.05, momentum=0.9)
+        self.started = False
+
+    def start(self) -> None:
+        self.loss.on_train_start(as_model(self.model), self._pass)
+        self.started = True
+
+    def _pass(self) -> Iterator[Batch]:
+        yield share(self.proof.batch_of_step(0), self.dtype)
 
     def step(self, number: int) -> Tensor:
+        """One step; the loss and all gradients are averaged over the ranks, as DDP does."""
+        if not self.started:
+            self.start()
         torch.manual_seed(number)
-        batch = batch_of([view.roll(number, 1) for view in self.views])
+        self.loss.on_epoch_start(as_model(self.model), number)
+        for recorder in (self.model, *self.proof.teacher(self.loss)):
+            as_model(recorder).calls.clear()
         self.optimizer.zero_grad()
-        value = self.loss.step(self.model, batch).loss
-        torch.autograd.backward(value)
-        self.loss.after_backward(self.model, number / 10)
+        output = self.loss.step(as_model(self.model), share(self.proof.batch_of_step(number), self.dtype))
+        assert not any(value.requires_grad for value in output.logs.values()), "logs must be detached"
+        torch.autograd.backward(output.loss)
+        for parameter in (*self.model.parameters(), *self.loss.parameters()):
+            if parameter.grad is not None:
+                parameter.grad = distributed.all_reduce_mean(parameter.grad)
+        self.loss.after_backward(as_model(self.model), number / 10)
         self.optimizer.step()
-        self.loss.after_update(self.model, (number + 1) / 10)
-        return value.detach()
+        self.loss.after_update(as_model(self.model), (number + 1) / 10)
+        return distributed.all_reduce_mean(output.loss.detach())
 
     def save(self) -> bytes:
         buffer = io.BytesIO()
@@ -165,3 +159,83 @@ class Training:
         self.model.load_state_dict(model)
         self.loss.load_state_dict(loss)
         self.optimizer.load_state_dict(optimizer)
+
+    def state(self) -> dict[str, Tensor]:
+        """What must be the same in one process and on W ranks."""
+        if self.proof.world_state is not None:
+            return dict(self.proof.world_state(self.loss))
+        return tensors(self.loss)
+
+
+class Result(NamedTuple):
+    """What a step left behind on this rank."""
+
+    loss: Tensor
+    gradients: list[Tensor]
+    state: dict[str, Tensor]
+    weights: list[Tensor]
+
+
+def three_steps(proof: Proof) -> list[Result]:
+    training = Training(proof)
+    return [result(training, number) for number in range(3)]
+
+
+def result(training: Training, number: int) -> Result:
+    value = training.step(number)
+    learned = [*training.model.parameters(), *training.loss.parameters()]
+    gradients = [p.grad.clone() for p in learned if p.grad is not None]
+    state = {name: tensor.clone() for name, tensor in training.state().items()}
+    return Result(value, gradients, state, [p.detach().clone() for p in learned])
+
+
+def tensors(loss: Loss) -> dict[str, Tensor]:
+    return {name: value for name, value in loss.state_dict().items() if isinstance(value, Tensor)}
+
+
+def share(batch: Batch, dtype: torch.dtype) -> Batch:
+    """This rank's images of the world's batch."""
+    rank, world = distributed.rank(), distributed.world_size()
+
+    def own(tensor: Tensor) -> Tensor:
+        part = tensor.chunk(world)[rank]
+        return part.to(dtype) if part.is_floating_point() else part
+
+    return Batch(
+        views=tuple(own(view) for view in batch.views),
+        index=own(batch.index),
+        label=None if batch.label is None else own(batch.label),
+        masks=tuple(None if mask is None else own(mask) for mask in batch.masks),
+    )
+
+
+def as_model(module: nn.Module) -> LinearModel:
+    """To the type checker every recording model is one."""
+    assert hasattr(module, "calls")
+    return module  # type: ignore[return-value]  # one of the recording models
+
+
+def waves(*shape: int) -> Tensor:
+    """Numbers in [-1, 1] without a pattern that a loss could be blind to."""
+    count = torch.Size(shape).numel()
+    return torch.arange(1, count + 1, dtype=torch.float64).mul(1.7).sin().reshape(shape)
+
+
+def facts(**changes: object) -> Facts:
+    """A run that every method can live with."""
+    usual = Facts(
+        world_size=1,
+        ranks_per_node=1,
+        batch_size=8,
+        accumulation=1,
+        num_views=2,
+        crop_sizes=(8, 8),
+        feature_dims={"flatten": 16},
+        output_dims=(8,),
+        inputs={"images": 2},
+        num_images=64,
+        labelled=True,
+        train_labelled=True,
+        epochs=4,
+    )
+    return dataclasses.replace(usual, **changes)  # type: ignore[arg-type]  # by name

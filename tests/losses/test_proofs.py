@@ -1,20 +1,20 @@
-"""What must be true of every loss. A new one joins with a line in PROOFS and its loops in `slow.py`."""
+"""What must be true of every loss. A new one joins with a line in PROOFS and its loops in a `slow` module."""
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
-from losses import slow
-from losses.proofs import Golden, Outcome, Proof, Training, on_rank, on_rank_golden, outcome, start_weight
+from losses.list import PROOFS
+from losses.proofs import Proof, Result, Seen, Training, as_model, facts, result, share, tensors, three_steps
 from ranks import run_on_ranks
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
-from ssltyped.losses.simclr import SimCLRLoss
+from ssltyped.types import Batch
 
-PROOFS = [
-    Proof("simclr", SimCLRLoss, slow.simclr),
-]
-GOLDEN = [pytest.param(proof, case, id=case.id) for proof in PROOFS for case in proof.golden()]
+SCALES = {"zero": 0.0, "huge": 1e4}
 every_loss = pytest.mark.parametrize("proof", PROOFS, ids=lambda proof: proof.name)
 
 
@@ -22,46 +22,54 @@ def _close(got: Tensor, want: Tensor, tolerance: float = 1e-10) -> None:
     torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance)
 
 
-def _finite(result: Outcome) -> None:
-    assert result.loss.isfinite()
-    assert all(grad.isfinite().all() for grad in (*result.views, result.weight))
-
-
-@pytest.mark.parametrize("proof, case", GOLDEN)
-def test_golden_numbers(proof: Proof, case: Golden) -> None:
-    if len(case.output) == 1:
-        results = [on_rank_golden(proof, case)]
-    else:
-        results = run_on_ranks(on_rank_golden, len(case.output), proof, case)
-    for result, loss, grad in zip(results, case.loss, case.grad_output, strict=True):
-        torch.testing.assert_close(result.loss, loss, rtol=case.rtol, atol=case.atol, check_dtype=False)
-        torch.testing.assert_close(torch.cat(result.views), grad, rtol=case.rtol, atol=case.atol)
-
-
 @every_loss
 def test_the_paper_in_plain_loops(proof: Proof) -> None:
-    views = proof.views()
-    leaves = [view.clone().requires_grad_() for view in views]
-    want = proof.slow(leaves)
-    grads = torch.autograd.grad(want, leaves)
-    got = outcome(proof.make().double(), views, torch.eye(views[0].shape[1], dtype=torch.float64))
-    _close(got.loss, want.detach())
-    for ours, theirs in zip(got.views, grads, strict=True):
-        _close(ours, theirs)
+    training = Training(proof)
+    training.start()
+    for number in range(3):
+        training.loss.on_epoch_start(as_model(training.model), number)
+        before = {name: value.clone() for name, value in tensors(training.loss).items()}
+        value = result(training, number).loss
+        leaves = [[_leaf(out) for out in call] for call in as_model(training.model).calls]
+        teacher = [call for model in proof.teacher(training.loss) for call in as_model(model).calls]
+        batch = share(proof.batch_of_step(number), torch.float64)
+        slow = proof.slow(Seen(leaves, teacher, before, batch, number))
+        torch.autograd.backward(slow.loss)
+        _close(value, slow.loss.detach())
+        for call, recorded in zip(leaves, as_model(training.model).calls, strict=True):
+            for ours, theirs in zip(recorded, call, strict=True):
+                _close(_grad(ours), _grad(theirs))
+        after = tensors(training.loss)
+        for name, value in slow.state.items():
+            _close(after[name], value)
+
+
+def _leaf(out: Tensor) -> Tensor:
+    return out.detach().clone().requires_grad_(out.requires_grad)
+
+
+def _grad(tensor: Tensor) -> Tensor:
+    return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
 
 
 @every_loss
 @pytest.mark.parametrize("world", [2, 4])
-def test_ranks_give_the_loss_and_gradients_of_one_process(proof: Proof, world: int) -> None:
-    views = proof.views()
-    want = outcome(proof.make().double(), views, start_weight(views[0].shape[1]))
-    assert want.weight.abs().max() > 1e-3, "nothing to compare"
-    results = run_on_ranks(on_rank, world, proof, views)
-    for result in results:
-        _close(result.loss, want.loss)
-        _close(result.weight, want.weight)
-    for number, grad in enumerate(want.views):  # of the sum of the ranks' losses, W times the mean
-        _close(torch.cat([result.views[number] for result in results]) / world, grad)
+def test_ranks_give_the_steps_of_one_process(proof: Proof, world: int) -> None:
+    want = three_steps(proof)
+    assert max(grad.abs().max().item() for grad in want[-1].gradients) > 1e-3, "nothing to compare"
+    for results in run_on_ranks(three_steps, world, proof):
+        for ours, theirs in zip(results, want, strict=True):
+            _same(ours, theirs)
+
+
+def _same(ours: Result, theirs: Result) -> None:
+    _close(ours.loss, theirs.loss)
+    for part in ("gradients", "weights"):
+        for a, b in zip(getattr(ours, part), getattr(theirs, part), strict=True):
+            _close(a, b)
+    assert ours.state.keys() == theirs.state.keys()
+    for name, value in theirs.state.items():
+        _close(ours.state[name], value)
 
 
 @every_loss
@@ -72,26 +80,92 @@ def test_saved_and_loaded_goes_on_bitwise(proof: Proof) -> None:
     assert torch.equal(first.step(1), values[1])
     second.load(first.save())
     assert [float(second.step(number)) for number in (2, 3)] == [float(value) for value in values[2:]]
-    assert torch.equal(second.model.weight, straight.model.weight)
+    for ours, theirs in zip(second.model.parameters(), straight.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    for name, value in tensors(straight.loss).items():
+        assert torch.equal(tensors(second.loss)[name], value), name
     assert values[0] != values[3]
 
 
 @every_loss
-def test_under_bfloat16_autocast_the_loss_is_float32(proof: Proof) -> None:
-    views = [view.float() for view in proof.views()]
-    weight = start_weight(views[0].shape[1]).float()
-    want = outcome(proof.make(), views, weight)
+def test_under_bfloat16_autocast_everything_learns(proof: Proof) -> None:
+    want = Training(proof, dtype=torch.float32).step(0)
+    training = Training(proof, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        got = outcome(proof.make(), views, weight)
-    assert got.loss.dtype == torch.float32
-    _close(got.loss, want.loss, 0.05)
-    _finite(got)
+        got = training.step(0)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, want, rtol=0.1, atol=0.1)
+    _learns(training)
 
 
 @every_loss
-@pytest.mark.parametrize("scale", [0.0, 1.0, 1e4, 1e15])
-def test_equal_and_huge_embeddings_are_finite(proof: Proof, scale: float) -> None:
-    views = [view.float() for view in proof.views()]
-    weight = torch.eye(views[0].shape[1])
-    _finite(outcome(proof.make(), [torch.ones_like(view) * scale for view in views], weight))
-    _finite(outcome(proof.make(), [view * scale for view in views], weight))
+def test_one_image_a_rank_learns_or_is_refused(proof: Proof) -> None:
+    training = Training(_with_one_image(proof), dtype=torch.float32)
+    if proof.single:
+        assert training.step(0).isfinite()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in training.model.parameters())
+    else:
+        views = proof.num_views
+        told = facts(batch_size=1, num_views=views, crop_sizes=(8,) * views, inputs={"images": views})
+        assert list(training.loss.problems(told)), "a batch of one must be refused"
+
+
+def _with_one_image(proof: Proof) -> Proof:
+    def first(step: int) -> Batch:
+        batch = proof.batch_of_step(step)
+        masks = tuple(None if mask is None else mask[:1] for mask in batch.masks)
+        label = None if batch.label is None else batch.label[:1]
+        return Batch(views=tuple(v[:1] for v in batch.views), index=batch.index[:1], label=label, masks=masks)
+
+    return dataclasses.replace(proof, batch=first)
+
+
+@every_loss
+@pytest.mark.parametrize("case", ["equal", "zero", "huge"])
+def test_equal_and_huge_embeddings_are_finite(proof: Proof, case: str) -> None:
+    training = Training(_scaled(proof, case), dtype=torch.float32)
+    assert training.step(0).isfinite()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in training.model.parameters())
+    assert all(value.isfinite().all() for value in training.state().values() if value.is_floating_point())
+
+
+def _scaled(proof: Proof, case: str) -> Proof:
+    def batch(step: int) -> Batch:
+        usual = proof.batch_of_step(step)
+        views = tuple(torch.ones_like(v) if case == "equal" else v * SCALES[case] for v in usual.views)
+        return dataclasses.replace(usual, views=views)
+
+    return dataclasses.replace(proof, batch=batch)
+
+
+def _learns(training: Training) -> None:
+    named = [*training.model.named_parameters(), *training.loss.named_parameters()]
+    for name, parameter in named:
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+            assert parameter.grad.abs().max() > 0, name
+
+
+@every_loss
+def test_memory_grows_as_the_docstring_says(proof: Proof) -> None:
+    assert "emory" in (type(proof.make()).__doc__ or ""), "the docstring says how memory grows"
+    if proof.memory_growth and proof.batch is None:
+        small, large = (_saved_bytes(proof, images) for images in (64, 256))
+        assert large / small < 4**proof.memory_growth * 1.3
+
+
+def _saved_bytes(proof: Proof, images: int) -> int:
+    training = Training(proof)
+    training.start()
+    batch = proof.batch_of_step(0, images)
+    saved: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    fixed = {p.untyped_storage().data_ptr() for p in (*training.model.parameters(), *training.loss.buffers())}
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        training.loss.step(as_model(training.model), batch)
+    return sum(size for pointer, size in saved.items() if pointer not in fixed)

@@ -7,7 +7,7 @@ from typing import Optional
 
 import pytest
 import torch
-from losses.proofs import MatrixModel, batch_of, outcome
+from losses.direct import MatrixModel, batch_of, outcome
 from ranks import run_on_ranks
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile

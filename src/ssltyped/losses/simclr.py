@@ -15,6 +15,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from ssltyped import distributed
 from ssltyped.config import config_for
+from ssltyped.losses.outputs import precise, single_output, spread
 from ssltyped.types import Batch, Facts, Inference, Loss, Model, Problem, StepOutput
 
 TILE_BYTES = 16 * 2**20
@@ -74,15 +75,10 @@ class SimCLRLoss(Loss):
     def step(self, model: Model, batch: Batch) -> StepOutput:
         if len(batch.views) != 2:
             raise ValueError(f"SimCLR needs exactly 2 views of every image; the batch has {len(batch.views)}")
-        outputs = model(batch.views)
-        if len(outputs) != 1:
-            raise ValueError(f"SimCLR needs a model with exactly one output; it has {len(outputs)}")
-        z = outputs[0]
-        u = F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
+        u = F.normalize(precise(single_output(model(batch.views), "SimCLR")), dim=1)
         chunk = self.chunk_size or _chunk_rows(len(u), len(u) * distributed.world_size())
         loss = cast("Callable[[Tensor, float, int], Tensor]", _NTXent.apply)(u, self.temperature, chunk)
-        spread = u.detach().std(dim=0, correction=0).mean() * math.sqrt(u.shape[1])
-        return StepOutput(loss=loss, logs={"z_std": spread})
+        return StepOutput(loss=loss, logs={"z_std": spread(u)})
 
 
 SimCLRLossConf = config_for(SimCLRLoss)

@@ -1,0 +1,75 @@
+"""Barlow Twins: the cross-correlation of two views' embeddings is to be the identity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import torch
+from annotated_types import Gt
+from jaxtyping import Float
+from torch import Tensor
+
+from ssltyped import distributed
+from ssltyped.config import config_for
+from ssltyped.losses.outputs import precise, single_output
+from ssltyped.types import Batch, Facts, Loss, Model, Problem, StepOutput
+
+EPS = 1e-5
+
+
+class BarlowTwinsLoss(Loss):
+    """Redundancy reduction (Zbontar et al. 2021, arXiv 2103.03230, eq. 1 and 2).
+
+    The head's output z (2B, D) holds the first views, then the second ones. Each feature is standardized over both
+    views and all ranks, with the biased variance and eps 1e-5; over the N images of the world,
+
+        C = 1/N  sum_n a_n b_n^T          (a, b: the standardized views; D x D)
+        loss = scale ( sum_i (1 - C_ii)^2 + lambda_off sum_{i != j} C_ij^2 )
+
+    The statistics and C are those of all ranks, with gradient. Memory grows as D^2 for C, and B D for the embeddings.
+    Logs `diagonal`, the mean of C_ii: 1 when the views agree.
+
+    Raises:
+        ValueError: a batch that has not exactly 2 views, or a model that has not exactly one output.
+
+    Args:
+        lambda_off: weight of the off-diagonal terms; 0.0051 in the paper (section 2.2).
+        scale: factor of the whole loss; 0.024 in the paper's code.
+    """
+
+    def __init__(self, *, lambda_off: Annotated[float, Gt(0)] = 0.0051, scale: Annotated[float, Gt(0)] = 0.024) -> None:
+        super().__init__()
+        self.lambda_off, self.scale = lambda_off, scale
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if facts.num_views != 2:
+            yield Problem("", f"Barlow Twins needs exactly 2 views of every image; the data makes {facts.num_views}")
+        if facts.batch_size * facts.world_size < 2:
+            yield Problem("", "Barlow Twins needs at least 2 images in the world, to have a correlation; there is 1")
+
+    def step(self, model: Model, batch: Batch) -> StepOutput:
+        if len(batch.views) != 2:
+            raise ValueError(f"Barlow Twins needs exactly 2 views of every image; the batch has {len(batch.views)}")
+        z = precise(single_output(model(batch.views), "Barlow Twins"))
+        with torch.autocast(z.device.type, enabled=False):
+            a, b = standardized(z).chunk(2)
+            c = mean_over_ranks(a.T @ b / len(a))
+        diagonal = c.diagonal()
+        off = c.square().sum() - diagonal.square().sum()
+        loss = self.scale * ((diagonal - 1).square().sum() + self.lambda_off * off)
+        return StepOutput(loss=loss, logs={"diagonal": diagonal.detach().mean()})
+
+
+BarlowTwinsLossConf = config_for(BarlowTwinsLoss)
+
+
+def standardized(x: Float[Tensor, "B D"], eps: float = EPS) -> Float[Tensor, "B D"]:
+    """(x - mean) / sqrt(var + eps) over the rows of all ranks, with the biased variance and gradient through both."""
+    centred = x - mean_over_ranks(x.mean(dim=0))
+    return centred / torch.sqrt(mean_over_ranks(centred.square().mean(dim=0)) + eps)
+
+
+def mean_over_ranks(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The mean of every rank's x, with gradient."""
+    return distributed.all_reduce(x) / distributed.world_size()

@@ -1,0 +1,128 @@
+"""MoCo: a query must pick its key, made by a momentum encoder, out of a queue of earlier keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Optional
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Gt, Le
+from jaxtyping import Float
+from torch import Tensor
+
+from ssltyped import distributed
+from ssltyped.config import config_for
+from ssltyped.losses.outputs import precise, single_output, spread
+from ssltyped.losses.state import CountingLoss
+from ssltyped.losses.teacher import MomentumTeacher
+from ssltyped.types import Batch, Facts, Inference, Model, Problem, StepOutput
+
+
+class MoCoLoss(CountingLoss):
+    """InfoNCE against a queue (He et al. 2020, arXiv 1911.05722, eq. 1 and algorithm 1; v2: Chen et al. 2020).
+
+    View 0 gives the query q = z / |z| (B, D) of the model, view 1 the key k of its momentum encoder, normalized too:
+
+        loss = mean over images of  -log( exp(q.k / T) / (exp(q.k / T) + sum_{j in queue} exp(q.k_j / T)) )
+
+    After the update the keys of all ranks replace the oldest ones of the queue (K, D), in the order of the ranks, and
+    the key encoder moves: theta_k <- m theta_k + (1 - m) theta_q, BatchNorm's running statistics too. The key encoder
+    computes with the statistics of its own batch. `shuffle` (section 3.3) gives every rank keys of other images than
+    its queries, so that BatchNorm without synchronisation cannot tell the positive; this is defined per rank: with
+    BatchNorm in the model, W ranks do not equal one. It costs a gather of view 1 and is not needed with SyncBN.
+    Memory grows as B x K for the logits, and K x D for the queue. Logs `accuracy`, the share of queries that pick
+    their key.
+
+    Raises:
+        ValueError: a batch that has not exactly 2 views, or a model that has not exactly one output.
+
+    Args:
+        embedding_dim: D, width of the model's output.
+        queue_size: K, keys in the queue; a multiple of the images per step in the world.
+        momentum: m of the key encoder.
+        temperature: T; 0.07 in the paper (section 3.4), 0.2 in v2.
+        shuffle: permute the images among the ranks for the key encoder.
+    """
+
+    counters = ("steps_done", "pointer")
+    pointer: int = 0
+    queue: Tensor
+    encoder: MomentumTeacher
+
+    def __init__(
+        self,
+        *,
+        embedding_dim: Optional[Annotated[int, Gt(0)]] = None,
+        queue_size: Annotated[int, Gt(0)] = 65536,
+        momentum: Annotated[float, Ge(0), Le(1)] = 0.999,
+        temperature: Annotated[float, Gt(0)] = 0.2,
+        shuffle: bool = True,
+    ) -> None:
+        super().__init__()
+        if embedding_dim is None:
+            raise ValueError("embedding_dim is None: give the width of the model's output, or resolve the config first")
+        self.queue_size, self.momentum, self.temperature, self.shuffle = queue_size, momentum, temperature, shuffle
+        self.register_buffer("queue", F.normalize(torch.randn(queue_size, embedding_dim), dim=1))
+        self._keys: list[Tensor] = []
+
+    def infer(self, facts: Facts) -> Iterable[Inference]:
+        if len(facts.output_dims) == 1:
+            yield Inference("embedding_dim", facts.output_dims[0], "width of the model's output")
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if facts.num_views != 2:
+            yield Problem("", f"MoCo needs exactly 2 views of every image; the data makes {facts.num_views}")
+        if len(facts.output_dims) > 1:
+            yield Problem("", f"MoCo needs a model with one output; it has {len(facts.output_dims)}")
+        if self.queue_size % facts.global_batch_size:
+            message = f"got {self.queue_size}, which is no multiple of the {facts.global_batch_size} images of a step"
+            nearest = max(1, round(self.queue_size / facts.global_batch_size)) * facts.global_batch_size
+            yield Problem("queue_size", f"{message}: {nearest} is")
+
+    def setup(self, model: Model) -> None:
+        self.encoder = MomentumTeacher(model, eval_mode=False)
+
+    def step(self, model: Model, batch: Batch) -> StepOutput:
+        if len(batch.views) != 2:
+            raise ValueError(f"MoCo needs exactly 2 views of every image; the batch has {len(batch.views)}")
+        q = F.normalize(precise(single_output(model(batch.views[:1]), "MoCo")), dim=1)
+        k = self._keys_of(batch.views[1])
+        self._keys.append(k)
+        return self.contrast(q, k)
+
+    def contrast(self, q: Float[Tensor, "B D"], k: Float[Tensor, "B D"]) -> StepOutput:
+        """The loss of normalized queries and keys against the queue as it is."""
+        positive = (q * k).sum(dim=1, keepdim=True)
+        logits = torch.cat([positive, q @ self.queue.T.to(q.dtype)], dim=1) / self.temperature
+        target = torch.zeros(len(q), dtype=torch.int64, device=q.device)
+        accuracy = (logits.detach().argmax(dim=1) == 0).float().mean()
+        return StepOutput(loss=F.cross_entropy(logits, target), logs={"accuracy": accuracy, "z_std": spread(q)})
+
+    @torch.no_grad()
+    def _keys_of(self, view: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+        if not self.shuffle or distributed.world_size() == 1:
+            return F.normalize(precise(self.encoder([view])[0]), dim=1)
+        images = distributed.gather_no_grad(view)
+        generator = torch.Generator().manual_seed(self.steps_done)  # the same on every rank
+        order = torch.randperm(len(images), generator=generator).to(view.device)
+        mine = order.chunk(distributed.world_size())[distributed.rank()]
+        keys = distributed.gather_no_grad(F.normalize(precise(self.encoder([images[mine]])[0]), dim=1))
+        return keys[order.argsort()].chunk(distributed.world_size())[distributed.rank()]
+
+    @torch.no_grad()
+    def enqueue(self, keys: Float[Tensor, "N D"]) -> None:
+        """Replace the oldest keys by those of the world."""
+        places = (torch.arange(len(keys), device=keys.device) + self.pointer) % self.queue_size
+        self.queue[places] = keys.to(self.queue.dtype)
+        self.pointer = (self.pointer + len(keys)) % self.queue_size
+
+    def after_update(self, model: Model, progress: float) -> None:
+        super().after_update(model, progress)
+        for keys in self._keys:
+            self.enqueue(distributed.gather_no_grad(keys))
+        self._keys.clear()
+        self.encoder.update(model, self.momentum)
+
+
+MoCoLossConf = config_for(MoCoLoss)

@@ -1,0 +1,28 @@
+"""State that several methods keep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ssltyped.types import Loss, Model
+
+
+class CountingLoss(Loss):
+    """A method that counts, such as how many optimizer steps were taken: its state dict holds the `counters`.
+
+    They are Python numbers and no buffers, so that reading one waits for no GPU. A subclass that has more to do
+    after an update calls `super().after_update`.
+    """
+
+    counters: tuple[str, ...] = ("steps_done",)
+    steps_done: int = 0
+
+    def after_update(self, model: Model, progress: float) -> None:
+        self.steps_done += 1
+
+    def get_extra_state(self) -> Mapping[str, int]:
+        return {name: getattr(self, name) for name in self.counters}
+
+    def set_extra_state(self, state: Mapping[str, int]) -> None:
+        for name in self.counters:
+            setattr(self, name, state[name])

@@ -1,0 +1,69 @@
+"""Momentum teachers: a second model whose weights are an average of the student's past ones."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+
+from ssltyped.types import Model
+
+
+class MomentumTeacher(nn.Module):
+    """theta_t <- m theta_t + (1 - m) theta_s, for every parameter and for BatchNorm's running mean and variance.
+
+    Starts as a copy of the student (Tarvainen and Valpola 2017, arXiv 1703.01780, section 2). It takes no gradient.
+    Counters, such as BatchNorm's number of batches, are copied.
+
+    Args:
+        student: the model to start from.
+        eval_mode: BatchNorm uses the averaged statistics, dropout and drop path are off; else it computes as the
+            student does, with the statistics of its own batch (MoCo's key encoder).
+    """
+
+    def __init__(self, student: Model, *, eval_mode: bool) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(module_of(student))
+        self.model.requires_grad_(False)
+        self.eval_mode = eval_mode
+        self.train()
+
+    def train(self, mode: bool = True) -> MomentumTeacher:
+        super().train(mode and not self.eval_mode)
+        return self
+
+    @torch.no_grad()
+    def forward(
+        self,
+        views: Sequence[Tensor],
+        *,
+        masks: Sequence[Optional[Tensor]] = (),
+        features: Sequence[str] = (),
+    ) -> list[Tensor]:
+        outputs: list[Tensor] = self.model(views, masks=masks, features=features)
+        return outputs
+
+    @torch.no_grad()
+    def update(self, student: Model, momentum: float) -> None:
+        """Move towards the student; a few kernels for all parameters."""
+        ours, theirs = self.model.state_dict(), module_of(student).state_dict()
+        averaged = [name for name in ours if isinstance(ours[name], Tensor) and ours[name].is_floating_point()]
+        torch._foreach_lerp_([ours[name] for name in averaged], [theirs[name] for name in averaged], 1.0 - momentum)
+        for name in ours:
+            if isinstance(ours[name], Tensor) and not ours[name].is_floating_point():
+                ours[name].copy_(theirs[name])
+
+
+def module_of(model: Model) -> nn.Module:
+    """The model as what it is: a module."""
+    assert isinstance(model, nn.Module), f"{type(model).__name__} is no module"
+    return model
+
+
+def cosine_momentum(base: float, progress: float) -> float:
+    """1 - (1 - base) (cos(pi progress) + 1) / 2: from `base` up to 1 (BYOL, Grill et al. 2020, section 3.3)."""
+    return 1.0 - 0.5 * (1.0 - base) * (math.cos(math.pi * progress) + 1.0)
