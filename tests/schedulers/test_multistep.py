@@ -30,6 +30,8 @@ def test_value_changes_exactly_at_the_milestone(epochs: int) -> None:
         (MultiStepConf(milestones=[5, 5], values=[1.0, 0.1, 0.01], epochs=9), ["milestones"]),
         (MultiStepConf(milestones=[5], values=[1.0], epochs=9), ["values"]),
         (MultiStepConf(milestones=[5]), ["epochs", "values"]),
+        (MultiStepConf(epochs=9), ["milestones"]),
+        (MultiStepConf(milestones=[5], values=[], epochs=9), ["values"]),
         (MultiStepConf(milestones=[5], values=[1.0, 0.3], gamma=0.5, epochs=9), ["gamma"]),
         (MultiStepConf(milestones=[5], values=[1.0, 0.5], gamma=0.5, epochs=9), []),
         (MultiStepConf(milestones=[5], values=[1.0, 0.3], epochs=9), []),
@@ -57,3 +59,10 @@ def test_what_does_not_fit_is_refused_when_built() -> None:
 def test_call_without_values_is_refused() -> None:
     with pytest.raises(ValueError, match="values or epochs is None"):
         MultiStep(milestones=[1], values=[1.0, 0.1])(0.5)
+
+
+@pytest.mark.parametrize("epochs, count, want", [(90, 3, [30, 60]), (10, 3, [4, 8]), (100, 1, []), (7, 4, [2, 4, 6])])
+def test_milestones_at_equal_distances(epochs: int, count: int, want: list[int]) -> None:
+    config = MultiStepConf(values=[1.0 / 2**i for i in range(count)])
+    found = {i.field: i.value for i in MultiStep.infer(config, facts(epochs=epochs))}
+    assert found == {"milestones": want, "epochs": epochs}

@@ -22,11 +22,12 @@ class MultiStep(Scheduler):
     """f(progress) = values[i], i = number of milestones that are <= the epoch floor(progress epochs).
 
     Without values they are lr gamma^i. gamma 0.1: He et al. 2016 (arXiv 1512.03385), section 3.4.
-    Raises ValueError for milestones and values that do not
-    fit together, and when called without values or epochs.
+    Raises ValueError for milestones and values that do not fit together, and when called without milestones, values
+    or epochs.
 
     Args:
-        milestones: the epochs, counted from 0, at whose start the value changes.
+        milestones: the epochs, counted from 0, at whose start the value changes; null: at equal distances, the i-th at
+            i ceil(epochs / number of values).
         values: one value before each milestone and one after the last; null: from the learning rate and gamma.
         gamma: factor from one value to the next, when values is null.
         epochs: the length of the schedule in epochs; null: that of the run.
@@ -36,7 +37,7 @@ class MultiStep(Scheduler):
     def __init__(
         self,
         *,
-        milestones: list[Annotated[int, Gt(0)]],
+        milestones: Optional[list[Annotated[int, Gt(0)]]] = None,
         values: Optional[list[float]] = None,
         gamma: Annotated[float, Gt(0)] = DEFAULT_GAMMA,
         epochs: Optional[Annotated[int, Gt(0)]] = None,
@@ -47,7 +48,12 @@ class MultiStep(Scheduler):
             raise ValueError("; ".join(map(str, faults)))
 
     def infer(self, facts: Facts) -> Iterable[Inference]:
-        if self.values is None and facts.lr is not None:
+        epochs = facts.epochs if self.epochs is None else self.epochs
+        if self.milestones is None and self.values is not None and epochs is not None:
+            stride = math.ceil(epochs / len(self.values))
+            milestones = [stride * index for index in range(1, len(self.values))]
+            yield Inference("milestones", milestones, f"{len(self.values)} values over {epochs} epochs")
+        if self.values is None and self.milestones is not None and facts.lr is not None:
             values = [facts.lr * self.gamma**i for i in range(len(self.milestones) + 1)]
             yield Inference("values", values, f"the learning rate of the optimizer x {self.gamma:g}^i")
         if self.epochs is None and facts.epochs is not None:
@@ -56,24 +62,28 @@ class MultiStep(Scheduler):
     def problems(self, facts: Facts) -> Iterable[Problem]:
         if self.epochs is None:
             yield Problem("epochs", "is not set, and the run has no number of epochs to take it from")
-        if self.values is None:
+        if self.milestones is None:
+            yield Problem("milestones", "give milestones, or values, whose milestones are then at equal distances")
+        elif self.values is None:
             yield Problem("values", "is not set, and the optimizer has no learning rate to take it from")
         yield from _faults(self.milestones, self.values, self.gamma)
 
     def __call__(self, progress: float) -> float:
-        if self.values is None or self.epochs is None:
-            raise ValueError("values or epochs is None: give them, or resolve the config first")
+        if self.milestones is None or self.values is None or self.epochs is None:
+            raise ValueError("milestones, values or epochs is None: give them, or resolve the config first")
         epoch = int((progress + ROUNDING) * self.epochs)
         return self.values[bisect_right(self.milestones, epoch)]
 
 
-def _faults(milestones: list[int], values: Optional[list[float]], gamma: float) -> Iterator[Problem]:
+def _faults(milestones: Optional[list[int]], values: Optional[list[float]], gamma: float) -> Iterator[Problem]:
     """What the types of the constructor cannot say."""
-    if any(a >= b for a, b in pairwise(milestones)):
+    if any(a >= b for a, b in pairwise(milestones or [])):
         yield Problem("milestones", f"{milestones} must increase")
     if values is None:
         return
-    if len(values) != len(milestones) + 1:
+    if not values:
+        yield Problem("values", "is empty: give at least one")
+    elif milestones is not None and len(values) != len(milestones) + 1:
         count = f"{len(values)} values for {len(milestones)} milestones"
         yield Problem("values", f"{count}: give one before each milestone and one after the last")
     elif gamma != DEFAULT_GAMMA and not all(math.isclose(b, a * gamma, rel_tol=1e-6) for a, b in pairwise(values)):

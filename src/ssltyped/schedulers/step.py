@@ -1,0 +1,74 @@
+"""Values of equal length, one after another: given ones, or each a fixed factor of the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Optional
+
+from annotated_types import Ge, Gt, Len
+
+from ssltyped.config import config_for
+from ssltyped.types import Facts, Inference, Problem, Scheduler, Update
+
+# Progress at the start of a part is a quotient, which may fall short of it by rounding.
+ROUNDING = 1e-6
+
+
+def part_at(progress: float, parts: int) -> int:
+    """The number of the part, of `parts` equally long ones, that `progress` is in."""
+    return min(int((progress + ROUNDING) * parts), parts - 1)
+
+
+class Step(Scheduler):
+    """f(progress) = values[floor(progress n)] with n values.
+
+    `MultiStep` changes at given epochs, and infers its values from the learning rate.
+
+    Args:
+        values: the values, each for an equal share of the run.
+        update: how often the value may change.
+    """
+
+    def __init__(self, *, values: Annotated[list[float], Len(1)], update: Update = Update.EPOCH) -> None:
+        self.values, self.update = values, update
+
+    def __call__(self, progress: float) -> float:
+        return self.values[part_at(progress, len(self.values))]
+
+
+class StepFixedGamma(Scheduler):
+    """f(progress) = start gamma^floor(progress (num_decays + 1)). Raises ValueError when called without start.
+
+    Args:
+        start: the first value; null: the learning rate of the optimizer.
+        gamma: factor from one value to the next.
+        num_decays: how often the value falls, at equal distances.
+        update: how often the value may change.
+    """
+
+    def __init__(
+        self,
+        *,
+        start: Optional[float] = None,
+        gamma: Annotated[float, Gt(0)],
+        num_decays: Annotated[int, Ge(0)],
+        update: Update = Update.STEP,
+    ) -> None:
+        self.start, self.gamma, self.num_decays, self.update = start, gamma, num_decays, update
+
+    def infer(self, facts: Facts) -> Iterable[Inference]:
+        if self.start is None and facts.lr is not None:
+            yield Inference("start", facts.lr, "the learning rate of the optimizer")
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if self.start is None:
+            yield Problem("start", "is not set, and the optimizer has no learning rate to take it from")
+
+    def __call__(self, progress: float) -> float:
+        if self.start is None:
+            raise ValueError("start is None: give it, or resolve the config first")
+        return self.start * self.gamma ** part_at(progress, self.num_decays + 1)
+
+
+StepConf = config_for(Step)
+StepFixedGammaConf = config_for(StepFixedGamma)
