@@ -155,7 +155,7 @@ class TokenTrunk(StagedTrunk, MaskedTrunk):
         blocks = {f"block{i}" for reading in wanted.values() for i in reading.blocks}
         tokens = self.walk(x, self.stages_on(grid), blocks)
         normed: dict[str, Tensor] = {name: self.norm(x) for name, x in tokens.items()}
-        found = {name: self._read(reading, normed, grid) for name, reading in wanted.items()}
+        found = {name: self.read(reading, normed, grid) for name, reading in wanted.items()}
         return [found[name] for name in features]
 
     def embed(
@@ -199,7 +199,8 @@ class TokenTrunk(StagedTrunk, MaskedTrunk):
         classes = mask.new_zeros(len(x), x.shape[1] - mask.shape[1])
         return x[~torch.cat([classes, mask], dim=1)].view(len(x), -1, x.shape[2])
 
-    def _read(self, reading: Reading, tokens: Mapping[str, Tensor], grid: Grid) -> Tensor:
+    def read(self, reading: Reading, tokens: Mapping[str, Tensor], grid: Grid) -> Tensor:
+        """A feature of the normalized tokens after each block that was asked for."""
         first = 0 if self.cls_token is None else 1
         parts: list[Tensor] = []
         for i in reading.blocks:

@@ -116,10 +116,10 @@ class MLP(nn.Module):
 
 def attend(
     style: Style,
-    qkv: tuple[Float[Tensor, "B h T d"], Float[Tensor, "B h T d"], Float[Tensor, "B h T d"]],
-    bias: Optional[Float[Tensor, "#B h T T"]],
+    qkv: tuple[Float[Tensor, "B h t d"], Float[Tensor, "B h T d"], Float[Tensor, "B h T d"]],
+    bias: Optional[Float[Tensor, "#B h t T"]],
     training: bool,
-) -> Float[Tensor, "B h T d"]:
+) -> Float[Tensor, "B h t d"]:
     """softmax(scale q k^T + bias) v of each head, by one of PyTorch's kernels."""
     q, k, v = qkv
     dropout = style.attention_dropout_rate if training else 0.0

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from ssltyped.trunks.beit import BEiT
+from ssltyped.trunks.convit import ConViT
 from ssltyped.trunks.convnext import ConvNeXt
 from ssltyped.trunks.swin import SwinTransformer
 from ssltyped.trunks.tokens import TokenTrunk
 from ssltyped.trunks.vit import VisionTransformer
+from ssltyped.trunks.xcit import XCiT
 from ssltyped.types import Trunk
 from ssltyped.weights.layout import Layout
 
@@ -24,6 +27,20 @@ def _tokens(trunk: Trunk) -> Layout:
     )
 
 
+def _beit(trunk: Trunk) -> Layout:
+    """They have no norm after mean pooling and no token for masked patches."""
+    return Layout(renames=[(r"\.attn\.relative\.", ".attn.")], dropped=r"^(fc_norm\.|mask_token$)")
+
+
+def _convit(trunk: Trunk) -> Layout:
+    names = [(r"^cls_token$", "class_token"), (r"^pos_embed$", "pos_embedding"), (r"\.fc([12])\.", r".linear_\1.")]
+    return Layout(renames=names)
+
+
+def _xcit(trunk: Trunk) -> Layout:
+    return Layout(renames=[(r"^pos_embed\.", "pos_embeder."), (r"^cls_blocks\.", "cls_attn_blocks.")])
+
+
 def _convnext(trunk: Trunk) -> Layout:
     return Layout(renames=[(r"^blocks\.", "stages."), (r"\.fc([12])\.", r".pwconv\1.")])
 
@@ -31,6 +48,9 @@ def _convnext(trunk: Trunk) -> Layout:
 LAYOUTS: Mapping[type[Trunk], Callable[[Trunk], Layout]] = {
     VisionTransformer: _tokens,
     ConvNeXt: _convnext,
+    ConViT: _convit,
+    XCiT: _xcit,
+    BEiT: _beit,
     SwinTransformer: _same,
 }
 """By trunk: how VISSL lays out its state dict."""
