@@ -53,6 +53,15 @@ def all_reduce_sum(x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
     return total
 
 
+def all_reduce_max(x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+    """max_r x_r on every rank, a new tensor without gradient."""
+    if world_size() == 1:
+        return x.detach()
+    most = x.detach().clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(most, op=dist.ReduceOp.MAX)
+    return most
+
+
 def all_reduce_mean(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """sum_r x_r / W on every rank, a new tensor without gradient."""
     return all_reduce_sum(x) / world_size()

@@ -34,12 +34,20 @@ class LinearModel(nn.Module):
         self, views: Sequence[Tensor], *, masks: Sequence[Optional[Tensor]] = (), features: Sequence[str] = ()
     ) -> list[Tensor]:
         z = torch.cat([view.flatten(1) for view in views]) @ self.weight
-        outputs = [z] * self.embeds + [z @ matrix for matrix in self.scored]
+        outputs = [z.clone()] * self.embeds + [z @ matrix for matrix in self.scored]
         for output in outputs:
             if output.requires_grad:
                 output.retain_grad()
         self.calls.append(outputs)
         return outputs
+
+    def prototype_weights(self) -> list[Tensor]:
+        return [matrix.T for matrix in self.scored]
+
+    @torch.no_grad()
+    def normalize_prototypes(self) -> None:
+        for matrix in self.scored:
+            matrix.div_(matrix.norm(dim=0))
 
 
 class Slow(NamedTuple):
@@ -58,6 +66,8 @@ class Seen(NamedTuple):
     """Likewise of the method's teacher."""
     state: Mapping[str, Tensor]
     """The loss's state dict before the step."""
+    weights: Mapping[str, Tensor]
+    """The model's state dict before the step."""
     batch: Batch
     step: int
 

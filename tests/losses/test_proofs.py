@@ -29,11 +29,12 @@ def test_the_paper_in_plain_loops(proof: Proof) -> None:
     for number in range(3):
         training.loss.on_epoch_start(as_model(training.model), number)
         before = {name: value.clone() for name, value in tensors(training.loss).items()}
+        weights = {name: value.clone() for name, value in training.model.state_dict().items()}
         value = result(training, number).loss
         leaves = [[_leaf(out) for out in call] for call in as_model(training.model).calls]
         teacher = [call for model in proof.teacher(training.loss) for call in as_model(model).calls]
         batch = share(proof.batch_of_step(number), torch.float64)
-        slow = proof.slow(Seen(leaves, teacher, before, batch, number))
+        slow = proof.slow(Seen(leaves, teacher, before, weights, batch, number))
         torch.autograd.backward(slow.loss)
         _close(value, slow.loss.detach())
         for call, recorded in zip(leaves, as_model(training.model).calls, strict=True):

@@ -81,7 +81,7 @@ class MoCoLoss(CountingLoss):
             yield Problem("queue_size", f"{message}: {nearest} is")
 
     def setup(self, model: Model) -> None:
-        self.encoder = MomentumTeacher(model, eval_mode=False)
+        self.encoder = MomentumTeacher(model, batch_statistics=True)
 
     def step(self, model: Model, batch: Batch) -> StepOutput:
         if len(batch.views) != 2:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Optional
 
-from ssltyped.types import Loss, Model
+from ssltyped.types import Facts, Inference, Loss, Model
 
 
 class CountingLoss(Loss):
@@ -26,3 +27,12 @@ class CountingLoss(Loss):
     def set_extra_state(self, state: Mapping[str, int]) -> None:
         for name in self.counters:
             setattr(self, name, state[name])
+
+
+def steps_from_epochs(field: str, epochs: Optional[float], steps: Optional[int], facts: Facts) -> Iterable[Inference]:
+    """The inference of `field`, a number of optimizer steps that may be given in epochs; neither is 0."""
+    if epochs is not None and facts.steps_per_epoch:
+        rule = f"{epochs:g} epochs x {facts.steps_per_epoch} steps an epoch"
+        yield Inference(field, round(epochs * facts.steps_per_epoch), rule)
+    elif epochs is None and steps is None:
+        yield Inference(field, 0, "not given, in steps or in epochs")

@@ -21,19 +21,22 @@ class MomentumTeacher(nn.Module):
 
     Args:
         student: the model to start from.
-        eval_mode: BatchNorm uses the averaged statistics, dropout and drop path are off; else it computes as the
-            student does, with the statistics of its own batch (MoCo's key encoder).
+        batch_statistics: BatchNorm uses the statistics of the teacher's own batch, as MoCo's key encoder does; else
+            the averaged ones. Dropout and drop path are off in any case.
     """
 
-    def __init__(self, student: Model, *, eval_mode: bool) -> None:
+    def __init__(self, student: Model, *, batch_statistics: bool) -> None:
         super().__init__()
         self.model = copy.deepcopy(module_of(student))
         self.model.requires_grad_(False)
-        self.eval_mode = eval_mode
+        self.batch_statistics = batch_statistics
         self.train()
 
     def train(self, mode: bool = True) -> MomentumTeacher:
-        super().train(mode and not self.eval_mode)
+        super().train(False)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.train(mode and self.batch_statistics)
         return self
 
     @torch.no_grad()
