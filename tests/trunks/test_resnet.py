@@ -15,6 +15,7 @@ from golden_fill import fill
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ssltyped.trunks.base import InputColor
 from ssltyped.trunks.resnet import BasicBlock, Bottleneck, Norm, ResNet, ResNetConf, StandardizedConv2d, Stem
 
 FEATURES = ["conv1", "res1", "res2", "res3", "res4", "res5", "res5avg", "flatten"]
@@ -26,7 +27,7 @@ RECORDED: dict[str, Callable[[], ResNet]] = {
     "resnet50_w1_GROUPS32_WIDTH_PER_GROUP4": partial(ResNet, groups=32, width_per_group=4),
     "resnet101_w1_GROUPS32_WIDTH_PER_GROUP8": partial(ResNet, depth=101, groups=32, width_per_group=8),
     "resnet50_w1_NORMGroupNorm": partial(ResNet, norm=Norm.GROUP),
-    "resnet50_w1_INPUT_TYPElab": partial(ResNet, in_channels=1),
+    "resnet50_w1_INPUT_TYPElab": partial(ResNet, input_color=InputColor.LAB),
     "resnet50_w1_LAYER4_STRIDE1": partial(ResNet, layer4_stride=1),
     # The option had no effect where this was recorded.
     "resnet50_w1_STANDARDIZE_CONVOLUTIONSTrue": ResNet,
@@ -69,7 +70,7 @@ def images(size: int = 32) -> Tensor:
 def test_parameters_and_shapes_are_those_recorded(case: Listing) -> None:
     with torch.device("meta"):
         trunk = RECORDED[case.variant]().eval()
-        batch = torch.empty(1, trunk.conv1.in_channels, case.image_size, case.image_size)
+        batch = torch.empty(1, 3, case.image_size, case.image_size)
     ours = {key: " ".join(map(str, value.shape)) for key, value in trunk.state_dict().items()}
     assert list(ours.items()) == list(recorded_listing(case.variant).items())
     assert sum(parameter.numel() for parameter in trunk.parameters()) == case.num_params
@@ -109,10 +110,10 @@ def test_features_come_in_the_requested_order_and_may_repeat() -> None:
 def test_nothing_is_computed_past_the_last_requested_feature() -> None:
     trunk = ResNet(depth=18, width_multiplier=0.125)
     called: list[str] = []
-    for name, module in trunk.named_children():
-        module.register_forward_hook(lambda *_, name=name: called.append(name))
+    for name in ["conv1", "bn1", "maxpool", *(f"layer{stage}.{i}" for stage in (1, 2, 3, 4) for i in (0, 1))]:
+        trunk.get_submodule(name).register_forward_hook(lambda *_, name=name: called.append(name))
     trunk(images(), ["res3", "res1"])
-    assert called == ["conv1", "bn1", "maxpool", "layer1", "layer2"]
+    assert called == ["conv1", "bn1", "maxpool", "layer1.0", "layer1.1", "layer2.0", "layer2.1"]
 
 
 def test_unknown_feature_names_the_nearest() -> None:

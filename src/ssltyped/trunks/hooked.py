@@ -1,0 +1,159 @@
+"""A trunk around any network that someone else has written: features are outputs of its modules, by their names."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ssltyped.trunks.base import InputColor, Stage, StagedTrunk, check_names, statistics_kept
+from ssltyped.types import Features
+
+POOLED = "flatten"
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+class _AllFoundError(Exception):
+    """The last requested feature is there: the network need not go on."""
+
+
+class Recomputed(nn.Module):
+    """Mixed into the class of a block: in training its activations are computed again in the backward pass."""
+
+    def forward(self, *args: object, **kwargs: object) -> object:
+        run = super().forward
+        if not (self.training and torch.is_grad_enabled()):
+            return run(*args, **kwargs)
+        again = functools.partial(run, *args, **kwargs)
+        return checkpoint(again, use_reentrant=False, context_fn=self._contexts)
+
+    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), statistics_kept(self)
+
+
+class HookedTrunk(StagedTrunk):
+    """A network whose output is the pooled feature `flatten` (B D), and whose modules give the others.
+
+    Named are all modules that are no part of a block and give one tensor, with the names of `named_modules`, in the
+    order in which they finish; a block is a module with modules of its own in a Sequential, ModuleList or ModuleDict.
+    Widths are read from a pass over a single image on the meta device. In-place activations are switched
+    off, so that a feature is what its module gave.
+
+    The parts between blocks are not known here. So `checkpoint_splits` = n cuts the blocks into n shares and computes
+    those of all shares but the last again in the backward pass, each for itself.
+
+    Args:
+        model: the network, without a classifier; its first convolution has the channels that are seen.
+        image_size: height and width of an image, in pixels, for networks that need to know.
+        in_channels: channels of an image.
+        input_color: which channels the network sees, and in which order.
+        checkpoint_splits: number of shares of the blocks; 0 keeps all activations.
+    """
+
+    def __init__(
+        self, *, model: nn.Module, image_size: int, in_channels: int, input_color: InputColor, checkpoint_splits: int
+    ) -> None:
+        super().__init__(in_channels=in_channels, input_color=input_color, checkpoint_splits=checkpoint_splits)
+        self.image_size, self.model = image_size, model
+        for module in model.modules():
+            if "inplace" in vars(module):
+                vars(module).update(inplace=False)
+        blocks = [model.get_submodule(name) for name in block_names(model)]
+        for block in blocks[: len(blocks) - len(blocks) // checkpoint_splits] if checkpoint_splits else []:
+            kind = type(block)
+            block.__class__ = type(kind.__name__, (Recomputed, kind), {})
+
+    @functools.cached_property
+    def _widths(self) -> dict[str, int]:
+        finished: list[tuple[str, Tensor]] = []
+        shadow = copy.deepcopy(self.model).to("meta").eval()
+        names = [name for name, _ in shadow.named_modules() if name and not _within(name, block_names(shadow))]
+        with _hooks(shadow, names, lambda name, x: finished.append((name, x))), torch.no_grad():
+            size = (1, self.seen_channels, self.image_size, self.image_size)
+            pooled: Tensor = shadow(torch.empty(size, device="meta"))
+        often = [name for name, _ in finished]
+        widths = {name: _width(x) for name, x in finished if often.count(name) == 1 and name != POOLED}
+        return {**widths, POOLED: pooled.shape[1]}
+
+    @property
+    def feature_dims(self) -> Mapping[str, int]:
+        return self._widths
+
+    def stages(self) -> Iterator[Stage]:
+        yield Stage(POOLED, self.model)
+
+    def forward(self, images: Float[Tensor, "B C H W"], features: Sequence[str]) -> Features:
+        check_names(features, self.feature_dims)
+        wanted, found = set(features), dict[str, Tensor]()
+        active = [name for name, module in self.model.named_modules() if isinstance(module, Recomputed)]
+
+        def keep(name: str, x: Tensor) -> None:
+            if name in wanted:
+                found[name] = x
+            if found.keys() == wanted and not (self.training and _within(name, active)):
+                raise _AllFoundError
+
+        if wanted:
+            try:
+                with _hooks(self.model, [*(wanted - {POOLED}), *active], keep):
+                    found[POOLED] = self.model(self.see(images))
+            except _AllFoundError:
+                pass
+        return [found[name] for name in features]
+
+
+def block_names(model: nn.Module) -> list[str]:
+    """The outermost modules with children of their own that stand in a container."""
+    found: list[str] = []
+    for name, module in model.named_modules():
+        parent = model.get_submodule(name.rpartition(".")[0]) if name else None
+        holds = type(module) in CONTAINERS
+        inner = isinstance(parent, CONTAINERS) and next(module.children(), None) is not None
+        if inner and not holds and not _within(name, found):
+            found.append(name)
+    return found
+
+
+def _within(name: str, blocks: Sequence[str]) -> bool:
+    """Whether the module stands inside one of these blocks."""
+    return any(name.startswith(f"{block}.") for block in blocks)
+
+
+@contextmanager
+def _hooks(model: nn.Module, names: Sequence[str], call: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Within it, `call` gets the name and the output of each of these modules that gives one tensor."""
+
+    def report(name: str, module: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            call(name, output)
+
+    handles = [model.get_submodule(name).register_forward_hook(functools.partial(report, name)) for name in names]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _width(x: Tensor) -> int:
+    """Channels: the last dimension of (B, D), (B, T, D) and (B, H, W, D), the second of (B, D, H, W)."""
+    return x.shape[1] if x.ndim == 4 and x.shape[2] == x.shape[3] else x.shape[-1]
+
+
+def see_channels(model: nn.Module, channels: int) -> None:
+    """Replace the first convolution by one of the same kind for images of so many channels, if it has not as many."""
+    name, conv = next((name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
+    if conv.in_channels == channels:
+        return
+    parent = model.get_submodule(name.rpartition(".")[0])
+    size, stride, padding = conv.kernel_size, conv.stride, conv.padding
+    new = nn.Conv2d(channels, conv.out_channels, size, stride, padding, bias=conv.bias is not None)  # type: ignore[arg-type]  # pairs
+    if not new.weight.is_meta:
+        nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    setattr(parent, name.rpartition(".")[2], new)
