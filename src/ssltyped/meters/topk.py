@@ -1,0 +1,64 @@
+"""What the meters of the k highest scores share: counts, summed over batches and ranks."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated
+
+import torch
+from annotated_types import Gt, Len
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from ssltyped import distributed
+from ssltyped.types import Meter, Target
+
+
+class TopKMeter(Meter):
+    """A measure of the k highest scores of each image, for several k.
+
+    Scores are (B K), targets are the number of the class (B), or above 0 for each class that the image has (B K). What
+    is kept and summed over ranks are counts, so that batches and ranks may differ in size. Before any image the values
+    are nan. `update` raises ValueError for a k larger than the number of classes.
+
+    Args:
+        topk: the values of k.
+    """
+
+    def __init__(self, *, topk: Annotated[list[Annotated[int, Gt(0)]], Len(1)]) -> None:
+        self.topk = topk
+        self._counts = torch.zeros(len(topk) + 1, dtype=torch.int64)
+
+    @abstractmethod
+    def count(self, hits: Bool[Tensor, "B k"], target: Target) -> list[Int64[Tensor, ""]]:
+        """What is counted of a batch for each k, then what it is divided by.
+
+        `hits` says whether the image has the class of its 1st, 2nd, ... highest score.
+        """
+
+    @abstractmethod
+    def measure(self, counts: list[int], total: int) -> dict[str, float]:
+        """The values from the counts of all images."""
+
+    def update(self, output: Float[Tensor, "B K"], target: Target) -> None:
+        largest, classes = max(self.topk), output.shape[1]
+        if largest > classes:
+            raise ValueError(f"topk has {largest}, and there are only {classes} classes")
+        ranked = output.topk(largest, dim=1).indices
+        hits = target[:, None] == ranked if target.ndim == 1 else target.gather(1, ranked) > 0
+        counts = torch.stack(self.count(hits, target))
+        # The counts move to where the scores are, once, and no batch waits for the device.
+        self._counts = self._counts.to(counts.device) + counts
+
+    def compute(self) -> dict[str, float]:
+        # On the host: a rank that has seen no image does not know the device that the others count on.
+        *counts, total = distributed.all_reduce_sum(self._counts.cpu()).tolist()
+        return self.measure(counts, total)
+
+    def reset(self) -> None:
+        self._counts = torch.zeros_like(self._counts)
+
+
+def percent(part: int, whole: int) -> float:
+    """100 part / whole; nan of nothing."""
+    return 100 * part / whole if whole else float("nan")
