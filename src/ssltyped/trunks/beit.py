@@ -77,7 +77,7 @@ class BEiTAttention(Attention):
         self.q_bias = nn.Parameter(torch.zeros(style.dim)) if style.qkv_bias else None
         self.v_bias = nn.Parameter(torch.zeros(style.dim)) if style.qkv_bias else None
 
-    def projections(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T E"]:
+    def projections(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T 3*D"]:
         if self.q_bias is None or self.v_bias is None:
             return super().projections(x)
         return F.linear(x, self.qkv.weight, torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias]))

@@ -136,7 +136,7 @@ class Attention(nn.Module):
         self.qkv = Linear(style.dim, 3 * style.dim, bias=style.qkv_bias)
         self.proj = Linear(style.dim, style.dim)
 
-    def projections(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T 3D"]:
+    def projections(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T 3*D"]:
         """Queries, keys and values of each token, all heads of each side by side."""
         qkv: Tensor = self.qkv(x)
         return qkv
