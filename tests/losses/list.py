@@ -5,17 +5,21 @@ from __future__ import annotations
 from functools import partial
 from typing import Optional
 
-from losses import slow, slow_clusters, slow_contrastive
-from losses.proofs import DIM, LinearModel, Proof, tensors
+import torch
+from losses import slow, slow_clusters, slow_contrastive, slow_teachers
+from losses.proofs import DIM, IMAGES, LinearModel, PatchModel, Proof, tensors, waves
 from torch import Tensor, nn
 
 from ssltyped import distributed
 from ssltyped.losses.barlow_twins import BarlowTwinsLoss
+from ssltyped.losses.dino import DINOLoss
+from ssltyped.losses.ibot import IBOTLoss
 from ssltyped.losses.moco import MoCoLoss
+from ssltyped.losses.msn import MSNLoss
 from ssltyped.losses.multicrop_simclr import MultiCropSimCLRLoss
 from ssltyped.losses.simclr import SimCLRLoss
 from ssltyped.losses.swav import SwAVLoss
-from ssltyped.types import Loss
+from ssltyped.types import Batch, Loss
 
 
 def model_of(name: str, loss: Loss) -> list[nn.Module]:
@@ -38,8 +42,19 @@ def swav_world_state(loss: Loss) -> dict[str, Tensor]:
     return {**state, "queue": queue.gather(1, order.expand_as(queue))}
 
 
+def masked_crops(step: int) -> Batch:
+    """Two global crops of 2 x 2 patches with masks (one image has none masked), one local crop of one patch."""
+    sizes = ((2, 2), (2, 2), (1, 1))
+    views = [waves(IMAGES + step, DIM, *size)[step:] for size in sizes]
+    masks = [(waves(IMAGES + step + v, 2, 2) > 0.3)[step + v :] for v in range(2)]
+    masks[0][1] = False
+    return Batch(views=tuple(views), index=torch.arange(IMAGES), masks=(*masks, None))
+
+
 PROTOTYPES = partial(LinearModel, scored=(6, 4))
 ENCODER = partial(model_of, "encoder")
+TEACHER = partial(model_of, "teacher")
+SCORES = partial(LinearModel, scored=(6,), embeds=False)
 PROOFS = [
     Proof("simclr", SimCLRLoss, slow.simclr, single=False),
     Proof("multicrop_simclr", MultiCropSimCLRLoss, slow_contrastive.multicrop_simclr, num_views=3, single=False),
@@ -67,5 +82,29 @@ PROOFS = [
         model=PROTOTYPES,
         teacher=ENCODER,
         world_state=swav_world_state,
+    ),
+    Proof(
+        "dino",
+        partial(DINOLoss, num_prototypes=6, crops_for_teacher=[0, 2], temperature_warmup_steps=3),
+        slow_teachers.dino,
+        num_views=4,
+        model=SCORES,
+        teacher=TEACHER,
+    ),
+    Proof(
+        "ibot",
+        partial(IBOTLoss, num_prototypes=6, num_patch_prototypes=4),
+        slow_teachers.ibot,
+        num_views=3,
+        model=PatchModel,
+        batch=masked_crops,
+        teacher=TEACHER,
+    ),
+    Proof(
+        "msn",
+        partial(MSNLoss, embedding_dim=DIM, num_prototypes=6),
+        slow_teachers.msn,
+        num_views=3,
+        teacher=TEACHER,
     ),
 ]

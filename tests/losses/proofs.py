@@ -50,6 +50,31 @@ class LinearModel(nn.Module):
             matrix.div_(matrix.norm(dim=0))
 
 
+class PatchModel(LinearModel):
+    """Outputs of images (B, D, h, w): scores of the mean patch (V B, K), and of every patch (V B, h w, K').
+
+    A masked patch is a learned vector. Asked for the feature "lastCLS", it gives the first output only.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(scored=(6, 4))
+        self.token = nn.Parameter(waves(DIM))
+
+    def forward(
+        self, views: Sequence[Tensor], *, masks: Sequence[Optional[Tensor]] = (), features: Sequence[str] = ()
+    ) -> list[Tensor]:
+        patches = torch.cat([view.flatten(2).transpose(1, 2) for view in views])
+        known = [mask.flatten(1) for mask in masks if mask is not None]
+        mask = torch.cat(known) if known else torch.zeros(patches.shape[:2], dtype=torch.bool)
+        z = torch.where(mask[:, :, None], self.token, patches) @ self.weight
+        outputs = [z.mean(dim=1) @ self.scored[0], z @ self.scored[1]][: 1 if features else 2]
+        for output in outputs:
+            if output.requires_grad:
+                output.retain_grad()
+        self.calls.append(outputs)
+        return outputs
+
+
 class Slow(NamedTuple):
     """A loss in plain loops, and the state after the step (those entries of the loss's state dict that it knows)."""
 

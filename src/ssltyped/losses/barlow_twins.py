@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssltyped import distributed
 from ssltyped.config import config_for
-from ssltyped.losses.outputs import precise, single_output
+from ssltyped.losses.outputs import full_precision, precise, single_output
 from ssltyped.types import Batch, Facts, Loss, Model, Problem, StepOutput
 
 EPS = 1e-5
@@ -52,7 +52,7 @@ class BarlowTwinsLoss(Loss):
         if len(batch.views) != 2:
             raise ValueError(f"Barlow Twins needs exactly 2 views of every image; the batch has {len(batch.views)}")
         z = precise(single_output(model(batch.views), "Barlow Twins"))
-        with torch.autocast(z.device.type, enabled=False):
+        with full_precision(z):
             a, b = standardized(z).chunk(2)
             c = mean_over_ranks(a.T @ b / len(a))
         diagonal = c.diagonal()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ssltyped import distributed
 from ssltyped.config import config_for
-from ssltyped.losses.outputs import precise, single_output, spread
+from ssltyped.losses.outputs import full_precision, precise, single_output, spread
 from ssltyped.losses.state import CountingLoss
 from ssltyped.losses.teacher import MomentumTeacher
 from ssltyped.types import Batch, Facts, Inference, Model, Problem, StepOutput
@@ -94,7 +94,8 @@ class MoCoLoss(CountingLoss):
     def contrast(self, q: Float[Tensor, "B D"], k: Float[Tensor, "B D"]) -> StepOutput:
         """The loss of normalized queries and keys against the queue as it is."""
         positive = (q * k).sum(dim=1, keepdim=True)
-        logits = torch.cat([positive, q @ self.queue.T.to(q.dtype)], dim=1) / self.temperature
+        with full_precision(q):
+            logits = torch.cat([positive, q @ self.queue.T.to(q.dtype)], dim=1) / self.temperature
         target = torch.zeros(len(q), dtype=torch.int64, device=q.device)
         accuracy = (logits.detach().argmax(dim=1) == 0).float().mean()
         return StepOutput(loss=F.cross_entropy(logits, target), logs={"accuracy": accuracy, "z_std": spread(q)})

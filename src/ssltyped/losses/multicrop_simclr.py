@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ssltyped import distributed
 from ssltyped.config import config_for
-from ssltyped.losses.outputs import precise, single_output, spread
+from ssltyped.losses.outputs import full_precision, precise, single_output, spread
 from ssltyped.types import Batch, Facts, Loss, Model, Problem, StepOutput
 
 CHUNK_ROWS = 512
@@ -77,7 +77,8 @@ class MultiCropSimCLRLoss(Loss):
         self, rows: Float[Tensor, "m D"], world: Float[Tensor, "M D"], own: Tensor, owners: Tensor
     ) -> Float[Tensor, "m"]:
         """n(i) of some rows."""
-        s = rows @ world.T / self.temperature
+        with full_precision(rows):
+            s = rows @ world.T / self.temperature
         return s.masked_fill(own[:, None] == owners, -math.inf).logsumexp(dim=1)
 
 

@@ -25,3 +25,8 @@ def single_output(outputs: Sequence[Tensor], method: str) -> Tensor:
 def spread(u: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
     """sqrt(D) x the mean standard deviation of a dimension: 1 when the rows fill the sphere, 0 for one point."""
     return u.detach().std(dim=0, correction=0).mean() * math.sqrt(u.shape[1])
+
+
+def full_precision(x: Tensor) -> torch.autocast:
+    """A block without autocast on the device of `x`: products of similarities are too fine for 8 bits."""
+    return torch.autocast(x.device.type, enabled=False)

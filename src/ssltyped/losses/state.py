@@ -36,3 +36,10 @@ def steps_from_epochs(field: str, epochs: Optional[float], steps: Optional[int],
         yield Inference(field, round(epochs * facts.steps_per_epoch), rule)
     elif epochs is None and steps is None:
         yield Inference(field, 0, "not given, in steps or in epochs")
+
+
+def warmed_up(start: float, end: float, step: int, steps: int) -> float:
+    """`start` at step 0, then in equal parts up to `end` at step `steps` - 1 and after it."""
+    if step >= steps - 1:
+        return end if steps != 1 or step else start
+    return start + (end - start) * step / (steps - 1)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssltyped.config import config_for
-from ssltyped.losses.outputs import precise
+from ssltyped.losses.outputs import full_precision, precise
 from ssltyped.losses.prototypes import parts_with_prototypes, prototypes_of
 from ssltyped.losses.sinkhorn import assign, hard
 from ssltyped.losses.state import CountingLoss, steps_from_epochs
@@ -142,7 +142,8 @@ class SwAVLoss(CountingLoss):
 
     def queue_scores(self, model: Model) -> list[Float[Tensor, "A L _"]]:
         """The scores of the queue by the model's prototypes."""
-        return [precise(self.queue @ weight.detach().to(self.queue.dtype).T) for weight in prototypes_of(model)]
+        with full_precision(self.queue):
+            return [self.queue @ weight.detach().to(self.queue.dtype).T for weight in prototypes_of(model)]
 
     def swapped(
         self,

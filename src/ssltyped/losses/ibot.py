@@ -1,0 +1,199 @@
+"""iBOT: DINO on the class token, and the same on the tokens of masked patches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, NamedTuple, Optional
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Gt, Le
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ssltyped import distributed
+from ssltyped.config import config_for
+from ssltyped.losses.outputs import precise
+from ssltyped.losses.state import CountingLoss, steps_from_epochs, warmed_up
+from ssltyped.losses.teacher import MomentumTeacher, cosine_momentum
+from ssltyped.types import Batch, Facts, Inference, Model, Problem, StepOutput
+
+
+class Terms(NamedTuple):
+    """The two parts of the loss, before their weights."""
+
+    cls: Float[Tensor, ""]
+    patch: Float[Tensor, ""]
+
+
+class IBOTLoss(CountingLoss):
+    """Image BERT with an online tokenizer (Zhou et al. 2022, arXiv 2111.07832, eq. 1 to 4).
+
+    The first `num_global_crops` G crops are global ones and carry masks m (B, h, w). The student sees them masked, and
+    the other crops whole; the teacher sees the global crops whole. A model gives logits u of the class token (GB, K)
+    and p of every patch (GB, T, K'). With P_t = softmax((. - c) / T_t) and P_s = softmax(. / T_s):
+
+        cls   = mean over global q and student crops v != q of  mean_n  H(P_t(u_q(n)), P_s(u_v(n)))
+        patch = mean over q and n of  sum_i m_i H(P_t(p_q(n, i)), P_s(p_q(n, i))) / max(1, sum_i m_i)
+        loss  = lambda_cls cls + lambda_patch patch
+
+    H is the cross entropy. After the update the centres c of both parts move as in DINO, over all images of the world
+    (and all patches), and the teacher by a momentum that rises to 1 along a cosine. Before `masking_start_steps` the
+    student sees no mask and the patch term is 0. Memory grows as V B K + G B T K'. Logs `cls` and `patch`.
+
+    Raises:
+        ValueError: a global crop without a mask, or a model that does not give two outputs for it.
+
+    Args:
+        num_prototypes: K, width of the model's first output; 8192 in the paper.
+        num_patch_prototypes: K', width of its second output.
+        num_global_crops: G, crops that the teacher sees.
+        local_feature: the trunk's feature that the heads read for the other crops; a head then gives one output.
+        momentum: of the teacher at the start; 0.996.
+        student_temperature: T_s; 0.1.
+        teacher_temperature: T_t of the class token after the warmup; 0.07 (appendix B).
+        warmup_teacher_temperature: and at the start; 0.04.
+        teacher_patch_temperature: T_t of the patches after the warmup; 0.07.
+        warmup_teacher_patch_temperature: and at the start; 0.04.
+        temperature_warmup_steps: steps over which both rise.
+        temperature_warmup_epochs: the same in epochs; 30 in the paper.
+        center_momentum: of the class token's centre; 0.9.
+        patch_center_momentum: of the patches' centre; 0.9.
+        lambda_cls: weight of the class token's part.
+        lambda_patch: weight of the patches' part.
+        masking_start_steps: steps before masks are used.
+        masking_start_epochs: the same in epochs.
+    """
+
+    takes_masks = True
+    center: Tensor
+    patch_center: Tensor
+    teacher: MomentumTeacher
+
+    def __init__(
+        self,
+        *,
+        num_prototypes: Optional[Annotated[int, Gt(0)]] = None,
+        num_patch_prototypes: Optional[Annotated[int, Gt(0)]] = None,
+        num_global_crops: Annotated[int, Gt(0)] = 2,
+        local_feature: str = "lastCLS",
+        momentum: Annotated[float, Ge(0), Le(1)] = 0.996,
+        student_temperature: Annotated[float, Gt(0)] = 0.1,
+        teacher_temperature: Annotated[float, Gt(0)] = 0.07,
+        warmup_teacher_temperature: Annotated[float, Gt(0)] = 0.04,
+        teacher_patch_temperature: Annotated[float, Gt(0)] = 0.07,
+        warmup_teacher_patch_temperature: Annotated[float, Gt(0)] = 0.04,
+        temperature_warmup_steps: Optional[Annotated[int, Ge(0)]] = None,
+        temperature_warmup_epochs: Optional[Annotated[float, Ge(0)]] = None,
+        center_momentum: Annotated[float, Ge(0), Le(1)] = 0.9,
+        patch_center_momentum: Annotated[float, Ge(0), Le(1)] = 0.9,
+        lambda_cls: Annotated[float, Ge(0)] = 1.0,
+        lambda_patch: Annotated[float, Ge(0)] = 1.0,
+        masking_start_steps: Optional[Annotated[int, Ge(0)]] = None,
+        masking_start_epochs: Optional[Annotated[float, Ge(0)]] = None,
+    ) -> None:
+        super().__init__()
+        if num_prototypes is None or num_patch_prototypes is None:
+            raise ValueError(
+                "num_prototypes and num_patch_prototypes are needed: give them, or resolve the config first"
+            )
+        self.num_prototypes, self.num_patch_prototypes = num_prototypes, num_patch_prototypes
+        self.num_global_crops, self.local_feature, self.momentum = num_global_crops, local_feature, momentum
+        self.student_temperature, self.temperature_warmup_steps = student_temperature, temperature_warmup_steps
+        self.temperature_warmup_epochs = temperature_warmup_epochs
+        self.cls_temperatures = (warmup_teacher_temperature, teacher_temperature)
+        self.patch_temperatures = (warmup_teacher_patch_temperature, teacher_patch_temperature)
+        self.center_momentum, self.patch_center_momentum = center_momentum, patch_center_momentum
+        self.lambda_cls, self.lambda_patch = lambda_cls, lambda_patch
+        self.masking_start_steps, self.masking_start_epochs = masking_start_steps, masking_start_epochs
+        self.register_buffer("center", torch.zeros(1, num_prototypes))
+        self.register_buffer("patch_center", torch.zeros(1, 1, num_patch_prototypes))
+        self._seen: list[tuple[Tensor, Tensor]] = []
+
+    def infer(self, facts: Facts) -> Iterable[Inference]:
+        if len(facts.output_dims) == 2:
+            yield Inference("num_prototypes", facts.output_dims[0], "width of the model's first output")
+            yield Inference("num_patch_prototypes", facts.output_dims[1], "width of the model's second output")
+        steps, epochs = self.temperature_warmup_steps, self.temperature_warmup_epochs
+        yield from steps_from_epochs("temperature_warmup_steps", epochs, steps, facts)
+        yield from steps_from_epochs("masking_start_steps", self.masking_start_epochs, self.masking_start_steps, facts)
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if facts.num_views < 2 or facts.num_views < self.num_global_crops:
+            needed = max(2, self.num_global_crops)
+            yield Problem("", f"iBOT needs at least {needed} crops of every image; the data makes {facts.num_views}")
+        masked = [place for place, grid in enumerate(facts.mask_grids) if grid is not None]
+        if masked != list(range(self.num_global_crops)):
+            message = f"masks are needed for the first {self.num_global_crops} crops; the data masks {masked or 'none'}"
+            yield Problem("num_global_crops", message)
+        if facts.output_dims and len(facts.output_dims) != 2:
+            message = f"the model has {len(facts.output_dims)} outputs; IBOTHead gives those of class token and patches"
+            yield Problem("", message)
+        if self.local_feature not in facts.feature_dims:
+            yield Problem("local_feature", f"the trunk has no feature {self.local_feature!r}")
+
+    def setup(self, model: Model) -> None:
+        self.teacher = MomentumTeacher(model, batch_statistics=True)
+
+    def step(self, model: Model, batch: Batch) -> StepOutput:
+        whole, rest = batch.views[: self.num_global_crops], batch.views[self.num_global_crops :]
+        masks = [mask for mask in batch.masks[: self.num_global_crops] if mask is not None]
+        if len(masks) < self.num_global_crops:
+            raise ValueError(f"iBOT needs a mask for each of {self.num_global_crops} global crops; it has {len(masks)}")
+        if starts := self.steps_done < (self.masking_start_steps or 0):
+            masks = [torch.zeros_like(mask) for mask in masks]
+        student = self._pair(model(whole, masks=() if starts else masks))
+        local = [precise(model(rest, features=[self.local_feature])[0])] if rest else []
+        teacher = self._pair(self.teacher(whole))
+        self._seen.append((teacher[0].mean(dim=0, keepdim=True), teacher[1].mean(dim=(0, 1), keepdim=True)))
+        terms = self.distil(torch.cat([student[0], *local]), student[1], teacher[0], teacher[1], torch.cat(masks))
+        logs = {"cls": terms.cls.detach(), "patch": terms.patch.detach()}
+        return StepOutput(loss=self.lambda_cls * terms.cls + self.lambda_patch * terms.patch, logs=logs)
+
+    def _pair(self, outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        if len(outputs) != 2:
+            raise ValueError(f"iBOT needs the outputs of class token and patches; the model gives {len(outputs)}")
+        return precise(outputs[0]), precise(outputs[1])
+
+    def temperature(self, ends: tuple[float, float]) -> float:
+        """T_t of the next step, on its way from the first to the second value."""
+        return warmed_up(*ends, self.steps_done, self.temperature_warmup_steps or 0)
+
+    def distil(
+        self,
+        student_cls: Float[Tensor, "VB K"],
+        student_patch: Float[Tensor, "GB T P"],
+        teacher_cls: Float[Tensor, "GB K"],
+        teacher_patch: Float[Tensor, "GB T P"],
+        mask: Bool[Tensor, "GB h w"],
+    ) -> Terms:
+        """Both parts of given logits, with centres and temperatures as they are; rows by crop."""
+        crops = self.num_global_crops
+        targets = F.softmax((teacher_cls - self.center) / self.temperature(self.cls_temperatures), dim=-1).chunk(crops)
+        images = len(targets[0])
+        log_p = F.log_softmax(student_cls / self.student_temperature, dim=-1).chunk(len(student_cls) // images)
+        pairs = [_cross(t, s).mean() for q, t in enumerate(targets) for v, s in enumerate(log_p) if v != q]
+        patch_temperature = self.temperature(self.patch_temperatures)
+        target = F.softmax((teacher_patch - self.patch_center) / patch_temperature, dim=-1)
+        entropy = _cross(target, F.log_softmax(student_patch / self.student_temperature, dim=-1))
+        masked = mask.flatten(1).to(entropy.dtype)
+        patch = ((entropy * masked).sum(dim=1) / masked.sum(dim=1).clamp(min=1)).mean()
+        return Terms(torch.stack(pairs).mean(), patch)
+
+    @torch.no_grad()
+    def after_update(self, model: Model, progress: float) -> None:
+        for cls, patch in self._seen:
+            self.center.lerp_(distributed.all_reduce_mean(cls).to(self.center.dtype), 1 - self.center_momentum)
+            mean = distributed.all_reduce_mean(patch).to(self.patch_center.dtype)
+            self.patch_center.lerp_(mean, 1 - self.patch_center_momentum)
+        self._seen.clear()
+        self.teacher.update(model, cosine_momentum(self.momentum, progress))
+        super().after_update(model, progress)
+
+
+IBOTLossConf = config_for(IBOTLoss)
+
+
+def _cross(p: Float[Tensor, "*rows K"], log_q: Float[Tensor, "*rows K"]) -> Float[Tensor, "*rows"]:
+    """H(p, q) of each row."""
+    return -(p * log_q).sum(dim=-1)

@@ -1,0 +1,105 @@
+"""MSN: masked views are assigned to the prototypes that the whole view is assigned to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Optional
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Gt, Le
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ssltyped.config import config_for
+from ssltyped.losses.barlow_twins import mean_over_ranks
+from ssltyped.losses.outputs import full_precision, precise, single_output
+from ssltyped.losses.state import CountingLoss
+from ssltyped.losses.teacher import MomentumTeacher, cosine_momentum
+from ssltyped.types import Batch, Facts, Inference, Model, Problem, StepOutput
+
+
+class MSNLoss(CountingLoss):
+    """Masked siamese networks (Assran et al. 2022, arXiv 2204.07141, eq. 1 and 2).
+
+    View 0 is the target: the teacher sees it whole. The other A views are anchors: the student sees them masked, where
+    the data masks them. With prototypes q_k of length 1 (K, D) and normalized embeddings z,
+
+        p = softmax_k(z . q_k / T)      p+ = p_t^(1 / sharpening), normalized, without gradient
+        loss = mean over the A B anchors of H(p+, p)  -  lambda_entropy H(mean p)
+
+    H(a, b) is the cross entropy, H(mean p) the entropy of the mean of p over all anchors of the world, with gradient.
+    The prototypes belong to the loss and learn; the teacher moves by a momentum that rises to 1 along a cosine.
+    Memory grows as A B K. Logs `entropy`, H(mean p) in nats: log K when all prototypes are used.
+
+    Raises:
+        ValueError: fewer than 2 views, or a model that has not exactly one output.
+
+    Args:
+        embedding_dim: D, width of the model's output.
+        num_prototypes: K; 1024 (section 4).
+        temperature: T; 0.1.
+        sharpening: of the target; 0.25.
+        lambda_entropy: weight of the mean entropy maximization; 1.
+        momentum: of the teacher at the start; 0.996.
+    """
+
+    takes_masks = True
+    teacher: MomentumTeacher
+
+    def __init__(
+        self,
+        *,
+        embedding_dim: Optional[Annotated[int, Gt(0)]] = None,
+        num_prototypes: Annotated[int, Gt(1)] = 1024,
+        temperature: Annotated[float, Gt(0)] = 0.1,
+        sharpening: Annotated[float, Gt(0), Le(1)] = 0.25,
+        lambda_entropy: Annotated[float, Ge(0)] = 1.0,
+        momentum: Annotated[float, Ge(0), Le(1)] = 0.996,
+    ) -> None:
+        super().__init__()
+        if embedding_dim is None:
+            raise ValueError("embedding_dim is None: give the width of the model's output, or resolve the config first")
+        self.embedding_dim, self.num_prototypes, self.temperature = embedding_dim, num_prototypes, temperature
+        self.sharpening, self.lambda_entropy, self.momentum = sharpening, lambda_entropy, momentum
+        bound = embedding_dim**-0.5
+        self.prototypes = nn.Parameter(torch.empty(num_prototypes, embedding_dim).uniform_(-bound, bound))
+
+    def infer(self, facts: Facts) -> Iterable[Inference]:
+        if len(facts.output_dims) == 1:
+            yield Inference("embedding_dim", facts.output_dims[0], "width of the model's output")
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if facts.num_views < 2:
+            yield Problem("", f"MSN needs a target and at least one anchor view; the data makes {facts.num_views} view")
+        if facts.mask_grids and facts.mask_grids[0] is not None:
+            yield Problem("", "MSN's target is view 0, which the teacher sees whole; the data masks it")
+        if len(facts.output_dims) > 1:
+            yield Problem("", f"MSN needs a model with one output; it has {len(facts.output_dims)}")
+
+    def setup(self, model: Model) -> None:
+        self.teacher = MomentumTeacher(model, batch_statistics=True)
+
+    def step(self, model: Model, batch: Batch) -> StepOutput:
+        if len(batch.views) < 2:
+            raise ValueError("MSN needs a target and at least one anchor view; the batch has 1")
+        anchors = len(batch.views) - 1
+        log_p = self.log_p(precise(single_output(model(batch.views[1:], masks=batch.masks[1:]), "MSN")))
+        with torch.no_grad():
+            target = F.softmax(self.log_p(precise(self.teacher(batch.views[:1])[0])) / self.sharpening, dim=1)
+        cross = -(target.repeat(anchors, 1) * log_p).sum(dim=1).mean()
+        entropy = torch.special.entr(mean_over_ranks(log_p.exp().mean(dim=0))).sum()
+        return StepOutput(loss=cross - self.lambda_entropy * entropy, logs={"entropy": entropy.detach()})
+
+    def log_p(self, z: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
+        """log of p in the equation."""
+        prototypes = F.normalize(self.prototypes.to(z.dtype), dim=1)
+        with full_precision(z):
+            return F.log_softmax(F.normalize(z, dim=1) @ prototypes.T / self.temperature, dim=1)
+
+    def after_update(self, model: Model, progress: float) -> None:
+        self.teacher.update(model, cosine_momentum(self.momentum, progress))
+        super().after_update(model, progress)
+
+
+MSNLossConf = config_for(MSNLoss)
