@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 import torch
 from jaxtyping import Float
@@ -42,8 +42,7 @@ class HookedTrunk(StagedTrunk):
 
     Named are all modules that are no part of a block and give one tensor, with the names of `named_modules`, in the
     order in which they finish; a block is a module with modules of its own in a Sequential, ModuleList or ModuleDict.
-    Widths are read from a pass over a single image on the meta device. In-place activations are switched
-    off, so that a feature is what its module gave.
+    Widths are read from a pass over one image on the meta device.
 
     The parts between blocks are not known here. So `checkpoint_splits` = n cuts the blocks into n shares and computes
     those of all shares but the last again in the backward pass, each for itself.
@@ -61,9 +60,6 @@ class HookedTrunk(StagedTrunk):
     ) -> None:
         super().__init__(in_channels=in_channels, input_color=input_color, checkpoint_splits=checkpoint_splits)
         self.image_size, self.model = image_size, model
-        for module in model.modules():
-            if "inplace" in vars(module):
-                vars(module).update(inplace=False)
         blocks = [model.get_submodule(name) for name in block_names(model)]
         for block in blocks[: len(blocks) - len(blocks) // checkpoint_splits] if checkpoint_splits else []:
             kind = type(block)
@@ -73,7 +69,12 @@ class HookedTrunk(StagedTrunk):
     def _widths(self) -> dict[str, int]:
         finished: list[tuple[str, Tensor]] = []
         shadow = copy.deepcopy(self.model).to("meta").eval()
-        names = [name for name, _ in shadow.named_modules() if name and not _within(name, block_names(shadow))]
+        blocks = block_names(shadow)
+        names = [
+            name
+            for name, module in shadow.named_modules()
+            if name and not isinstance(module, nn.Identity) and not _within(name, blocks)
+        ]
         with _hooks(shadow, names, lambda name, x: finished.append((name, x))), torch.no_grad():
             size = (1, self.seen_channels, self.image_size, self.image_size)
             pooled: Tensor = shadow(torch.empty(size, device="meta"))
@@ -91,20 +92,15 @@ class HookedTrunk(StagedTrunk):
     def forward(self, images: Float[Tensor, "B C H W"], features: Sequence[str]) -> Features:
         check_names(features, self.feature_dims)
         wanted, found = set(features), dict[str, Tensor]()
-        active = [name for name, module in self.model.named_modules() if isinstance(module, Recomputed)]
 
         def keep(name: str, x: Tensor) -> None:
-            if name in wanted:
+            if found.keys() | {name} == wanted:
                 found[name] = x
-            if found.keys() == wanted and not (self.training and _within(name, active)):
                 raise _AllFoundError
+            found[name] = x.clone()  # what comes next may work in place
 
-        if wanted:
-            try:
-                with _hooks(self.model, [*(wanted - {POOLED}), *active], keep):
-                    found[POOLED] = self.model(self.see(images))
-            except _AllFoundError:
-                pass
+        with _hooks(self.model, sorted(wanted - {POOLED}), keep), suppress(_AllFoundError):
+            found[POOLED] = self.model(self.see(images))
         return [found[name] for name in features]
 
 
@@ -147,13 +143,24 @@ def _width(x: Tensor) -> int:
 
 
 def see_channels(model: nn.Module, channels: int) -> None:
-    """Replace the first convolution by one of the same kind for images of so many channels, if it has not as many."""
+    """Replace the first convolution by a new one for images of so many channels, if it is for another number."""
     name, conv = next((name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
     if conv.in_channels == channels:
         return
-    parent = model.get_submodule(name.rpartition(".")[0])
-    size, stride, padding = conv.kernel_size, conv.stride, conv.padding
-    new = nn.Conv2d(channels, conv.out_channels, size, stride, padding, bias=conv.bias is not None)  # type: ignore[arg-type]  # pairs
+    assert isinstance(conv.padding, tuple)
+    size, stride, padding = _pair(conv.kernel_size), _pair(conv.stride), _pair(conv.padding)
+    new = nn.Conv2d(channels, conv.out_channels, size, stride, padding, bias=conv.bias is not None)
     if not new.weight.is_meta:
         nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
-    setattr(parent, name.rpartition(".")[2], new)
+    replace(model, name, new)
+
+
+def replace(model: nn.Module, name: str, new: nn.Module) -> None:
+    """Put `new` where the module of this name is."""
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, new)
+
+
+def _pair(values: tuple[int, ...]) -> tuple[int, int]:
+    first, second = values
+    return first, second

@@ -1,0 +1,99 @@
+"""Any classification network of torchvision as a trunk, by its name there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt
+from torch import nn
+from torchvision import models
+
+from ssltyped.config import config_for
+from ssltyped.hints import nearest
+from ssltyped.trunks.base import InputColor, StagedTrunk, refuse
+from ssltyped.trunks.hooked import HookedTrunk, replace, see_channels
+from ssltyped.types import Facts, Problem
+
+CLASSES = 1000
+"""What torchvision's networks classify into."""
+
+
+class TorchvisionTrunk(HookedTrunk):
+    """torchvision's network of this name, freshly drawn as torchvision does; its last layer, the classifier, removed.
+
+    The default feature `flatten` (B D) is what the classifier got; the others have the names of modules, for example
+    `layer3` or `layer4.1` of resnet18 (see `HookedTrunk`). Nothing is downloaded. Raises ValueError for a name that
+    torchvision does not have.
+
+    Args:
+        name: a name of `torchvision.models.list_models()` that classifies images, for example convnext_tiny.
+        image_size: height and width of an image in pixels; vision transformers are built for it.
+        in_channels: channels of an image.
+        input_color: which channels the network sees, and in which order.
+        checkpoint_splits: number of shares of the blocks for activation checkpointing, all but the last computed
+            again in the backward pass; 0 keeps all activations.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        image_size: Annotated[int, Gt(0)] = 224,
+        in_channels: Annotated[int, Gt(0)] = 3,
+        input_color: InputColor = InputColor.RGB,
+        checkpoint_splits: Annotated[int, Ge(0)] = 0,
+    ) -> None:
+        refuse(_name_problems(name))
+        model = _network(name, image_size)
+        _remove_classifier(model)
+        see_channels(model, 1 if input_color is InputColor.LAB else in_channels)
+        super().__init__(
+            model=model,
+            image_size=image_size,
+            in_channels=in_channels,
+            input_color=input_color,
+            checkpoint_splits=checkpoint_splits,
+        )
+        self.name = name
+
+    def problems(self, facts: Facts) -> list[Problem]:
+        return [*StagedTrunk.input_problems(self), *_name_problems(self.name)]
+
+
+def _name_problems(name: str) -> Iterator[Problem]:
+    known = models.list_models(module=models)
+    if name not in known:
+        yield Problem("name", f"torchvision has no classification network {name!r}{nearest(name, known)}")
+
+
+def _network(name: str, image_size: int) -> nn.Module:
+    if not name.startswith("regnet_"):
+        return models.get_model(name, weights=None, **_options(name, image_size))
+    device = torch.get_default_device()
+    with torch.device("cpu"):  # computes its widths with tensors, which have no values on the meta device
+        return models.get_model(name, weights=None).to(device)
+
+
+def _options(name: str, image_size: int) -> dict[str, object]:
+    """What must be said to build it without extra classifiers, and for images of this size."""
+    if name in ("googlenet", "inception_v3"):
+        return {"aux_logits": False, "init_weights": False}
+    if name.startswith("vit_"):
+        return {"image_size": image_size}
+    return {"input_size": (image_size, image_size)} if name == "maxvit_t" else {}
+
+
+def _remove_classifier(model: nn.Module) -> None:
+    """The last layer with as many outputs as classes; SqueezeNet's is a convolution."""
+    names = [
+        name
+        for name, module in model.named_modules()
+        if (isinstance(module, nn.Linear) and module.out_features == CLASSES)
+        or (isinstance(module, nn.Conv2d) and module.out_channels == CLASSES)
+    ]
+    replace(model, names[-1], nn.Identity())
+
+
+TorchvisionTrunkConf = config_for(TorchvisionTrunk)

@@ -1,0 +1,56 @@
+"""MobileNet V3: torchvision's layers, three features, options."""
+
+from functools import partial
+
+import pytest
+import torch
+from facts import FACTS
+from torch import nn
+from torch.nn import functional as F
+from torchvision.mobilenetv3 import mobilenet_v3_large, mobilenet_v3_small
+from trunk_contract import check_checkpointing, check_colors, check_features, images
+
+from ssltyped.trunks.mobilenet import MobileNetSize, MobileNetV3, MobileNetV3Conf
+
+tiny = partial(MobileNetV3, size=MobileNetSize.SMALL, width_multiplier=0.25)
+
+
+REFERENCES = {MobileNetSize.LARGE: mobilenet_v3_large, MobileNetSize.SMALL: mobilenet_v3_small}
+
+
+@pytest.mark.parametrize("size", MobileNetSize)
+def test_the_same_weights_give_what_torchvision_gives(size: MobileNetSize) -> None:
+    trunk, reference = (
+        MobileNetV3(size=size).eval(),
+        REFERENCES[size](weights=None).eval(),
+    )
+    trunk.features.load_state_dict(reference.features.state_dict())
+    with torch.no_grad():
+        want = reference.avgpool(reference.features(images(64))).flatten(1)
+        torch.testing.assert_close(trunk(images(64), ["trunk_pool"])[0], want)
+    assert trunk.feature_dims["trunk"] == {MobileNetSize.LARGE: 960, MobileNetSize.SMALL: 576}[size]
+
+
+def test_features_and_the_pooled_one_as_the_default() -> None:
+    features = check_features(tiny(), 64)
+    assert list(features)[-1] == "trunk_pool"
+    torch.testing.assert_close(features["trunk_pool"], features["trunk"].mean((2, 3)))
+    torch.testing.assert_close(features["trunk_pool_norm"], F.normalize(features["trunk_pool"]))
+
+
+def test_norm_options_reach_the_layers() -> None:
+    trunk = tiny(bn_epsilon=1e-5, bn_momentum=0.1)
+    norms = {(m.eps, m.momentum) for m in trunk.modules() if isinstance(m, nn.BatchNorm2d)}
+    assert norms == {(1e-5, 0.1)}
+
+
+def test_colours_and_channels() -> None:
+    check_colors(lambda color, channels: tiny(input_color=color, in_channels=channels), 32)
+
+
+def test_checkpointing() -> None:
+    check_checkpointing(lambda splits: tiny(checkpoint_splits=splits), 64, ["trunk_pool", "trunk"])
+
+
+def test_problems_of_all_trunks_are_told() -> None:
+    assert [p.path for p in MobileNetV3.problems(MobileNetV3Conf(checkpoint_splits=1), FACTS)] == ["checkpoint_splits"]
