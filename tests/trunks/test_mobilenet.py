@@ -7,7 +7,7 @@ import torch
 from facts import FACTS
 from torch import nn
 from torch.nn import functional as F
-from torchvision.mobilenetv3 import mobilenet_v3_large, mobilenet_v3_small
+from torchvision.models.mobilenetv3 import mobilenet_v3_large, mobilenet_v3_small
 from trunk_contract import check_checkpointing, check_colors, check_features, images
 
 from ssltyped.trunks.mobilenet import MobileNetSize, MobileNetV3, MobileNetV3Conf
