@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Optional
 
 import torch
-from losses import slow, slow_clusters, slow_contrastive, slow_teachers
+from losses import slow, slow_clusters, slow_contrastive, slow_targets, slow_teachers
 from losses.proofs import DIM, IMAGES, LinearModel, PatchModel, Proof, tensors, waves
 from torch import Tensor, nn
 
 from ssltyped import distributed
 from ssltyped.losses.barlow_twins import BarlowTwinsLoss
+from ssltyped.losses.cross_entropy import BCELoss, CrossEntropyLoss
+from ssltyped.losses.deepcluster import DeepClusterV2Loss
 from ssltyped.losses.dino import DINOLoss
+from ssltyped.losses.distillation import (
+    DINODistillationLoss,
+    DistillationLoss,
+    IBOTDistillationLoss,
+    MSNDistillationLoss,
+    SwAVDistillationLoss,
+)
+from ssltyped.losses.frozen_teacher import FrozenTeacher
 from ssltyped.losses.ibot import IBOTLoss
 from ssltyped.losses.moco import MoCoLoss
 from ssltyped.losses.msn import MSNLoss
 from ssltyped.losses.multicrop_simclr import MultiCropSimCLRLoss
+from ssltyped.losses.npid import Contrast, MemoryBankLoss
 from ssltyped.losses.simclr import SimCLRLoss
 from ssltyped.losses.swav import SwAVLoss
+from ssltyped.losses.torch_loss import TorchLoss
 from ssltyped.types import Batch, Loss
 
 
@@ -51,6 +64,45 @@ def masked_crops(step: int) -> Batch:
     return Batch(views=tuple(views), index=torch.arange(IMAGES), masks=(*masks, None))
 
 
+class Taught(FrozenTeacher):
+    """A frozen teacher whose model records its calls."""
+
+    def __init__(self, model: LinearModel) -> None:
+        nn.Module.__init__(self)
+        self.model = model.requires_grad_(False)  # type: ignore[assignment]  # it stands in for one
+
+    def load(self) -> None:
+        for number, parameter in enumerate(self.model.parameters()):
+            parameter.add_(0.1 * waves(parameter.numel() + number)[number:].reshape(parameter.shape))
+
+
+def taught(kind: Callable[..., Loss], model: Callable[[], LinearModel], **params: object) -> Loss:
+    return kind(teacher=Taught(model()), **params)
+
+
+def clusters() -> DeepClusterV2Loss:
+    rows = IMAGES // distributed.world_size()
+    return DeepClusterV2Loss(num_clusters=[3, 2], embedding_dim=DIM, num_images=IMAGES, images_per_rank=rows)
+
+
+def clusters_world_state(loss: Loss) -> dict[str, Tensor]:
+    """The memory of all ranks, sorted by image."""
+    state = tensors(loss)
+    index = distributed.gather_no_grad(state["memory_index"])
+    memory = distributed.gather_no_grad(state["memory"].transpose(0, 1)).transpose(0, 1)
+    return {**state, "memory_index": index.sort().values, "memory": memory[:, index.argsort()]}
+
+
+def labelled(step: int, *, soft: bool = False) -> Batch:
+    """Two views; labels 0, 1, 2 and -1 (left out), or rows of 1, 0 and -1."""
+    views = tuple(waves(IMAGES + step + v, DIM, 1, 1)[step + v :] for v in range(2))
+    label = (
+        (waves(IMAGES + step, 3)[step:] * 3).round().clamp(-1, 1) if soft else torch.arange(IMAGES).roll(step) % 4 - 1
+    )
+    return Batch(views=views, index=torch.arange(IMAGES), label=label)
+
+
+CLASSES = partial(LinearModel, scored=(3, 3), embeds=False)
 PROTOTYPES = partial(LinearModel, scored=(6, 4))
 ENCODER = partial(model_of, "encoder")
 TEACHER = partial(model_of, "teacher")
@@ -105,6 +157,91 @@ PROOFS = [
         partial(MSNLoss, embedding_dim=DIM, num_prototypes=6),
         slow_teachers.msn,
         num_views=3,
+        teacher=TEACHER,
+    ),
+    Proof(
+        "npid",
+        partial(MemoryBankLoss, embedding_dim=DIM, num_images=300, num_negatives=12),
+        slow_targets.npid,
+        num_views=1,
+    ),
+    Proof(
+        "pirl",
+        partial(
+            MemoryBankLoss,
+            embedding_dim=DIM,
+            num_images=300,
+            num_negatives=12,
+            contrast=Contrast.INFO_NCE,
+            loss_weights=[0.3, 0.7],
+        ),
+        partial(slow_targets.npid, nce=False, weights=(0.3, 0.7)),
+        num_views=1,
+        model=partial(LinearModel, scored=(DIM,)),
+    ),
+    Proof(
+        "deepcluster",
+        clusters,
+        slow_targets.deepcluster,
+        num_views=3,
+        world_state=clusters_world_state,
+        memory_growth=0,
+    ),
+    Proof("cross_entropy", CrossEntropyLoss, slow_targets.cross_entropy, model=CLASSES, batch=labelled),
+    Proof(
+        "cross_entropy_smooth",
+        partial(CrossEntropyLoss, label_smoothing=0.1, class_weights=[1.0, 2.0, 0.5]),
+        partial(slow_targets.cross_entropy, smoothing=0.1, weights=(1.0, 2.0, 0.5)),
+        model=CLASSES,
+        batch=labelled,
+    ),
+    Proof("bce", BCELoss, slow_targets.bce, model=CLASSES, batch=partial(labelled, soft=True)),
+    Proof(
+        "torch_mse",
+        partial(TorchLoss, name="MSELoss"),
+        slow_targets.mse,
+        model=partial(LinearModel, scored=(3,), embeds=False),
+        batch=partial(labelled, soft=True),
+    ),
+    Proof(
+        "distillation",
+        partial(taught, DistillationLoss, SCORES, alpha=0.7, temperature=2.0),
+        slow_targets.distillation,
+        model=SCORES,
+        teacher=TEACHER,
+    ),
+    Proof(
+        "dino_distillation",
+        partial(taught, DINODistillationLoss, SCORES),
+        partial(slow_targets.crops, targets=partial(slow_teachers.softmax, temperature=0.07)),
+        num_views=3,
+        model=SCORES,
+        teacher=TEACHER,
+    ),
+    Proof(
+        "msn_distillation",
+        partial(taught, MSNDistillationLoss, SCORES, swapped=True),
+        partial(slow_targets.crops, targets=list, swapped=True),
+        num_views=3,
+        model=SCORES,
+        teacher=TEACHER,
+    ),
+    Proof(
+        "swav_distillation",
+        partial(taught, SwAVDistillationLoss, PROTOTYPES, swapped=True),
+        slow_targets.swav_distillation,
+        num_views=3,
+        bfloat16=0.3,
+        model=PROTOTYPES,
+        teacher=TEACHER,
+    ),
+    Proof(
+        "ibot_distillation",
+        partial(taught, IBOTDistillationLoss, PatchModel),
+        slow_targets.ibot_distillation,
+        num_views=3,
+        model=PatchModel,
+        batch=masked_crops,
         teacher=TEACHER,
     ),
 ]

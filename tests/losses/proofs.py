@@ -116,7 +116,8 @@ class Proof:
         world_state: this rank's state as it compares with that of one process; by default all of it.
         memory_growth: bytes kept for the backward pass grow as (images a rank) ** this, at one rank.
         single: whether one image a rank is enough; if not, `problems` says so.
-        bare: the loss reads outputs that are not to be scaled to extremes (probabilities).
+        bfloat16: how far the loss under autocast may be from that in float32: scores are rounded to 8 bits, then
+            divided by a temperature.
     """
 
     name: str
@@ -129,7 +130,7 @@ class Proof:
     world_state: Optional[Callable[[Loss], Mapping[str, Tensor]]] = None
     memory_growth: float = 1.0
     single: bool = True
-    bare: bool = False
+    bfloat16: float = 0.1
 
     def batch_of_step(self, step: int, images: int = IMAGES) -> Batch:
         """The world's batch in float64, the same in every call."""

@@ -68,7 +68,7 @@ class MultiCropSimCLRLoss(Loss):
         parts = [checkpoint(self._negatives, u[c], world, mine[c], owners, use_reentrant=False) for c in chunks]
         negatives = torch.cat(parts)
         terms = [
-            F.softplus(negatives - (u * u.roll(-shift * images, 0)).sum(1) / self.temperature)
+            -F.logsigmoid((u * u.roll(-shift * images, 0)).sum(1) / self.temperature - negatives)
             for shift in range(1, views)
         ]
         return StepOutput(loss=torch.stack(terms).mean(), logs={"z_std": spread(u)})

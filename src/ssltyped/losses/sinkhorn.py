@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -20,42 +23,39 @@ def assign(
     power_law: float = 0.0,
     double_precision: bool = False,
 ) -> Float[Tensor, "B K"]:
-    """Q* = Diag(u) exp(scores^T / epsilon) Diag(v) with balanced prototypes, transposed (SwAV, eq. 3 and 5).
-
-    The largest score of the world is subtracted first, which does not change Q* and keeps exp finite.
-    """
+    """Q* = Diag(u) exp(scores^T / epsilon) Diag(v) with balanced prototypes, transposed (SwAV, eq. 3 and 5)."""
     exact = scores.double() if double_precision else scores
-    logits = exact / epsilon
-    q = torch.exp(logits - distributed.all_reduce_max(logits.max())).T
-    return sinkhorn(q, num_iters=num_iters, power_law=power_law).to(scores.dtype)
+    return sinkhorn((exact / epsilon).T, num_iters=num_iters, power_law=power_law).to(scores.dtype)
 
 
 @torch.no_grad()
-def sinkhorn(q: Float[Tensor, "K B"], *, num_iters: int, power_law: float = 0.0) -> Float[Tensor, "B K"]:
-    """Scale rows (prototypes, over all ranks) and columns (samples) of a positive matrix in turn, `num_iters` times.
+def sinkhorn(log_q: Float[Tensor, "K B"], *, num_iters: int, power_law: float = 0.0) -> Float[Tensor, "B K"]:
+    """Scale rows (prototypes, over all ranks) and columns (samples) of exp(log_q) in turn, `num_iters` times.
 
     Prototype k gets the share r_k of the samples: 1 / K, or in proportion to 1 / (k + 1)^power_law. Each row of the
-    result is a distribution over prototypes. Infinite entries count as the largest finite one; a prototype that nobody
-    wants starts from 1e-12. Nothing waits for a GPU. Cuturi 2013 (arXiv 1306.0895); SwAV, appendix A.
+    result is a distribution over prototypes. Infinite entries count as the largest finite one; where a prototype has
+    no mass at all, every entry gets 1e-12. It is computed in logarithms, so that no score is too small or too large,
+    and nothing waits for a GPU. Cuturi 2013 (arXiv 1306.0895); SwAV, appendix A.
     """
-    num_prototypes, samples = q.shape
-    rank = torch.arange(1, num_prototypes + 1, device=q.device, dtype=q.dtype)
-    share = rank**-power_law / (rank**-power_law).sum()
-    q = _finite(q)
-    q = q / distributed.all_reduce_sum(q.sum())
+    num_prototypes, samples = log_q.shape
+    rank = torch.arange(1, num_prototypes + 1, device=log_q.device, dtype=log_q.dtype)
+    log_share = F.log_softmax(-power_law * rank.log(), dim=0)
+    log_count = math.log(samples * distributed.world_size())
+    infinite = log_q == math.inf
+    log_q = torch.where(infinite, log_q.masked_fill(infinite, -math.inf).max(), log_q)
+    log_q = log_q - _row_sums(log_q.flatten()[None])
     for _ in range(num_iters):
-        rows = distributed.all_reduce_sum(q.sum(dim=1))
-        q = q + TINY * (rows == 0).any()
-        rows = distributed.all_reduce_sum(q.sum(dim=1))
-        q = q * _finite(share / rows)[:, None]
-        q = q / (q.sum(dim=0) * samples * distributed.world_size())
-    return (q / q.sum(dim=0)).T
+        lacks = (_row_sums(log_q) == -math.inf).any()
+        log_q = torch.where(lacks, torch.logaddexp(log_q, log_q.new_tensor(math.log(TINY))), log_q)
+        log_q = log_q + (log_share - _row_sums(log_q))[:, None]
+        log_q = log_q - log_q.logsumexp(dim=0) - log_count
+    return log_q.T.softmax(dim=1)
 
 
-def _finite(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """x with its largest finite value in the places of infinite ones."""
-    infinite = x.isinf()
-    return torch.where(infinite, x.masked_fill(infinite, 0).max(), x)
+def _row_sums(log_q: Float[Tensor, "K B"]) -> Float[Tensor, "K"]:
+    """The logarithm of the sum of each row of exp(log_q), over all ranks."""
+    top = distributed.all_reduce_max(log_q.amax(dim=1)).clamp(min=torch.finfo(log_q.dtype).min)
+    return top + distributed.all_reduce_sum(torch.exp(log_q - top[:, None]).sum(dim=1)).log()
 
 
 @torch.no_grad()

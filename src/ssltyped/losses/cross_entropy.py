@@ -1,0 +1,169 @@
+"""Supervised losses, also those of pretext tasks: one target, one or several outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Optional
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Gt, Lt
+from jaxtyping import Float
+from torch import Tensor
+
+from ssltyped import distributed
+from ssltyped.config import config_for
+from ssltyped.losses.outputs import precise
+from ssltyped.types import Batch, Facts, Loss, Model, Problem, StepOutput, Target
+
+
+class CrossEntropyLoss(Loss):
+    """Classification of images, of rotations (RotNet), of permutations (jigsaw) or of clusters (ClusterFit).
+
+    Every output of the model is a set of logits x (B, K), or (B, S, K) for S predictions an image; with class y,
+
+        loss = sum over outputs of  mean_n  - w_y log softmax_k(x(n) / T) at k = y
+
+    (a weighted mean when `class_weights` are given, over all images of the world). A target may also be a distribution
+    t (B, K), from mixed images: then mean_n - sum_k t_k log softmax_k(x / T). Label smoothing replaces y by
+    (1 - smoothing) one-hot + smoothing / K (Szegedy et al. 2016, arXiv 1512.00567, section 7). Images with the label
+    `ignore_label` count nothing. Several views of an image share its label. Memory grows as B K. Logs `top1` of the
+    first output.
+
+    RotNet: Gidaris et al. 2018, arXiv 1803.07728. Jigsaw: Noroozi and Favaro 2016, arXiv 1603.09246.
+
+    Raises:
+        ValueError: a batch without labels.
+
+    Args:
+        temperature: T.
+        label_smoothing: share of the target that is spread over all classes.
+        ignore_label: images with this label are left out.
+        class_weights: w, one a class; null: all 1.
+        normalize: scale logits to length 1 before the temperature.
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: Annotated[float, Gt(0)] = 1.0,
+        label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0,
+        ignore_label: int = -1,
+        class_weights: Optional[list[Annotated[float, Ge(0)]]] = None,
+        normalize: bool = False,
+    ) -> None:
+        super().__init__()
+        self.temperature, self.label_smoothing, self.ignore_label = temperature, label_smoothing, ignore_label
+        self.class_weights, self.normalize = class_weights, normalize
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        yield from needs_labels(facts)
+        weights = self.class_weights
+        if weights is not None and any(dim != len(weights) for dim in facts.output_dims):
+            yield Problem("class_weights", f"has {len(weights)} values; the outputs are {facts.output_dims} wide")
+        if facts.num_classes is not None and any(dim < facts.num_classes for dim in facts.output_dims):
+            message = f"the views make {facts.num_classes} classes; the outputs are {facts.output_dims} wide"
+            yield Problem("", message)
+
+    def step(self, model: Model, batch: Batch) -> StepOutput:
+        label = labels_of(batch)
+        outputs = [precise(output) for output in model(batch.views)]
+        losses = [self.of_output(output, label) for output in outputs]
+        logs = {"top1": _top1(outputs[0], label)} if label.ndim == 1 else {}
+        return StepOutput(loss=torch.stack(losses).sum(), logs=logs)
+
+    def of_output(self, output: Tensor, label: Target) -> Float[Tensor, ""]:
+        """The loss of one output (rows by view)."""
+        logits, target = per_prediction(output, label)
+        if self.normalize:
+            logits = F.normalize(logits, dim=1)
+        log_p = F.log_softmax(logits / self.temperature, dim=1)
+        if target.ndim == 2:
+            return -(target * log_p).sum(dim=1).mean()
+        return self._of_classes(log_p, target)
+
+    def _of_classes(self, log_p: Float[Tensor, "B K"], target: Tensor) -> Float[Tensor, ""]:
+        counts = target != self.ignore_label
+        known = torch.where(counts, target, 0)
+        weight = counts.to(log_p.dtype)
+        if self.class_weights is not None:
+            weight = weight * torch.tensor(self.class_weights, dtype=log_p.dtype, device=log_p.device)[known]
+        nll = -log_p.gather(1, known[:, None])[:, 0]
+        if self.label_smoothing:
+            nll = torch.lerp(nll, -log_p.mean(dim=1), self.label_smoothing)
+        total = distributed.all_reduce_mean(weight.sum())
+        return (nll * weight).sum() / total.clamp(min=1e-12)
+
+
+class BCELoss(Loss):
+    """Classification into several classes at once: binary cross entropy with targets 1, 0 and -1 (unknown).
+
+    For every output x (B, K) and targets t (B, K), with N_k the number of images of the world whose t_k is known,
+
+        loss = sum over outputs, sum_k  1 / max(1, N_k)  sum_{n: t_k(n) known}  bce(sigmoid(x_k(n)), t_k(n))
+
+    Memory grows as B K.
+
+    Raises:
+        ValueError: a batch without a row of targets for each image.
+
+    Args:
+        normalize: scale logits to length 1.
+    """
+
+    def __init__(self, *, normalize: bool = False) -> None:
+        super().__init__()
+        self.normalize = normalize
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        return needs_labels(facts)
+
+    def step(self, model: Model, batch: Batch) -> StepOutput:
+        label = labels_of(batch)
+        if label.ndim != 2:
+            raise ValueError(
+                "BCELoss needs a row of targets for each image: the labels are classes; add OneHot to collators"
+            )
+        losses = [self.of_output(precise(output), label) for output in model(batch.views)]
+        return StepOutput(loss=torch.stack(losses).sum())
+
+    def of_output(self, output: Tensor, label: Target) -> Float[Tensor, ""]:
+        """The loss of one output (rows by view)."""
+        logits, target = per_prediction(output, label)
+        if self.normalize:
+            logits = F.normalize(logits, dim=1)
+        known = target != -1
+        wanted = target.to(logits.dtype).clamp(min=0)
+        each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * known
+        count = distributed.all_reduce_sum(known.sum(dim=0)).clamp(min=1) / distributed.world_size()
+        return (each.sum(dim=0) / count).sum()
+
+
+def needs_labels(facts: Facts) -> Iterable[Problem]:
+    """The problem of a supervised loss whose images have no label."""
+    if facts.train_labelled is False:
+        yield Problem("", "needs labels, and the images to train on have none: use a folder of class folders")
+
+
+def labels_of(batch: Batch) -> Target:
+    """The labels. Raises ValueError if there are none."""
+    if batch.label is None:
+        raise ValueError("the batch has no labels: the images to train on have none")
+    return batch.label
+
+
+def per_prediction(output: Tensor, label: Target) -> tuple[Tensor, Tensor]:
+    """Logits (R, K) and as many targets: views and predictions of an image share its label."""
+    rows = output.reshape(-1, output.shape[-1])
+    within = len(rows) // len(output)
+    target = label.repeat(len(output) // len(label), *[1] * (label.ndim - 1)).repeat_interleave(within, dim=0)
+    return rows, target
+
+
+def _top1(output: Tensor, label: Target) -> Float[Tensor, ""]:
+    logits, target = per_prediction(output.detach(), label)
+    return (logits.argmax(dim=1) == target).float().mean()
+
+
+CrossEntropyLossConf = config_for(CrossEntropyLoss)
+BCELossConf = config_for(BCELoss)

@@ -1,0 +1,174 @@
+"""DeepCluster v2: clusters of all images, made anew every epoch, are the classes of the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated, Optional
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Gt, Len
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from ssltyped import distributed
+from ssltyped.config import config_for
+from ssltyped.losses.kmeans import spherical_kmeans
+from ssltyped.losses.outputs import full_precision, precise, single_output
+from ssltyped.losses.state import CountingLoss
+from ssltyped.types import Batch, Facts, Inference, Model, Problem, StepOutput
+
+UNASSIGNED = -100
+
+
+class DeepClusterV2Loss(CountingLoss):
+    """Cross entropy to the clusters of the last epoch's embeddings (Caron et al. 2020, arXiv 2006.09882, section 4.1).
+
+    At the start of an epoch the embeddings that the memory holds are clustered by spherical k-means over all ranks,
+    once for each number in `num_clusters`: centroids C (K, D) and an assignment a_n of every image. For the model's
+    output z (V B, D) of V crops, with v = z / |z|,
+
+        loss = mean over clusterings of  mean over crops and images  - log softmax_k(v . c_k / T) at k = a_n
+
+    An image without an assignment counts nothing. The memory of a rank holds the newest embeddings, of one pass over
+    its images, of the crops in `crops_for_memory`; clustering h uses crop h modulo their number. It is filled by a pass
+    through the model before the first step. The first centroids are images drawn by (step, clustering), the same on any
+    number of ranks. Memory grows as V B K for the scores, images a rank x D for the bank, and N for the assignments.
+
+    Raises:
+        ValueError: a model that has not exactly one output; more clusters than images.
+
+    Args:
+        num_clusters: K of each clustering; three of 3000 in the paper.
+        embedding_dim: D, width of the model's output.
+        num_images: N, images to train on.
+        images_per_rank: rows of the memory: the images of one rank in one pass.
+        temperature: T; 0.1.
+        kmeans_iters: rounds of k-means; 10.
+        crops_for_memory: crops whose embeddings are clustered.
+    """
+
+    counters = ("steps_done", "row", "is_filled")
+    row: int = 0
+    is_filled: int = 0
+    memory: Tensor
+    memory_index: Tensor
+    assignments: Tensor
+
+    def __init__(
+        self,
+        *,
+        num_clusters: Annotated[list[Annotated[int, Gt(1)]], Len(1)] = [3000, 3000, 3000],  # noqa: B006
+        embedding_dim: Optional[Annotated[int, Gt(0)]] = None,
+        num_images: Optional[Annotated[int, Gt(0)]] = None,
+        images_per_rank: Optional[Annotated[int, Gt(0)]] = None,
+        temperature: Annotated[float, Gt(0)] = 0.1,
+        kmeans_iters: Annotated[int, Gt(0)] = 10,
+        crops_for_memory: Annotated[list[Annotated[int, Ge(0)]], Len(1)] = [0],  # noqa: B006  # never changed
+    ) -> None:
+        super().__init__()
+        if embedding_dim is None or num_images is None or images_per_rank is None:
+            raise ValueError("embedding_dim, num_images and images_per_rank are needed: resolve the config first")
+        self.num_clusters, self.crops_for_memory = list(num_clusters), list(crops_for_memory)
+        self.embedding_dim, self.num_images, self.images_per_rank = embedding_dim, num_images, images_per_rank
+        self.temperature, self.kmeans_iters = temperature, kmeans_iters
+        self.register_buffer("memory", torch.zeros(len(crops_for_memory), images_per_rank, embedding_dim))
+        self.register_buffer("memory_index", torch.full((images_per_rank,), -1))
+        self.register_buffer("assignments", torch.full((len(num_clusters), num_images), UNASSIGNED))
+        for number, count in enumerate(num_clusters):
+            self.register_buffer(f"centroids{number}", torch.zeros(count, embedding_dim))
+        self._new: list[tuple[Tensor, Tensor]] = []
+
+    def infer(self, facts: Facts) -> Iterable[Inference]:
+        if len(facts.output_dims) == 1:
+            yield Inference("embedding_dim", facts.output_dims[0], "width of the model's output")
+        if facts.num_images is not None and facts.steps_per_epoch:
+            yield Inference("num_images", facts.num_images, "images to train on")
+            rows = facts.steps_per_epoch * facts.batch_size * facts.accumulation
+            rule = f"{facts.steps_per_epoch} steps an epoch x {facts.batch_size * facts.accumulation} images a rank"
+            yield Inference("images_per_rank", rows, rule)
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        images = (facts.steps_per_epoch or 0) * facts.global_batch_size
+        if images and max(self.num_clusters) > images:
+            yield Problem("num_clusters", f"got {max(self.num_clusters)} clusters of the {images} images of an epoch")
+        if max(self.crops_for_memory) >= facts.num_views:
+            message = f"got {self.crops_for_memory}, but the data makes the crops 0 to {facts.num_views - 1}"
+            yield Problem("crops_for_memory", message)
+        if len(facts.output_dims) > 1:
+            yield Problem("", f"DeepCluster needs a model with one output; it has {len(facts.output_dims)}")
+
+    @torch.no_grad()
+    def on_train_start(self, model: Model, batches: Callable[[], Iterator[Batch]]) -> None:
+        if not self.is_filled:
+            for batch in batches():
+                views = [batch.views[crop] for crop in self.crops_for_memory]
+                z = precise(single_output(model(views), "DeepCluster"))
+                self.remember(batch.index, F.normalize(z, dim=1))
+            self.is_filled = 1
+
+    def on_epoch_start(self, model: Model, epoch: int) -> None:
+        for number in range(len(self.num_clusters)):
+            self.cluster(number, self.first_centroids(number))
+
+    def first_centroids(self, number: int) -> Float[Tensor, "K D"]:
+        """K embeddings of the memories of all ranks, drawn by (step, clustering)."""
+        count = self.num_clusters[number]
+        index = distributed.gather_no_grad(self.memory_index)
+        generator = torch.Generator().manual_seed(self.steps_done * len(self.num_clusters) + number)
+        known = index.sort().values[(index < 0).sum() :].cpu()
+        if len(known) < count:
+            raise ValueError(f"{count} clusters of {len(known)} images: use fewer clusters, or more images")
+        chosen = known[torch.randperm(len(known), generator=generator)[:count]].to(index.device)
+        here = (chosen[:, None] == self.memory_index).to(self.memory.dtype)
+        return distributed.all_reduce_sum(here @ self._bank(number)) / distributed.all_reduce_sum(here.sum(1, True))
+
+    @torch.no_grad()
+    def cluster(self, number: int, centroids: Float[Tensor, "K D"]) -> None:
+        """Cluster the memories of all ranks from these first centroids, and assign their images."""
+        found, nearest = spherical_kmeans(self._bank(number), centroids, num_iters=self.kmeans_iters)
+        self.centroids(number).copy_(found)
+        self.assignments[number] = UNASSIGNED
+        index, cluster = distributed.gather_no_grad(self.memory_index), distributed.gather_no_grad(nearest)
+        self.assignments[number, index[index >= 0]] = cluster[index >= 0]
+
+    def centroids(self, number: int) -> Float[Tensor, "K D"]:
+        """The centroids of a clustering."""
+        return self.get_buffer(f"centroids{number}")
+
+    def _bank(self, number: int) -> Float[Tensor, "R D"]:
+        return self.memory[number % len(self.crops_for_memory)]
+
+    def step(self, model: Model, batch: Batch) -> StepOutput:
+        v = F.normalize(precise(single_output(model(batch.views), "DeepCluster")), dim=1)
+        crops = v.detach().chunk(len(batch.views))
+        self._new.append((batch.index, torch.cat([crops[crop] for crop in self.crops_for_memory])))
+        return StepOutput(loss=self.classify(v, batch.index.repeat(len(batch.views))))
+
+    def classify(self, v: Float[Tensor, "VB D"], index: Int64[Tensor, "VB"]) -> Float[Tensor, ""]:
+        """The equation of the class, for the assignments and centroids as they are."""
+        losses = []
+        for number in range(len(self.num_clusters)):
+            with full_precision(v):
+                scores = v @ self.centroids(number).to(v.dtype).T / self.temperature
+            target = self.assignments[number, index]
+            total = F.cross_entropy(scores, target, ignore_index=UNASSIGNED, reduction="sum")
+            count = distributed.all_reduce_mean((target != UNASSIGNED).sum().to(v.dtype))
+            losses.append(total / count.clamp(min=1e-12))
+        return torch.stack(losses).mean()
+
+    def remember(self, index: Int64[Tensor, "B"], embeddings: Float[Tensor, "MB D"]) -> None:
+        """Write the embeddings of a batch (rows by crop) over the oldest rows of the memory."""
+        rows = (torch.arange(len(index), device=index.device) + self.row) % self.images_per_rank
+        self.memory[:, rows] = torch.stack(embeddings.chunk(len(self.crops_for_memory))).to(self.memory.dtype)
+        self.memory_index[rows] = index
+        self.row = (self.row + len(index)) % self.images_per_rank
+
+    def after_update(self, model: Model, progress: float) -> None:
+        for index, embeddings in self._new:
+            self.remember(index, embeddings)
+        self._new.clear()
+        super().after_update(model, progress)
+
+
+DeepClusterV2LossConf = config_for(DeepClusterV2Loss)

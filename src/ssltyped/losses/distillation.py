@@ -1,0 +1,328 @@
+"""Distillation of a trained, frozen teacher into a student."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Gt, Le, Len
+from jaxtyping import Float
+from torch import Tensor
+
+from ssltyped.config import config_for
+from ssltyped.losses.cross_entropy import CrossEntropyLoss, labels_of, needs_labels
+from ssltyped.losses.frozen_teacher import FrozenTeacher
+from ssltyped.losses.outputs import precise, single_output
+from ssltyped.losses.sinkhorn import assign
+from ssltyped.types import Batch, Facts, Loss, Model, Problem, StepOutput, Target
+
+
+class Soft(Enum):
+    """What compares the student's logits with the teacher's."""
+
+    KL = "kl_divergence"
+    MSE = "mse"
+    CROSS_ENTROPY = "cross_entropy"
+
+
+class DistillationLoss(Loss):
+    """Labels and the teacher's logits together (Hinton et al. 2015, arXiv 1503.02531, section 2).
+
+    With the logits x of the student and t of the teacher (B, K), and class y,
+
+        loss = (1 - alpha) CE(x, y) + alpha soft(x, t)
+        KL:  T^2 mean_n KL(softmax(t / T) || softmax(x / T))      MSE:  mean (x - t)^2
+        CROSS_ENTROPY:  T^2 mean_n H(softmax(t / T), softmax(x / T))
+
+    Labels are not needed with alpha 1. Memory grows as B K.
+
+    Raises:
+        ValueError: a model that has not exactly one output, or a batch without labels where they are needed.
+
+    Args:
+        teacher: the trained model.
+        alpha: weight of the soft part.
+        temperature: T; has no effect on MSE.
+        soft: what compares the logits.
+    """
+
+    def __init__(
+        self,
+        *,
+        teacher: FrozenTeacher,
+        alpha: Annotated[float, Ge(0), Le(1)] = 1.0,
+        temperature: Annotated[float, Gt(0)] = 1.0,
+        soft: Soft = Soft.KL,
+    ) -> None:
+        super().__init__()
+        self.teacher, self.alpha, self.temperature, self.soft = teacher, alpha, temperature, soft
+        self.hard = CrossEntropyLoss()
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if self.alpha < 1:
+            yield from needs_labels(facts)
+        if self.soft is Soft.MSE and self.temperature != 1:
+            yield Problem("temperature", "has no effect with mse: leave it out")
+
+    def setup(self, model: Model) -> None:
+        self.teacher.load()
+
+    def step(self, model: Model, batch: Batch) -> StepOutput:
+        student = precise(single_output(model(batch.views), "distillation"))
+        teacher = precise(self.teacher(batch.views)[0])
+        soft = self.compare(student, teacher)
+        if self.alpha >= 1:
+            return StepOutput(loss=self.alpha * soft, logs={"soft": soft.detach()})
+        loss = self.alpha * soft + (1 - self.alpha) * self.hard.of_output(student, labels_of(batch))
+        return StepOutput(loss=loss, logs={"soft": soft.detach()})
+
+    def both(self, student: Float[Tensor, "B K"], teacher: Float[Tensor, "B K"], label: Target) -> Float[Tensor, ""]:
+        """The loss of given logits."""
+        return self.alpha * self.compare(student, teacher) + (1 - self.alpha) * self.hard.of_output(student, label)
+
+    def compare(self, student: Float[Tensor, "B K"], teacher: Float[Tensor, "B K"]) -> Float[Tensor, ""]:
+        """soft(x, t) of the equation."""
+        if self.soft is Soft.MSE:
+            return F.mse_loss(student, teacher)
+        log_p = F.log_softmax(student / self.temperature, dim=1)
+        target = F.softmax(teacher / self.temperature, dim=1)
+        cross = -(target * log_p).sum(dim=1).mean()
+        if self.soft is Soft.KL:
+            cross = cross - torch.special.entr(target).sum(dim=1).mean()
+        return cross * self.temperature**2
+
+
+class CropDistillationLoss(Loss):
+    """What the distillations of multi-crop methods share: which student crop follows which crop of the teacher.
+
+    The teacher sees the crops in `crops_for_teacher`; crop q of it teaches the student's crop v
+
+        swapped:      for all v != q                    else:  for v = q and for every v that the teacher does not see
+
+    Args:
+        teacher: the trained model.
+        crops_for_teacher: crops that the teacher sees; the two of full resolution.
+        swapped: a crop is taught by the others, not by itself.
+        student_temperature: of the student's softmax.
+    """
+
+    def __init__(
+        self,
+        *,
+        teacher: FrozenTeacher,
+        crops_for_teacher: Annotated[list[Annotated[int, Ge(0)]], Len(1)],
+        swapped: bool,
+        student_temperature: Annotated[float, Gt(0)],
+    ) -> None:
+        super().__init__()
+        self.teacher, self.swapped, self.student_temperature = teacher, swapped, student_temperature
+        self.crops_for_teacher = list(crops_for_teacher)
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if max(self.crops_for_teacher) >= facts.num_views:
+            message = f"got {self.crops_for_teacher}, but the data makes the crops 0 to {facts.num_views - 1}"
+            yield Problem("crops_for_teacher", message)
+        elif self.swapped and facts.num_views < 2:
+            yield Problem("swapped", "needs at least 2 crops of every image; the data makes 1")
+
+    def setup(self, model: Model) -> None:
+        self.teacher.load()
+
+    def taught(self, batch: Batch) -> list[Tensor]:
+        """The teacher's outputs."""
+        return [precise(output) for output in self.teacher([batch.views[crop] for crop in self.crops_for_teacher])]
+
+    def pairs(self, num_crops: int) -> list[tuple[int, int]]:
+        """(Place in crops_for_teacher, student crop) of each term of the loss."""
+        return [
+            (place, v)
+            for place, q in enumerate(self.crops_for_teacher)
+            for v in range(num_crops)
+            if (v != q if self.swapped else v == q or v not in self.crops_for_teacher)
+        ]
+
+    def cross(
+        self, targets: Sequence[Float[Tensor, "B _"]], student: Float[Tensor, "VB K"], num_crops: int
+    ) -> Float[Tensor, ""]:
+        """The mean cross entropy of all pairs, for distributions of each teacher crop and logits of the student."""
+        log_p = F.log_softmax(student / self.student_temperature, dim=1).chunk(num_crops)
+        return torch.stack([-(targets[q] * log_p[v]).sum(dim=1).mean() for q, v in self.pairs(num_crops)]).mean()
+
+
+class SwAVDistillationLoss(CropDistillationLoss):
+    """The student predicts the teacher's balanced codes (SwAV, Caron et al. 2020, with a frozen teacher).
+
+        loss = mean over matrices of prototypes and pairs (q, v) of  mean_n  H(assign(t_q), softmax(s_v / T_s))
+
+    Both models give an embedding and scores (B, K) for each matrix of prototypes; `assign` is Sinkhorn's over the
+    images of the world (`ssltyped.losses.sinkhorn`). Memory grows as V B K.
+
+    Args:
+        epsilon: of the assignment; 0.03.
+        num_iters: Sinkhorn iterations; 0: a softmax of the scores / epsilon.
+    """
+
+    def __init__(
+        self,
+        *,
+        teacher: FrozenTeacher,
+        crops_for_teacher: Annotated[list[Annotated[int, Ge(0)]], Len(1)] = [0, 1],  # noqa: B006  # never changed
+        swapped: bool = False,
+        student_temperature: Annotated[float, Gt(0)] = 0.1,
+        epsilon: Annotated[float, Gt(0)] = 0.03,
+        num_iters: Annotated[int, Ge(0)] = 3,
+    ) -> None:
+        super().__init__(
+            teacher=teacher,
+            crops_for_teacher=crops_for_teacher,
+            swapped=swapped,
+            student_temperature=student_temperature,
+        )
+        self.epsilon, self.num_iters = epsilon, num_iters
+
+    def step(self, model: Model, batch: Batch) -> StepOutput:
+        student = [precise(output) for output in model(batch.views)][1:]
+        losses = []
+        for scores, taught in zip(student, self.taught(batch)[1:], strict=True):
+            crops = taught.chunk(len(self.crops_for_teacher))
+            codes = [assign(crop, epsilon=self.epsilon, num_iters=self.num_iters) for crop in crops]
+            losses.append(self.cross(codes, scores, len(batch.views)))
+        return StepOutput(loss=torch.stack(losses).mean())
+
+
+class DINODistillationLoss(CropDistillationLoss):
+    """The student matches the teacher's sharpened outputs (DINO, Caron et al. 2021, without centre).
+
+        loss = mean over pairs (q, v) of  mean_n  H(softmax(t_q / T_t), softmax(s_v / T_s))
+
+    Memory grows as V B K.
+
+    Args:
+        teacher_temperature: T_t; 0.07.
+    """
+
+    def __init__(
+        self,
+        *,
+        teacher: FrozenTeacher,
+        crops_for_teacher: Annotated[list[Annotated[int, Ge(0)]], Len(1)] = [0, 1],  # noqa: B006  # never changed
+        swapped: bool = False,
+        student_temperature: Annotated[float, Gt(0)] = 0.1,
+        teacher_temperature: Annotated[float, Gt(0)] = 0.07,
+    ) -> None:
+        super().__init__(
+            teacher=teacher,
+            crops_for_teacher=crops_for_teacher,
+            swapped=swapped,
+            student_temperature=student_temperature,
+        )
+        self.teacher_temperature = teacher_temperature
+
+    def step(self, model: Model, batch: Batch) -> StepOutput:
+        student = precise(single_output(model(batch.views), "DINO distillation"))
+        targets = F.softmax(self.taught(batch)[0] / self.teacher_temperature, dim=1)
+        return StepOutput(loss=self.cross(targets.chunk(len(self.crops_for_teacher)), student, len(batch.views)))
+
+
+class MSNDistillationLoss(CropDistillationLoss):
+    """The student matches the teacher's assignments p_t, which its head gives as probabilities (MSNHead).
+
+        loss = mean over pairs (q, v) of  mean_n  H(p_t, softmax(s_v / T_s))
+
+    MSN: Assran et al. 2022, arXiv 2204.07141. Memory grows as V B K.
+    """
+
+    def __init__(
+        self,
+        *,
+        teacher: FrozenTeacher,
+        crops_for_teacher: Annotated[list[Annotated[int, Ge(0)]], Len(1)] = [0, 1],  # noqa: B006  # never changed
+        swapped: bool = False,
+        student_temperature: Annotated[float, Gt(0)] = 0.1,
+    ) -> None:
+        super().__init__(
+            teacher=teacher,
+            crops_for_teacher=crops_for_teacher,
+            swapped=swapped,
+            student_temperature=student_temperature,
+        )
+
+    def step(self, model: Model, batch: Batch) -> StepOutput:
+        student = precise(single_output(model(batch.views), "MSN distillation"))
+        targets = self.taught(batch)[0].chunk(len(self.crops_for_teacher))
+        return StepOutput(loss=self.cross(targets, student, len(batch.views)))
+
+
+class IBOTDistillationLoss(CropDistillationLoss):
+    """The student matches the teacher's class token and patches (iBOT, Zhou et al. 2022, without centres).
+
+        loss = lambda_cls  mean over pairs (q, v) of  mean_n  H(softmax(t_q / T_t), softmax(s_v / T_s))
+             + lambda_patch  mean over q, n and patches i of  H(softmax(t_q(n, i) / T_p), softmax(s_q(n, i) / T_s))
+
+    Both models give two outputs for the teacher's crops: logits of the class token (B, K) and of patches (B, T, K');
+    for the others the student's head reads `local_feature` and gives one. With masks, the student sees the crops masked
+    and the second mean is over the masked patches of an image. Memory grows as V B K + G B T K', with G crops of the
+    teacher.
+
+    Args:
+        teacher_temperature: T_t; 0.07.
+        teacher_patch_temperature: T_p; 0.07.
+        lambda_cls: weight of the class token's part.
+        lambda_patch: weight of the patches' part.
+        local_feature: the trunk's feature that the heads read for crops that the teacher does not see.
+    """
+
+    takes_masks = True
+
+    def __init__(
+        self,
+        *,
+        teacher: FrozenTeacher,
+        crops_for_teacher: Annotated[list[Annotated[int, Ge(0)]], Len(1)] = [0, 1],  # noqa: B006  # never changed
+        swapped: bool = False,
+        student_temperature: Annotated[float, Gt(0)] = 0.1,
+        teacher_temperature: Annotated[float, Gt(0)] = 0.07,
+        teacher_patch_temperature: Annotated[float, Gt(0)] = 0.07,
+        lambda_cls: Annotated[float, Ge(0)] = 1.0,
+        lambda_patch: Annotated[float, Ge(0)] = 1.0,
+        local_feature: str = "lastCLS",
+    ) -> None:
+        super().__init__(
+            teacher=teacher,
+            crops_for_teacher=crops_for_teacher,
+            swapped=swapped,
+            student_temperature=student_temperature,
+        )
+        self.teacher_temperature, self.teacher_patch_temperature = teacher_temperature, teacher_patch_temperature
+        self.lambda_cls, self.lambda_patch, self.local_feature = lambda_cls, lambda_patch, local_feature
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        yield from CropDistillationLoss.problems(self, facts)
+        if sorted(self.crops_for_teacher) != list(range(len(self.crops_for_teacher))):
+            yield Problem("crops_for_teacher", f"got {self.crops_for_teacher}; it must be the first crops: 0, 1, ...")
+
+    def step(self, model: Model, batch: Batch) -> StepOutput:
+        crops = len(self.crops_for_teacher)
+        masks = [mask for mask in batch.masks[:crops] if mask is not None]
+        cls, patches = (precise(output) for output in model(batch.views[:crops], masks=masks))
+        rest = batch.views[crops:]
+        local = [precise(model(rest, features=[self.local_feature])[0])] if rest else []
+        taught_cls, taught_patches = self.taught(batch)
+        targets = F.softmax(taught_cls / self.teacher_temperature, dim=1).chunk(crops)
+        cls_term = self.cross(targets, torch.cat([cls, *local]), len(batch.views))
+        target = F.softmax(taught_patches / self.teacher_patch_temperature, dim=-1)
+        entropy = -(target * F.log_softmax(patches / self.student_temperature, dim=-1)).sum(dim=-1)
+        counted = torch.cat(masks).flatten(1).to(entropy.dtype) if masks else torch.ones_like(entropy)
+        patch_term = ((entropy * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)).mean()
+        logs = {"cls": cls_term.detach(), "patch": patch_term.detach()}
+        return StepOutput(loss=self.lambda_cls * cls_term + self.lambda_patch * patch_term, logs=logs)
+
+
+DistillationLossConf = config_for(DistillationLoss)
+SwAVDistillationLossConf = config_for(SwAVDistillationLoss)
+DINODistillationLossConf = config_for(DINODistillationLoss)
+MSNDistillationLossConf = config_for(MSNDistillationLoss)
+IBOTDistillationLossConf = config_for(IBOTDistillationLoss)

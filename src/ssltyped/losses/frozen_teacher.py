@@ -1,0 +1,83 @@
+"""A trained model that only teaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+
+from ssltyped import config
+from ssltyped.config import config_for
+from ssltyped.hints import nearest
+from ssltyped.model import SSLModel
+from ssltyped.types import Component, Facts, Head, Inference, Problem, Trunk
+
+
+class FrozenTeacher(Component, nn.Module):
+    """Trunk and heads with the weights of a finished run, in eval mode, without gradient.
+
+    Raises:
+        ValueError: weights that are not those of this trunk and these heads; what is missing and what is left over.
+
+    Args:
+        trunk: of the teacher.
+        heads: of the teacher; empty: its features are its outputs.
+        weights: the `weights.pt` of its run.
+        features: names of the trunk's features that the heads read; null: its last one.
+    """
+
+    trunk: Trunk
+    heads: list[Head]
+
+    def __init__(self, *, trunk: Trunk, heads: list[Head], weights: Path, features: Optional[list[str]] = None) -> None:
+        super().__init__()
+        self.model = SSLModel(trunk=trunk, heads=heads, features=features or list(trunk.feature_dims)[-1:])
+        self.model.requires_grad_(False)
+        self.weights, self.features = weights, features
+
+    def infer(self, facts: Facts) -> Iterable[Inference]:
+        with torch.device("meta"):
+            widths = config.build(self.trunk, "trunk").feature_dims
+        if self.features is None:
+            yield Inference("features", [list(widths)[-1]], "the last feature of the teacher's trunk")
+            return
+        names: Sequence[str] = self.features
+        for index in range(len(self.heads)):
+            name = names[min(index, len(names) - 1)]
+            if name in widths:
+                yield Inference(f"heads.{index}.in_dim", widths[name], f"width of the teacher's {name}")
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if not Path(self.weights).is_file():
+            yield Problem("weights", f"{self.weights} does not exist: give the weights.pt of the teacher's run")
+
+    def load(self) -> None:
+        """Read the weights; nothing to do on the meta device."""
+        if any(parameter.is_meta for parameter in self.model.parameters()):
+            return
+        theirs = torch.load(self.weights, map_location="cpu", weights_only=True)
+        ours = self.model.state_dict()
+        wrong = [f"{key} is missing{nearest(key, list(theirs))}" for key in ours if key not in theirs]
+        wrong += [f"{key} has no place" for key in theirs if key not in ours]
+        wrong += [
+            f"{key} is {tuple(theirs[key].shape)}, not {tuple(value.shape)}"
+            for key, value in ours.items()
+            if key in theirs and theirs[key].shape != value.shape
+        ]
+        if wrong:
+            raise ValueError(f"{self.weights} is not of this teacher: " + "; ".join(wrong[:10]))
+        self.model.load_state_dict(theirs)
+
+    def train(self, mode: bool = True) -> FrozenTeacher:
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, views: Sequence[Tensor]) -> list[Tensor]:
+        outputs: list[Tensor] = self.model(views)
+        return outputs
+
+
+FrozenTeacherConf = config_for(FrozenTeacher)

@@ -1,0 +1,68 @@
+"""Any loss of `torch.nn` by its name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import nn
+
+from ssltyped.config import config_for
+from ssltyped.hints import nearest
+from ssltyped.losses.cross_entropy import labels_of, needs_labels
+from ssltyped.losses.outputs import precise
+from ssltyped.types import Batch, Facts, Loss, Model, Problem, StepOutput
+
+KNOWN: Mapping[str, type[nn.Module]] = {
+    name: kind
+    for name, kind in vars(nn.modules.loss).items()
+    if isinstance(kind, type) and issubclass(kind, nn.modules.loss._Loss) and not name.startswith("_")
+}
+"""The losses of `torch.nn.modules.loss`."""
+
+
+class TorchLoss(Loss):
+    """loss = sum over outputs of  torch.nn.<name>(**args)(output, label), averaged as that loss does.
+
+    The label of an image counts for each of its views. Memory grows as that of the loss of torch; for losses that
+    average over the batch, W ranks give the loss of one process.
+
+    Raises:
+        ValueError: an unknown name, an argument that the loss does not take, or a batch without labels.
+
+    Args:
+        name: a class of `torch.nn.modules.loss`, such as SmoothL1Loss.
+        args: its arguments.
+    """
+
+    def __init__(self, *, name: str, args: dict[str, float | int | bool | str] = {}) -> None:  # noqa: B006
+        super().__init__()
+        self.name, self.args = name, dict(args)
+        if wrong := list(_faults(name, self.args)):
+            raise ValueError("; ".join(map(str, wrong)))
+        self.loss = KNOWN[name](**self.args)
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        yield from _faults(self.name, self.args)
+        yield from needs_labels(facts)
+
+    def step(self, model: Model, batch: Batch) -> StepOutput:
+        label = labels_of(batch)
+        outputs = [precise(output) for output in model(batch.views)]
+        repeated = [label.repeat(len(out) // len(label), *[1] * (label.ndim - 1)) for out in outputs]
+        losses = [self.loss(out, target) for out, target in zip(outputs, repeated, strict=True)]
+        return StepOutput(loss=torch.stack(losses).sum())
+
+
+def _faults(name: str, args: Mapping[str, object]) -> Iterable[Problem]:
+    if name not in KNOWN:
+        yield Problem("name", f"torch.nn has no loss {name!r}{nearest(name, list(KNOWN))}")
+        return
+    known = [parameter for parameter in inspect.signature(KNOWN[name]).parameters if parameter != "self"]
+    for argument in args:
+        if argument not in known:
+            yield Problem(f"args.{argument}", f"{name} takes no {argument!r}{nearest(argument, known)}")
+
+
+TorchLossConf = config_for(TorchLoss)
