@@ -165,6 +165,17 @@ def test_forward_in_plain_steps(local_class: bool) -> None:
     torch.testing.assert_close(pooled, x.mean(1))
 
 
+def test_the_stages_lead_from_patches_to_all_tokens() -> None:
+    trunk = tiny().eval()
+    randomize(trunk)
+    x = trunk.patch_embed(images()).flatten(2).transpose(1, 2) + trunk.pos_embed
+    stages = list(trunk.stages())
+    assert [stage.feature for stage in stages] == [None] * 4 + ["lastBLK"]
+    for stage in stages:
+        x = stage.block(x)
+    torch.testing.assert_close(x, trunk(images(), ["lastBLK"])[0])
+
+
 def test_the_default_feature_is_that_of_the_classifier() -> None:
     assert list(tiny().feature_dims)[-1] == "lastCLS"
     gap = tiny(classifier=Classifier.GAP)

@@ -101,6 +101,12 @@ def test_every_feature_in_plain_steps(class_token: bool) -> None:
         assert torch.allclose(got[name], x, atol=1e-5), name
 
 
+def test_the_stages_are_the_blocks() -> None:
+    trunk = tiny()
+    assert [stage.feature for stage in trunk.stages()] == ["block0", "block1", "block2"]
+    assert [stage.block for stage in trunk.stages()] == list(trunk.blocks)
+
+
 def test_order_repeats_and_nothing_past_the_last_block() -> None:
     trunk = tiny()
     called: list[int] = []

@@ -1,8 +1,11 @@
 """Shared layers of the transformer trunks, against plain steps."""
 
+import copy
 import math
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Optional
 
 import pytest
@@ -10,6 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ssltyped.trunks.base import StagedTrunk
+from ssltyped.trunks.beit import BEiT
+from ssltyped.trunks.convit import ConViT
+from ssltyped.trunks.convnext import ConvNeXt
+from ssltyped.trunks.swin import SwinTransformer
 from ssltyped.trunks.transformer import (
     MLP,
     Attention,
@@ -25,6 +33,8 @@ from ssltyped.trunks.transformer import (
     size_problems,
     width_problems,
 )
+from ssltyped.trunks.vit import VisionTransformer
+from ssltyped.trunks.xcit import XCiT
 
 
 def style(qk_scale: Optional[float] = None, dropout: float = 0.0, attention_dropout: float = 0.0) -> Style:
@@ -66,6 +76,41 @@ sys.exit(", ".join(sorted({"torch._dynamo", "torchvision", "timm"} & set(sys.mod
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+FAMILIES: list[Callable[[], StagedTrunk]] = [
+    partial(VisionTransformer, image_size=32, patch_size=8, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=8),
+    partial(BEiT, image_size=32, patch_size=8, num_layers=2, num_heads=2, hidden_dim=8, use_rel_pos_bias=True),
+    partial(ConViT, image_size=32, patch_size=8, num_layers=2, n_gpsa_layers=1, num_heads=4, hidden_dim=8, mlp_dim=8),
+    partial(XCiT, hidden_dim=16, num_layers=2, num_heads=4, patch_size=8),
+    partial(SwinTransformer, image_size=32, embed_dim=8, depths=(2, 2), num_heads=(2, 2), window_size=4),
+    partial(ConvNeXt, depths=(1, 1), dims=(4, 6)),
+]
+
+
+@pytest.mark.parametrize("make", FAMILIES, ids=lambda make: make.func.__name__)
+def test_precisions(make: Callable[[], StagedTrunk]) -> None:
+    """Double precision is what other tests compute in, mixed precision what is trained in."""
+    torch.manual_seed(0)
+    trunk = make().eval()
+    images = torch.randn(2, 3, 40, 24)
+    for name in trunk.feature_dims:
+        (single,) = trunk(images, [name])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            (mixed,) = trunk(images, [name])
+        (double,) = copy.deepcopy(trunk).double()(images.double(), [name])
+        assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
+        torch.testing.assert_close(double.float(), single, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(mixed.float(), single, atol=0.1, rtol=0.1)
+
+
+@pytest.mark.parametrize("make", FAMILIES, ids=lambda make: make.func.__name__)
+def test_an_image_does_not_see_the_others_of_its_batch(make: Callable[[], StagedTrunk]) -> None:
+    trunk = make().eval()
+    images = torch.randn(3, 3, 32, 32)
+    (together,) = trunk(images, [list(trunk.feature_dims)[-1]])
+    alone = torch.cat([trunk(image.unsqueeze(0), [list(trunk.feature_dims)[-1]])[0] for image in images])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 
 def test_drop_path_keeps_whole_images_and_the_mean() -> None:

@@ -75,7 +75,7 @@ class GatedAttention(nn.Module):
     def positional(self, offsets: Float[Tensor, "T T 3"]) -> Float[Tensor, "1 h T T"]:
         """Attention to positions; the repeated offsets need not exist, as repeating is summing the weights."""
         weight = self.pos_proj.weight.view(-1, 3, self.locality_dim).sum(2)
-        scores = F.linear(offsets, weight, self.pos_proj.bias) / self.locality_dim
+        scores = F.linear(offsets.to(weight.dtype), weight, self.pos_proj.bias) / self.locality_dim
         return scores.permute(2, 0, 1).softmax(-1).unsqueeze(0)
 
     def start_as_convolution(self, strength: float) -> None:

@@ -39,7 +39,8 @@ class WindowAttention(nn.Module):
 
     The map is padded at the bottom and the right to whole windows (with zeros, which are attended to), and rolled up
     and left by `shift` before and back after; tokens that come together only by the roll do not see each other. On a
-    map whose shorter side is no longer than a window, windows have that side and there is no shift.
+    map whose shorter side is no longer than a window, windows have that side and there is no shift; two tokens of them
+    have the bias of their offset. (VISSL takes the first rows of the index there, which are those of other offsets.)
     """
 
     relative_position_index: Tensor

@@ -53,18 +53,18 @@ class FourierPositions(nn.Module):
         self.token_projection = nn.Conv2d(2 * POSITION_DIM, dim, 1)
 
     def forward(self, grid: Grid) -> Float[Tensor, "1 D h w"]:
-        device = self.token_projection.weight.device
-        even = torch.arange(0, POSITION_DIM, 2, device=device)
+        weight = self.token_projection.weight
+        even = torch.arange(0, POSITION_DIM, 2, device=weight.device)
         frequencies = POSITION_TEMPERATURE ** (-even / POSITION_DIM)
         sides: list[Tensor] = []
         for count in grid:
-            places = 2 * math.pi * torch.arange(1, count + 1, device=device) / (count + 1e-6)
+            places = 2 * math.pi * torch.arange(1, count + 1, device=weight.device) / (count + 1e-6)
             angles = places[:, None] * frequencies
             sides.append(torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1))
         rows = sides[0][:, None].expand(-1, grid[1], -1)
         columns = sides[1][None].expand(grid[0], -1, -1)
         waves = torch.cat([rows, columns], dim=2).permute(2, 0, 1).unsqueeze(0)
-        positions: Tensor = self.token_projection(waves)
+        positions: Tensor = self.token_projection(waves.to(weight.dtype))
         return positions
 
 
