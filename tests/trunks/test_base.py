@@ -8,9 +8,12 @@ from functools import partial
 import pytest
 import torch
 from facts import FACTS
+from ranks import run_on_ranks
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from ssltyped.sync_batch_norm import SyncBatchNorm
+from ssltyped import distributed
+from ssltyped.sync_batch_norm import SyncBatchNorm, convert_sync_batchnorm
 from ssltyped.trunks.base import InputColor, Stage, StagedTrunk, cut, statistics_kept
 from ssltyped.trunks.resnet import ResNet, ResNetConf
 from ssltyped.types import Features
@@ -176,3 +179,21 @@ def test_statistics_stay_where_they_are_also_after_an_error(kind: type[nn.BatchN
     assert norm.num_batches_tracked is not None
     assert norm.num_batches_tracked.item() == 1
     assert norm.momentum == 0.1
+
+
+def _step_on_a_rank(splits: int) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """Gradients and state after a step of two passes with synchronised batch norms, under DDP."""
+    torch.manual_seed(0)
+    trunk = ResNet(depth=18, width_multiplier=0.125, checkpoint_splits=splits)
+    wrapped = DistributedDataParallel(convert_sync_batchnorm(trunk, 2))
+    views = [images() * (1 + view) + distributed.rank() for view in range(2)]
+    torch.autograd.backward(torch.stack([wrapped(view, ["flatten"])[0].square().sum() for view in views]).sum())
+    return [p.grad.clone() for p in trunk.parameters() if p.grad is not None], trunk.state_dict()
+
+
+def test_checkpointing_changes_no_number_on_ranks_that_share_statistics() -> None:
+    """The second pass sums the statistics over the ranks again, and moves the running ones no further."""
+    want, got = run_on_ranks(_step_on_a_rank, 2, 0), run_on_ranks(_step_on_a_rank, 2, 4)
+    assert want[0][1]["bn1.num_batches_tracked"] == 2
+    torch.testing.assert_close(got, want, rtol=0, atol=0)
+    torch.testing.assert_close(got[0], got[1], rtol=0, atol=0)
