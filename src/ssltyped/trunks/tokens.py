@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple, Optional
@@ -43,7 +44,8 @@ class Reading(NamedTuple):
     part: Part
 
 
-def readings(num_layers: int, class_token: bool) -> dict[str, Reading]:
+@functools.cache
+def readings(num_layers: int, class_token: bool) -> Mapping[str, Reading]:
     """The features of a row of blocks by name, the default one last.
 
         blkCLS{i}          class token after block i, 0 <= i < L              lastCLS  = blkCLS{L-1}
@@ -148,7 +150,8 @@ class TokenTrunk(StagedTrunk, MaskedTrunk):
         mask: Optional[Bool[Tensor, "B h w"]] = None,
     ) -> Features:
         check_names(features, self.feature_dims)
-        wanted = {name: self.readings[name] for name in features}
+        known = self.readings
+        wanted = {name: known[name] for name in features}
         if self.masking is Masking.DROP and mask is not None and Part.MAP in {part for _, part in wanted.values()}:
             raise ValueError("lastMAP: patches that are left of a masked image are no grid; ask for lastBLK")
         x, grid = self.embed(self.see(images), mask)
