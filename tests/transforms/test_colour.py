@@ -1,6 +1,9 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from facts import FACTS
 from PIL import Image as Pillow
 from scipy import stats
 from torchvision.transforms import functional as pillow
@@ -17,6 +20,7 @@ from ssltyped.transforms.colour import (
     shift_hue,
 )
 from ssltyped.transforms.opencv import Array, to_array, to_image
+from ssltyped.types import Transform
 
 NOISE: Array = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
@@ -113,3 +117,11 @@ def test_input_is_left_as_it_was() -> None:
     for seed in range(5):
         ColorDistortion()(to_image(NOISE), rng(seed))
     assert np.array_equal(NOISE, before)
+
+
+@pytest.mark.parametrize("transform", [ColorJitter(), RandomGrayscale(), ColorDistortion()])
+def test_other_channels_are_a_problem_before_the_run(transform: Transform) -> None:
+    for channels, problems in ((None, 0), (3, 0), (1, 1), (6, 1)):
+        found = list(transform.problems(dataclasses.replace(FACTS, num_channels=channels)))
+        assert len(found) == problems
+    assert "the images have 6" in found[0].message

@@ -7,7 +7,7 @@ from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from ssltyped.transforms.geometry import CenterCrop, HorizontalFlip, RandomResizedCrop, Resize, resize
+from ssltyped.transforms.geometry import CenterCrop, HorizontalFlip, RandomResizedCrop, Resize, ResizeLargerSide, resize
 from ssltyped.transforms.opencv import to_array, to_image
 from ssltyped.types import Image
 
@@ -109,3 +109,23 @@ def test_input_is_left_as_it_was() -> None:
     for transform in (RandomResizedCrop(size=8), HorizontalFlip(p=1.0), Resize(size=10), CenterCrop(size=8)):
         transform(image, rng())
     assert np.array_equal(to_array(image), before)
+
+
+@pytest.mark.parametrize(
+    "height, width, size", [(20, 30, 16), (30, 20, 16), (9, 10, 10), (64, 48, 100), (7, 200, 10), (1, 300, 4)]
+)
+def test_larger_side_as_pillow(height: int, width: int, size: int) -> None:
+    noise = rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    got = ResizeLargerSide(size=size)(to_image(noise), rng())
+    sides = [max(1, round(side * size / max(height, width))) for side in (height, width)]
+    expected = np.array(Pillow.fromarray(noise).resize((sides[1], sides[0]), Pillow.Resampling.BILINEAR))
+    assert got.shape == (3, *sides)
+    assert max(got.shape[1:]) == size
+    assert np.abs(to_array(got).astype(int) - expected).max() <= 1
+    assert got.permute(1, 2, 0).is_contiguous()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 6])
+def test_larger_side_of_any_number_of_channels(channels: int) -> None:
+    image = to_image(rng().integers(0, 256, (20, 30, channels), dtype=np.uint8))
+    assert ResizeLargerSide(size=15)(image, rng()).shape == (channels, 10, 15)

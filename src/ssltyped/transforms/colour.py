@@ -7,6 +7,7 @@ which both turn in 8 bits, is as near to the exact colours as Pillow's.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import cv2
@@ -15,12 +16,21 @@ from annotated_types import Ge, Le
 
 from ssltyped.config import config_for
 from ssltyped.transforms.opencv import Array, to_array, to_image
-from ssltyped.types import Image, Random, Transform
+from ssltyped.types import Facts, Image, Problem, Random, Transform
 
 LEVELS = np.arange(256, dtype=np.float64)
 
 
-def _needs_colour(array: Array) -> None:
+def colour_problems(facts: Facts) -> Iterator[Problem]:
+    """What is wrong with a transform that needs red, green and blue, for images of another number of channels."""
+    if facts.num_channels not in (None, 3):
+        yield Problem(
+            "", f"needs 3 channels (red, green, blue), and the images have {facts.num_channels}: leave it out"
+        )
+
+
+def needs_colour(array: Array) -> None:
+    """Raises ValueError for an image that is not of three channels."""
     if array.shape[2] != 3:
         raise ValueError(f"colour transforms work on 3 channels (red, green, blue), got {array.shape[2]}")
 
@@ -90,11 +100,14 @@ class ColorJitter(Transform):
         self.hue = hue
         self.p = p
 
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        return colour_problems(facts)
+
     def __call__(self, image: Image, random: Random) -> Image:
         if random.random() >= self.p:
             return image
         array = to_array(image)
-        _needs_colour(array)
+        needs_colour(array)
         for change in random.permutation(4):
             array = self._change(array, int(change), random)
         return to_image(array)
@@ -119,11 +132,14 @@ class RandomGrayscale(Transform):
     def __init__(self, *, p: Annotated[float, Ge(0), Le(1)] = 0.2) -> None:
         self.p = p
 
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        return colour_problems(facts)
+
     def __call__(self, image: Image, random: Random) -> Image:
         if random.random() >= self.p:
             return image
         array = to_array(image)
-        _needs_colour(array)
+        needs_colour(array)
         return to_image(grey(array))
 
 
@@ -145,6 +161,9 @@ class ColorDistortion(Transform):
             brightness=0.8 * strength, contrast=0.8 * strength, saturation=0.8 * strength, hue=0.2 * strength, p=0.8
         )
         self._grayscale = RandomGrayscale(p=0.2)
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        return colour_problems(facts)
 
     def __call__(self, image: Image, random: Random) -> Image:
         return self._grayscale(self._jitter(image, random), random)

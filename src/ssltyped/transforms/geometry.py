@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from annotated_types import Ge, Gt, Le
 from jaxtyping import UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssltyped.config import config_for
 from ssltyped.transforms.opencv import Array, to_array, to_image
@@ -116,6 +116,27 @@ class Resize(Transform):
         return to_image(resize(array, self.size * height // shorter, self.size * width // shorter))
 
 
+class ResizeLargerSide(Transform):
+    """The whole image with its longer side m at `size`: [C, H, W] -> [C, round(H size / m), round(W size / m)].
+
+    The kernel is a triangle as wide as a target pixel when shrinking, and bilinear when not, within 1 level of
+    Pillow's BILINEAR. Nothing is random. Sides of halves are rounded to even. For copy detection and retrieval of
+    instances, where the whole image is compared (Tolias et al. 2016, arXiv 1511.05879, section 5: 1024).
+
+    Args:
+        size: length of the longer side, in pixels
+    """
+
+    def __init__(self, *, size: Annotated[int, Gt(0)] = 1024) -> None:
+        self.size = size
+
+    def __call__(self, image: Image, random: Random) -> UInt8[Tensor, "C _ _"]:
+        ratio = self.size / max(image.shape[1:])
+        sides = [max(1, round(side * ratio)) for side in image.shape[1:]]
+        resized = nn.functional.interpolate(image[None], size=sides, mode="bilinear", antialias=True)[0]
+        return to_image(to_array(resized))
+
+
 class CenterCrop(Transform):
     """The central square: [C, H, W] -> [C, size, size]. Nothing is random.
 
@@ -142,4 +163,5 @@ class CenterCrop(Transform):
 RandomResizedCropConf = config_for(RandomResizedCrop)
 HorizontalFlipConf = config_for(HorizontalFlip)
 ResizeConf = config_for(Resize)
+ResizeLargerSideConf = config_for(ResizeLargerSide)
 CenterCropConf = config_for(CenterCrop)

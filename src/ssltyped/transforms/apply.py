@@ -1,0 +1,34 @@
+"""Several transforms as one, with a probability."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Ge, Le, Len
+
+from ssltyped.config import config_for
+from ssltyped.types import Image, Random, Transform
+
+
+class RandomApply(Transform):
+    """With probability p all of the transforms, in their order; else the image as it is.
+
+    Args:
+        transforms: what is done to the image
+        p: probability of all of them
+    """
+
+    def __init__(
+        self, *, transforms: Annotated[list[Transform], Len(1)], p: Annotated[float, Ge(0), Le(1)] = 0.5
+    ) -> None:
+        self.transforms, self.p = transforms, p
+
+    def __call__(self, image: Image, random: Random) -> Image:
+        if random.random() >= self.p:
+            return image
+        for transform in self.transforms:
+            image = transform(image, random)
+        return image
+
+
+RandomApplyConf = config_for(RandomApply)
