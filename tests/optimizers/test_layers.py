@@ -15,7 +15,13 @@ VIT += ["blocks.1.attn.qkv.weight", "norm.weight"]
     [
         (VIT, [0, 0, 0, 1, 1, 2, 2], 2),
         (["conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "layer1.1.bn2.bias", "layer2.0.bn1.bias"], None, 2),
-        (["patch.w", "stages.0.blocks.0.w", "stages.0.blocks.1.w", "stages.0.down.w", "stages.1.blocks.0.w"], None, 4),
+        (
+            ["patch.w", "stages.0.blocks.0.w", "stages.0.blocks.1.w", "stages.0.down.w", "stages.1.blocks.0.w"],
+            [0, 1, 2, 2, 3],
+            3,
+        ),
+        (["stem.w", "blocks.0.block.0.w", "blocks.0.block.1.w", "blocks.1.block.0.w"], [0, 1, 1, 2], 2),
+        (["features.0.0.w", "features.1.block.0.w", "features.1.block.1.w", "fc.w"], [1, 2, 2, 2], 2),
         (["model.blocks.10.w", "model.blocks.11.w", "model.cls_attn_blocks.0.w", "model.fc.w"], [1, 2, 2, 2], 2),
     ],
 )

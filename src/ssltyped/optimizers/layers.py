@@ -8,8 +8,10 @@ from typing import Protocol, runtime_checkable
 
 from torch import nn
 
-# blocks.3, layer2, stages.1, stages.1.blocks.0; what is inside a block (mlp.layers.0) is no block
-_BLOCK = re.compile(r"(?:.*?\.)??(?:blocks?|layers?|stages?)\.?\d+(?:\.blocks?\.?\d+)?(?=\.)")
+# blocks.3, layer2, stages.1, stages.1.blocks.0; what is inside a block (mlp.layers.0, blocks.0.block.1) is no block
+_BLOCK = re.compile(
+    r"(?:.*?\.)??(?:(?:layers?|stages?)\.?\d+\.blocks?\.?\d+|(?:blocks?|layers?|stages?|features)\.?\d+)(?=\.)"
+)
 
 
 @runtime_checkable
@@ -29,22 +31,23 @@ class Layered(Protocol):
 def depths(trunk: nn.Module, names: Sequence[str]) -> tuple[Mapping[str, int], int]:
     """Depth of each parameter of a trunk by its name below the trunk, in 0 .. L, and L.
 
-    A `Layered` trunk is asked. For any other the distinct `blocks.i` (or `layerN`, `stages.N`) are counted in the
-    order of the network: the i-th gives depth i, what is before the first (for a vision transformer tokens,
-    positions and patches, for a ResNet its stem) depth 0, what is between or after that of the last block before it
-    (the final norm: L). A ResNet has L = 4, a vision transformer one layer a block. Raises ValueError if there is
-    no such name.
+    A `Layered` trunk is asked. For any other the distinct `blocks.i` (or `layerN`, `stages.N`, `features.N`) are
+    counted in the order of the network: the i-th gives depth i, what is before the first (for a vision transformer
+    tokens, positions and patches, for a ResNet its stem) depth 0, what is between or after that of the last block
+    before it (the final norm: L). A ResNet has L = 4, a vision transformer one layer a block. Raises ValueError if
+    there is no such name.
     """
     if isinstance(trunk, Layered):
         return {name: trunk.layer_of(name) for name in names}, trunk.num_layers
-    found: dict[str, int] = {}
-    blocks: list[str] = []
-    for name in names:
-        match = _BLOCK.match(name)
-        if match and match[0] not in blocks:
-            blocks.append(match[0])
-        found[name] = blocks.index(match[0]) + 1 if match else len(blocks)
+    matches = {name: match[0] for name in names if (match := _BLOCK.match(name))}
+    found = list(dict.fromkeys(matches.values()))
+    # What joins two stages (stages.0.down) is no block of its own where stages have blocks.
+    blocks = [block for block in found if not any(other.startswith(f"{block}.") for other in found)]
     if not blocks:
         message = f"layer_decay: {type(trunk).__name__} has no parameter in blocks.i, layerN or stages.N"
         raise ValueError(f"{message}: give it num_layers and layer_of(name), or leave layer_decay out")
-    return found, len(blocks)
+    depth, last = {}, 0
+    for name in names:
+        last = blocks.index(matches[name]) + 1 if matches.get(name) in blocks else last
+        depth[name] = last
+    return depth, len(blocks)
