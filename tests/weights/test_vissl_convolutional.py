@@ -15,9 +15,11 @@ from ssltyped.trunks.alexnet import AlexNet, AlexNetVariant
 from ssltyped.trunks.base import InputColor, StagedTrunk
 from ssltyped.trunks.efficientnet import EfficientNet
 from ssltyped.trunks.mobilenet import MobileNetV3
-from ssltyped.trunks.regnet import AnyNet, NamedRegNet, RegNet, RegNetName
+from ssltyped.trunks.regnet import AnyNet, NamedRegNet, RegNet
+from ssltyped.trunks.regnet_designs import RegNetName
 from ssltyped.trunks.resnet import ResNet
 from ssltyped.trunks.resnet_sk import ResNetSK
+from ssltyped.trunks.timm_trunk import TimmTrunk
 from ssltyped.weights.layout import Layout
 from ssltyped.weights.vissl_convolutional import BLOCKS, LAYOUTS
 
@@ -135,3 +137,14 @@ def test_blocks_without_squeezing_have_no_entries_for_it() -> None:
     names = exported(EfficientNet(use_se=False))
     assert not [name for name in names if ".se_" in name]
     assert {f"{BLOCKS}block15.{layer}.weight" for layer in ("expand_conv", "project_conv", "bn2")} <= names.keys()
+
+
+def test_timms_network_keeps_its_names_but_for_the_convolution_that_they_drop() -> None:
+    pytest.importorskip("timm")
+    with torch.device("meta"):
+        trunk = TimmTrunk(name="mobilenetv3_large_100")
+        other = TimmTrunk(name="resnet10t")
+    names = exported(trunk)
+    assert set(trunk.state_dict()) - names.keys() == {"model.conv_head.weight", "model.conv_head.bias"}
+    assert sum(1 for name in names if name.endswith("num_batches_tracked")) == 46
+    assert list(exported(other)) == list(other.state_dict())

@@ -10,6 +10,7 @@ from ssltyped.trunks.mobilenet import MobileNetV3
 from ssltyped.trunks.regnet import AnyNet, NamedRegNet, RegNet
 from ssltyped.trunks.resnet import ResNet
 from ssltyped.trunks.resnet_sk import ResNetSK
+from ssltyped.trunks.timm_trunk import TimmTrunk
 from ssltyped.types import Trunk
 from ssltyped.weights.layout import Layout
 
@@ -88,6 +89,12 @@ def _efficientnet(trunk: Trunk) -> Layout:
     return Layout(renames=[*renames, ("^", BLOCKS)])
 
 
+def _timm(trunk: Trunk) -> Layout:
+    """The same names; of MobileNet V3, the one network of timm's there, they leave out the last convolution."""
+    assert isinstance(trunk, TimmTrunk)
+    return Layout(dropped=r"^model\.conv_head\.") if trunk.name.startswith("mobilenetv3") else Layout()
+
+
 LAYOUTS: Mapping[type[Trunk], Callable[[Trunk], Layout]] = {
     ResNet: lambda trunk: RESNET,
     ResNetSK: lambda trunk: RESNET_SK,
@@ -97,5 +104,6 @@ LAYOUTS: Mapping[type[Trunk], Callable[[Trunk], Layout]] = {
     NamedRegNet: lambda trunk: REGNET,
     EfficientNet: _efficientnet,
     MobileNetV3: lambda trunk: MOBILENET,
+    TimmTrunk: _timm,
 }
 """The layout of a trunk of each of these classes; where it depends on the trunk's options, from the trunk."""
