@@ -15,7 +15,7 @@ from ssltyped.optimizers.base import GroupedOptimizer
 from ssltyped.optimizers.larc import LARC
 from ssltyped.optimizers.lars import LARS
 from ssltyped.optimizers.sgd import SGD
-from ssltyped.optimizers.zero import Backend, Zero, ZeroConf, consolidate, local
+from ssltyped.optimizers.zero import Backend, Zero, ZeroConf, full_state, local, own_state
 
 BACKENDS = [
     Backend.TORCH,
@@ -64,10 +64,13 @@ def with_zero(name: str, backend: Backend) -> tuple[list[Tensor], int, bytes]:
     module = layers()
     optimizer = component(name, Zero(backend=backend))(module)
     train(module, optimizer, range(2))
-    consolidate(optimizer)
+    full = full_state(optimizer)
+    own = own_state(optimizer)["state"]
+    assert isinstance(own, dict)
+    assert 0 < len(own) < len(list(module.parameters()))
     file = io.BytesIO()
     if distributed.is_main():
-        torch.save(optimizer.state_dict(), file)
+        torch.save(full, file)
     train(module, optimizer, range(2, 3))
     return [parameter.detach() for parameter in module.parameters()], held(optimizer), file.getvalue()
 
@@ -138,7 +141,7 @@ def test_on_one_rank_it_is_the_optimizer_itself() -> None:
     optimizer = AdamW(lr=0.1, zero=Zero())(layers())
     assert type(optimizer) is torch.optim.AdamW
     assert local(optimizer) is optimizer
-    consolidate(optimizer)
+    assert full_state(optimizer) == own_state(optimizer) == optimizer.state_dict()
 
 
 def test_a_backend_that_is_not_installed_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,9 +29,9 @@ class Zero(Component):
     """Optimizer state in W shares: a rank updates its parameters and then sends them to the others.
 
     The result of a step is that of the optimizer alone; each rank holds about 1 / W of the state (moments). All
-    parameters have one dtype. Before `optimizer.state_dict()` is read on rank 0 every rank calls `consolidate`;
-    what it gives is complete, and loads on any number of ranks, with or without ZeRO. On one rank nothing is
-    shared out. Rajbhandari et al. 2020 (arXiv 1910.02054), section 5.1 (optimizer state partitioning).
+    parameters have one dtype. What `full_state` gives on rank 0 is complete: it loads on any number of ranks,
+    with or without ZeRO; `optimizer.state_dict()` raises RuntimeError before it. On one rank nothing is shared out.
+    Rajbhandari et al. 2020 (arXiv 1910.02054), section 5.1 (optimizer state partitioning).
 
     Args:
         backend: whose implementation.
@@ -64,14 +64,18 @@ def local(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     return inner if isinstance(inner, torch.optim.Optimizer) else optimizer
 
 
-def consolidate(optimizer: torch.optim.Optimizer) -> None:
-    """Bring the state of all ranks to rank 0 (collective), whose `state_dict()` is then complete.
-
-    Nothing to do for an optimizer that is not shared out.
-    """
+def full_state(optimizer: torch.optim.Optimizer) -> dict[str, object]:
+    """`optimizer.state_dict()`, of all ranks on rank 0, of its own share on the others (collective, if shared out)."""
     gather = getattr(optimizer, "consolidate_state_dict", None)
-    if local(optimizer) is not optimizer and callable(gather):
-        gather(0)
+    if local(optimizer) is optimizer or not callable(gather):
+        return optimizer.state_dict()
+    gather(0)
+    return optimizer.state_dict() if distributed.is_main() else own_state(optimizer)
+
+
+def own_state(optimizer: torch.optim.Optimizer) -> dict[str, object]:
+    """What this rank holds, without asking the others: `optimizer.state_dict()` of one that is not shared out."""
+    return local(optimizer).state_dict()
 
 
 ZeroConf = config_for(Zero)
