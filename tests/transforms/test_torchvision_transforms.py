@@ -1,6 +1,7 @@
 """torchvision's transforms: randomness from the generator only, their results, and what is refused."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ IMAGE = to_image(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np
 
 RANDOM: list[Transform] = [
     RandAugment(),
+    RandAugment(magnitude_std=3.0),
     AutoAugment(policy=AutoAugmentPolicy.SVHN),
     TorchvisionTransform(name="RandomErasing", args={"p": 1.0}),
     TorchvisionTransform(name="TrivialAugmentWide"),
@@ -59,9 +61,34 @@ def test_two_draws_of_one_generator_differ() -> None:
 def test_rand_augment_is_torchvision_s(magnitude: int, num_ops: int) -> None:
     theirs = v2.RandAugment(num_ops=num_ops, magnitude=magnitude, fill=128)
     for seed in range(5):
-        want = applied(theirs, IMAGE, rng(seed))
+        draw = rng(seed)  # the number of operations and their strengths come before what torch draws
+        draw.binomial(num_ops, 1.0)
+        draw.standard_normal(num_ops)
+        want = applied(theirs, IMAGE, draw)
         assert isinstance(want, torch.Tensor)
         assert torch.equal(RandAugment(num_ops=num_ops, magnitude=magnitude)(IMAGE, rng(seed)), want)
+
+
+def test_rand_augment_s_operations_have_their_probability_and_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    augment = RandAugment(num_ops=3, magnitude=27, magnitude_std=1.5, p=0.5)
+    assert set(augment._by_strength) == set(range(31))
+
+    def noting(strength: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        def operation(image: torch.Tensor) -> torch.Tensor:
+            seen.append(strength)
+            return image
+
+        return operation
+
+    monkeypatch.setattr(augment, "_by_strength", {strength: noting(strength) for strength in range(31)})
+    draw = rng(1)
+    for _ in range(600):
+        augment(IMAGE, draw)
+    assert abs(len(seen) / 1800 - 0.5) < 0.05
+    assert max(seen) == 30
+    assert abs(float(np.median(seen)) - 27) <= 1
+    assert abs(float(np.std(seen)) - 1.5) < 0.25
 
 
 @pytest.mark.parametrize("policy", list(AutoAugmentPolicy))
@@ -80,11 +107,10 @@ def test_fill_is_what_is_left_empty() -> None:
     assert any((augment(white, rng(seed)) == 77).any() for seed in range(40))
 
 
-def test_problems_of_channels_and_of_nothing_to_do() -> None:
+def test_problems_of_channels() -> None:
     six = dataclasses.replace(FACTS, num_channels=6)
     assert [len(list(t.problems(six))) for t in (RandAugment(), AutoAugment())] == [1, 1]
     assert not [p for t in (RandAugment(), AutoAugment()) for p in t.problems(FACTS)]
-    assert [problem.path for problem in RandAugment(num_ops=0).problems(FACTS)] == ["num_ops"]
 
 
 @pytest.mark.parametrize(

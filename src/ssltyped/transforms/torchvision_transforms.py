@@ -23,6 +23,9 @@ Value: TypeAlias = bool | int | float | str | list[int] | list[float] | None
 Apply: TypeAlias = Callable[[Tensor], object]
 """A built transform of torchvision."""
 
+STRONGEST = 30
+"""The largest strength of RandAugment's operations."""
+
 TRIAL_SIDE = 512
 """Side of the black square that `problems` tries a transform on."""
 
@@ -49,34 +52,51 @@ def _as_ours(result: object) -> Image:
 
 
 class RandAugment(Transform):
-    """`num_ops` operations, drawn anew for each image from 14 geometric and photometric ones, of one strength.
+    """`num_ops` operations, drawn anew for each image from 14 geometric and photometric ones, of about one strength.
 
-    Cubuk et al. 2020 (arXiv 1909.13719), section 3, as torchvision has it, also the defaults: strength `magnitude`
-    of 30 steps; shears, shifts, rotations and enhancements have a random sign. [C, H, W] both ways, C 1 or 3.
+    Each is done with probability p, at the strength N(magnitude, magnitude_std^2), rounded and cut to 0 .. 30; shears,
+    shifts, rotations and enhancements have a random sign. Cubuk et al. 2020 (arXiv 1909.13719), section 3, as
+    torchvision has it, also the defaults. DeiT (Touvron et al. 2021, arXiv 2012.12877, section 6) trains with
+    "rand-m9-mstd0.5-inc1" of timm, whose strengths go to 10: here magnitude 27, magnitude_std 1.5 and p 0.5.
+    [C, H, W] both ways, C 1 or 3.
 
     Args:
         num_ops: operations an image, one after another
         magnitude: strength of each, of 30 at most
+        magnitude_std: standard deviation of the strength
+        p: probability of each operation
         fill: level where an operation leaves no image
     """
 
     def __init__(
         self,
         *,
-        num_ops: Annotated[int, Ge(0)] = 2,
-        magnitude: Annotated[int, Ge(0), Le(30)] = 9,
+        num_ops: Annotated[int, Gt(0)] = 2,
+        magnitude: Annotated[int, Ge(0), Le(STRONGEST)] = 9,
+        magnitude_std: Annotated[float, Ge(0)] = 0.0,
+        p: Annotated[float, Ge(0), Le(1)] = 1.0,
         fill: Annotated[int, Ge(0), Le(255)] = 128,
     ) -> None:
-        self.num_ops, self.magnitude, self.fill = num_ops, magnitude, fill
-        self._apply: Apply = v2.RandAugment(num_ops=num_ops, magnitude=magnitude, fill=fill)
+        self.num_ops, self.magnitude, self.magnitude_std, self.p, self.fill = num_ops, magnitude, magnitude_std, p, fill
+        strengths = range(STRONGEST + 1) if magnitude_std else [magnitude]
+        self._by_strength: dict[int, Apply] = {
+            strength: v2.RandAugment(num_ops=1, magnitude=strength, fill=fill) for strength in strengths
+        }
 
     def problems(self, facts: Facts) -> Iterable[Problem]:
-        yield from _channel_problems(facts)
-        if self.num_ops == 0:
-            yield Problem("num_ops", "0 changes nothing: leave the transform out")
+        return _channel_problems(facts)
 
     def __call__(self, image: Image, random: Random) -> Image:
-        return _as_ours(applied(self._apply, image, random))
+        count = int(random.binomial(self.num_ops, self.p))
+        drawn = self.magnitude + self.magnitude_std * random.standard_normal(count)
+        chain = [self._by_strength[min(max(round(strength), 0), STRONGEST)] for strength in drawn]
+
+        def apply(image: Tensor) -> Tensor:
+            for operation in chain:
+                image = cast(Tensor, operation(image))
+            return image
+
+        return _as_ours(applied(apply, image, random)) if chain else image
 
 
 class AutoAugment(Transform):
