@@ -203,6 +203,9 @@ class ViewMaker(Component, ABC):
         """Rows and columns of the mask of each view, or None; empty if no view has one."""
         return ()
 
+    def prepare(self) -> None:
+        """Once, before worker processes are forked: compute or load what all images share."""
+
     @property
     def num_classes(self) -> Optional[int]:
         """How many labels a pretext task has; None: the views have no label of their own."""

@@ -133,6 +133,7 @@ class TrainPipeline(Iterator[Batch]):
             raise ValueError(f"{len(source)} images are fewer than a global batch of {sampler.global_batch_size}")
         if source.labelled:
             source.label(0)  # what it loads is then loaded once, before the workers are forked
+        split.views.prepare()
         read = ReadTrain(source, split.views, sampler)
         self._replies = _Replies(read, _requests(sampler, start_step), split.num_workers, pin_memory)
         self._max_unreadable = split.max_unreadable

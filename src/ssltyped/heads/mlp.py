@@ -36,6 +36,7 @@ class MLPHead(Head):
         bn_eps: added to the variance in batch normalization.
         bn_momentum: weight of the newest batch in the running mean and variance.
         init_scale: factor of the initial weights and biases of the linear layers.
+        residual: a layer whose input and output are equally wide, with what follows it, adds its input: x + f(x).
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class MLPHead(Head):
         bn_eps: Annotated[float, Gt(0)] = BN_EPS,
         bn_momentum: Annotated[float, Gt(0), Le(1)] = BN_MOMENTUM,
         init_scale: Annotated[float, Gt(0)] = 1.0,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         self.dims, self.in_dim, self.use_bn, self.use_relu, self.dropout = dims, in_dim, use_bn, use_relu, dropout
@@ -61,17 +63,16 @@ class MLPHead(Head):
             raise ValueError("in_dim is None: give the width of the feature, or resolve the config first")
         self.layers = nn.Sequential()
         for index, (before, after) in enumerate(pairwise([in_dim, *dims])):
-            self.layers.append(_scaled(nn.Linear(before, after, bias=use_bias), init_scale))
+            layers: list[nn.Module] = [_scaled(nn.Linear(before, after, bias=use_bias), init_scale)]
             if not (last_layer_bare and index == len(dims) - 1):
-                self._append_activation(after)
+                layers += self._activation(after)
+            self.layers.extend([Residual(*layers)] if residual and before == after else layers)
 
-    def _append_activation(self, width: int) -> None:
-        if self.use_bn:
-            self.layers.append(nn.BatchNorm1d(width, eps=self.bn_eps, momentum=self.bn_momentum))
-        if self.use_relu:
-            self.layers.append(nn.ReLU(inplace=True))
-        if self.dropout:
-            self.layers.append(nn.Dropout(self.dropout))
+    def _activation(self, width: int) -> list[nn.Module]:
+        norms = [nn.BatchNorm1d(width, eps=self.bn_eps, momentum=self.bn_momentum)] if self.use_bn else []
+        relus = [nn.ReLU(inplace=True)] if self.use_relu else []
+        dropouts = [nn.Dropout(self.dropout)] if self.dropout else []
+        return [*norms, *relus, *dropouts]
 
     @property
     def out_dim(self) -> int:
@@ -86,6 +87,16 @@ class MLPHead(Head):
 
     def problems(self, facts: Facts) -> Iterable[Problem]:
         return _faults(self.dims, self.last_layer_bare, (self.use_bn, self.bn_eps, self.bn_momentum), self.dropout)
+
+
+class Residual(nn.Sequential):
+    """x + f(x), with the layers of f in turn."""
+
+    def forward(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        residual = x
+        for layer in self:
+            x = layer(x)
+        return residual + x
 
 
 def _scaled(layer: nn.Linear, scale: float) -> nn.Linear:

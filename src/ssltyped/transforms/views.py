@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import Annotated, Optional
 
-from annotated_types import Gt
+from annotated_types import Gt, Len
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -13,10 +14,17 @@ from ssltyped.config import config_for
 from ssltyped.types import Facts, Image, Problem, Random, Transform, ViewMaker, Views
 
 
-def _last_size(transforms: Sequence[object]) -> int:
+def last_size(transforms: Sequence[object]) -> int:
     """The side that the last transform (or config of one) with a `size` gives; 0 if none has one."""
     sizes = [size for transform in transforms if isinstance(size := getattr(transform, "size", None), int)]
     return sizes[-1] if sizes else 0
+
+
+def applied(transforms: Sequence[Transform], image: Image, random: Random) -> UInt8[Tensor, "C _ _"]:
+    """The image after a chain of transforms."""
+    for transform in transforms:
+        image = transform(image, random)
+    return image
 
 
 class RepeatViews(ViewMaker):
@@ -37,7 +45,7 @@ class RepeatViews(ViewMaker):
         self.transforms = transforms
 
     def problems(self, facts: Facts) -> Iterable[Problem]:
-        if not _last_size(self.transforms):
+        if not last_size(self.transforms):
             yield Problem(
                 "transforms",
                 "no transform gives the views one size, so they cannot be stacked; add one with a `size`, "
@@ -47,18 +55,98 @@ class RepeatViews(ViewMaker):
     @property
     def crop_sizes(self) -> Sequence[int]:
         """The same side V times. Raises ValueError if no transform gives a size."""
-        size = _last_size(self.transforms)
+        size = last_size(self.transforms)
         if not size:
             raise ValueError("RepeatViews: no transform has a `size`, such as RandomResizedCrop has")
         return (size,) * self.num_views
 
     def __call__(self, image: Image, random: Callable[[int], Random]) -> Views:
-        return Views([self._view(image, random(view)) for view in range(self.num_views)])
+        return Views([applied(self.transforms, image, random(view)) for view in range(self.num_views)])
 
-    def _view(self, image: Image, random: Random) -> UInt8[Tensor, "C _ _"]:
-        for transform in self.transforms:
-            image = transform(image, random)
-        return image
+
+class MultiCrop(ViewMaker):
+    """The views of several makers, one after the other, such as 2 large crops and 6 small ones.
+
+        views = [v for maker in groups for v in maker(image)]
+
+    View v of the whole draws from `random(v)`. Multi-crop: SwAV (arXiv 2006.09882), section 3.3. With groups of one
+    view each view has transforms of its own: BYOL's two views differ in blur and solarization.
+
+    Args:
+        groups: makers of the views, in order
+    """
+
+    def __init__(self, *, groups: Annotated[list[ViewMaker], Len(1)]) -> None:
+        self.groups = groups
+
+    @property
+    def crop_sizes(self) -> Sequence[int]:
+        return [size for group in self.groups for size in group.crop_sizes]
+
+    @property
+    def mask_grids(self) -> Sequence[Optional[tuple[int, int]]]:
+        if not any(group.mask_grids for group in self.groups):
+            return ()
+        return [grid for group in self.groups for grid in group.mask_grids or [None] * len(group.crop_sizes)]
+
+    def prepare(self) -> None:
+        for group in self.groups:
+            group.prepare()
+
+    def __call__(self, image: Image, random: Callable[[int], Random]) -> Views:
+        made = [
+            group(image, from_view(random, first)) for group, first in zip(self.groups, self._firsts(), strict=True)
+        ]
+        masks = [mask for views in made for mask in views.masks or [None] * len(views.images)]
+        return Views([view for views in made for view in views.images], masks=masks if self.mask_grids else ())
+
+    def _firsts(self) -> list[int]:
+        """The number of each group's first view."""
+        return [0, *accumulate(len(group.crop_sizes) for group in self.groups)][:-1]
+
+
+class SeveralInputs(ViewMaker):
+    """The views of several makers as inputs of the model that different heads read, such as an image and its patches.
+
+    PIRL (arXiv 1912.01991), section 2.2.
+
+    Args:
+        names: of the inputs, which `inputs` of the recipe refers to
+        views: the maker of each input's views, in the same order
+    """
+
+    def __init__(self, *, names: Annotated[list[str], Len(1)], views: Annotated[list[ViewMaker], Len(1)]) -> None:
+        self.names, self.views = names, views
+        self._all = MultiCrop(groups=views)
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if len(set(self.names)) != len(self.names) or len(self.names) != len(self.views):
+            yield Problem("names", f"got {self.names} for {len(self.views)} view makers: a different name for each")
+
+    @property
+    def crop_sizes(self) -> Sequence[int]:
+        return self._all.crop_sizes
+
+    @property
+    def inputs(self) -> Mapping[str, int]:
+        return {name: len(maker.crop_sizes) for name, maker in zip(self.names, self.views, strict=True)}
+
+    @property
+    def mask_grids(self) -> Sequence[Optional[tuple[int, int]]]:
+        return self._all.mask_grids
+
+    def prepare(self) -> None:
+        self._all.prepare()
+
+    def __call__(self, image: Image, random: Callable[[int], Random]) -> Views:
+        return self._all(image, random)
+
+
+def from_view(random: Callable[[int], Random], first: int) -> Callable[[int], Random]:
+    """The streams from a view on: its view 0 is view `first`."""
+    return lambda view: random(first + view)
 
 
 RepeatViewsConf = config_for(RepeatViews)
+MultiCropConf = config_for(MultiCrop)
+SeveralInputsConf = config_for(SeveralInputs)

@@ -1,0 +1,71 @@
+"""The head of linear evaluations: batch normalization, then a linear layer or more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Optional
+
+from annotated_types import Gt, Len
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ssltyped.config import config_for
+from ssltyped.heads.mlp import MLPHead
+from ssltyped.types import Facts, Head, Problem
+
+
+class EvalMLPHead(Head):
+    """y = MLP(flatten(BN(x))): a linear classifier on a frozen feature whose scale does not matter.
+
+    (B in_channels h w) or (B in_dim) -> (B dims[-1]); BN is over the channels, with scale and shift, and
+    in_dim = in_channels h w. A feature of S vectors, (B S in_dim), gives (B S dims[-1]): BN over in_dim, then the MLP
+    on each vector.
+    Goyal et al. 2019 (arXiv 1905.01235), appendix. Raises ValueError when built without in_dim.
+
+    Args:
+        dims: output width of each linear layer.
+        in_dim: width of the flattened feature; None infers it from the trunk.
+        in_channels: channels that BN normalizes; None: as many as in_dim (the feature has no height and width).
+        use_bn: batch normalization after each linear layer but the last.
+        use_relu: relu after each linear layer but the last.
+        residual: a layer whose input and output are equally wide adds its input.
+    """
+
+    def __init__(
+        self,
+        *,
+        dims: Annotated[list[Annotated[int, Gt(0)]], Len(1)],
+        in_dim: Optional[Annotated[int, Gt(0)]] = None,
+        in_channels: Optional[Annotated[int, Gt(0)]] = None,
+        use_bn: bool = False,
+        use_relu: bool = False,
+        residual: bool = False,
+    ) -> None:
+        super().__init__()
+        if in_dim is None:
+            raise ValueError("in_dim is None: give the width of the flattened feature, or resolve the config first")
+        self.in_dim: Optional[int] = in_dim
+        self.dims, self.in_channels = list(dims), in_channels or in_dim
+        self.channel_bn = nn.BatchNorm1d(self.in_channels)
+        self.mlp = MLPHead(dims=dims, in_dim=in_dim, use_bn=use_bn, use_relu=use_relu, residual=residual)
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        channels: Optional[int] = self.in_channels
+        if self.in_dim is not None and channels is not None and self.in_dim % channels:
+            yield Problem("in_channels", f"got {self.in_channels}, which does not divide in_dim {self.in_dim}")
+
+    @property
+    def out_dim(self) -> int:
+        return self.dims[-1]
+
+    def forward(self, features: Float[Tensor, "B *shape"]) -> Float[Tensor, "B *positions K"]:
+        if features.ndim == 3 and features.shape[-1] == self.in_dim:
+            rows = self.channel_bn(features.flatten(0, 1))
+            positions: Tensor = self.mlp(rows)
+            return positions.reshape(*features.shape[:2], -1)
+        normalized = self.channel_bn(features.flatten(2) if features.ndim > 2 else features)
+        out: Tensor = self.mlp(normalized.flatten(1))
+        return out
+
+
+EvalMLPHeadConf = config_for(EvalMLPHead)

@@ -1,0 +1,189 @@
+"""The heads of iBOT: one MLP for the class token and for the patches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+from functools import partial
+from typing import Annotated, Optional
+
+import torch.nn.functional as F
+from annotated_types import Ge, Gt
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ssltyped.config import config_for
+from ssltyped.heads.prototypes import Activation, Prototypes, Scale, gelu_mlp
+from ssltyped.types import Facts, Head, Problem
+
+
+class TokenNorm(Enum):
+    """What normalizes the vectors of tokens: nothing, their statistics over the batch, or each vector by itself."""
+
+    NONE = "none"
+    BATCH = "batch"
+    LAYER = "layer"
+
+    def maker(self, *, affine: bool = True) -> Optional[Callable[[int], nn.Module]]:
+        """The layer of it for vectors of a width."""
+        if self is TokenNorm.NONE:
+            return None
+        return (
+            partial(TokenBatchNorm, affine=affine)
+            if self is TokenNorm.BATCH
+            else partial(nn.LayerNorm, elementwise_affine=affine)
+        )
+
+
+class TokenBatchNorm(nn.BatchNorm1d):
+    """Batch normalization of (B, D), or of every token in (B, T, D), over B or over B T."""
+
+    def forward(self, x: Float[Tensor, "B *T D"]) -> Float[Tensor, "B *T D"]:
+        normalized: Tensor = super().forward(x.flatten(0, -2))
+        return normalized.reshape(x.shape)
+
+
+class IBOTHead(Head):
+    """(B, 1 + T, D) -> class scores (B, K) and patch scores (B, T, K'); (B, D) -> class scores only.
+
+    DINO's head with prototypes for the class token and, unless shared, others for the patches. Hidden layers each have
+    a norm of their own. Zhou et al. 2022 (arXiv 2111.07832), appendix B. Raises ValueError when built without in_dim.
+
+    Args:
+        num_prototypes: K; 8192 in the paper.
+        num_patch_prototypes: K'; None: K.
+        in_dim: width of the tokens; None infers it from the trunk.
+        shared: the patches use the prototypes of the class token.
+        num_layers: linear layers of the MLP.
+        hidden_dim: width of its hidden layers.
+        bottleneck_dim: width of its output, which is scaled to length 1.
+        norm: after each hidden layer.
+        activation: after each hidden layer.
+        last_norm: of the scores, without scale and shift.
+        scale: lengths of the prototypes.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_prototypes: Annotated[int, Gt(0)] = 8192,
+        num_patch_prototypes: Optional[Annotated[int, Gt(0)]] = None,
+        in_dim: Optional[Annotated[int, Gt(0)]] = None,
+        shared: bool = False,
+        num_layers: Annotated[int, Ge(1)] = 3,
+        hidden_dim: Annotated[int, Gt(0)] = 2048,
+        bottleneck_dim: Annotated[int, Gt(0)] = 256,
+        norm: TokenNorm = TokenNorm.NONE,
+        activation: Activation = Activation.GELU,
+        last_norm: TokenNorm = TokenNorm.NONE,
+        scale: Scale = Scale.ONE,
+    ) -> None:
+        super().__init__()
+        if in_dim is None:
+            raise ValueError("in_dim is None: give the width of the tokens, or resolve the config first")
+        self.in_dim: Optional[int] = in_dim
+        self._dims = (num_prototypes, num_prototypes if num_patch_prototypes is None else num_patch_prototypes)
+        self.layers = gelu_mlp([in_dim, *[hidden_dim] * (num_layers - 1), bottleneck_dim], norm.maker(), activation)
+        self.prototypes = Prototypes(self._dims[0], bottleneck_dim, scale)
+        self.patch_prototypes = self.prototypes if shared else Prototypes(self._dims[1], bottleneck_dim, scale)
+        self.last_norm = _last(last_norm, self._dims[0])
+        self.patch_last_norm = self.last_norm if shared else _last(last_norm, self._dims[1])
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if self.shared and self.num_patch_prototypes not in (None, self.num_prototypes):
+            yield Problem("num_patch_prototypes", "has no effect with shared prototypes: leave it out")
+
+    shared: bool
+    num_prototypes: int
+    num_patch_prototypes: Optional[int]
+
+    @property
+    def out_dim(self) -> int:
+        return self._dims[0]
+
+    @property
+    def out_dims(self) -> Sequence[int]:
+        return self._dims
+
+    def forward(self, features: Float[Tensor, "B *T D"]) -> list[Tensor]:
+        z = F.normalize(self.layers(features), dim=-1)
+        if z.ndim == 2:
+            return [self.last_norm(self.prototypes(z))]
+        patches = self.patch_last_norm(self.patch_prototypes(z[:, 1:]))
+        return [self.last_norm(self.prototypes(z[:, 0])), patches]
+
+    def prototype_weights(self) -> list[Float[Tensor, "_ D"]]:
+        """The matrices of prototypes."""
+        return [self.prototypes.matrix, self.patch_prototypes.matrix]
+
+    def normalize_prototypes(self) -> None:
+        """Scale every prototype to length 1."""
+        self.prototypes.normalize()
+        self.patch_prototypes.normalize()
+
+
+class IBOTDistillationHead(Head):
+    """As `IBOTHead`, with plain linear layers in the place of bottleneck and prototypes.
+
+    (B, 1 + T, D) -> (B, K) and (B, T, K'); (B, D) -> (B, K). Raises ValueError when built without in_dim.
+
+    Args:
+        num_prototypes: K.
+        num_patch_prototypes: K'; None: K.
+        in_dim: width of the tokens; None infers it from the trunk.
+        shared: the patches use the last layer of the class token.
+        num_layers: linear layers, the last one included.
+        hidden_dim: width of the hidden layers.
+        norm: after each hidden layer.
+        activation: after each hidden layer.
+        last_norm: of the scores, without scale and shift.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_prototypes: Annotated[int, Gt(0)] = 8192,
+        num_patch_prototypes: Optional[Annotated[int, Gt(0)]] = None,
+        in_dim: Optional[Annotated[int, Gt(0)]] = None,
+        shared: bool = False,
+        num_layers: Annotated[int, Ge(2)] = 3,
+        hidden_dim: Annotated[int, Gt(0)] = 2048,
+        norm: TokenNorm = TokenNorm.NONE,
+        activation: Activation = Activation.GELU,
+        last_norm: TokenNorm = TokenNorm.NONE,
+    ) -> None:
+        super().__init__()
+        if in_dim is None:
+            raise ValueError("in_dim is None: give the width of the tokens, or resolve the config first")
+        self.in_dim: Optional[int] = in_dim
+        self._dims = (num_prototypes, num_prototypes if num_patch_prototypes is None else num_patch_prototypes)
+        hidden = gelu_mlp([in_dim, *[hidden_dim] * num_layers], norm.maker(), activation)
+        self.layers = hidden[:-1]
+        self.last = gelu_mlp([hidden_dim, self._dims[0]], None)
+        self.patch_last = self.last if shared else gelu_mlp([hidden_dim, self._dims[1]], None)
+        self.last_norm = _last(last_norm, self._dims[0])
+        self.patch_last_norm = self.last_norm if shared else _last(last_norm, self._dims[1])
+
+    @property
+    def out_dim(self) -> int:
+        return self._dims[0]
+
+    @property
+    def out_dims(self) -> Sequence[int]:
+        return self._dims
+
+    def forward(self, features: Float[Tensor, "B *T D"]) -> list[Tensor]:
+        z = self.layers(features)
+        if z.ndim == 2:
+            return [self.last_norm(self.last(z))]
+        return [self.last_norm(self.last(z[:, 0])), self.patch_last_norm(self.patch_last(z[:, 1:]))]
+
+
+def _last(norm: TokenNorm, width: int) -> nn.Module:
+    """The norm of the scores."""
+    make = norm.maker(affine=False)
+    return nn.Identity() if make is None else make(width)
+
+
+IBOTHeadConf = config_for(IBOTHead)
+IBOTDistillationHeadConf = config_for(IBOTDistillationHead)

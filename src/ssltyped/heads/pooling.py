@@ -1,0 +1,82 @@
+"""Pooling of a feature map to a fixed number of values: what evaluations read of early layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from typing import Annotated, Optional
+
+import torch.nn.functional as F
+from annotated_types import Ge, Gt
+from jaxtyping import Float
+from torch import Tensor
+
+from ssltyped.config import config_for
+from ssltyped.types import Facts, Head, Problem
+
+
+class Pooling(Enum):
+    """The mean or the largest value of each window."""
+
+    AVERAGE = "average"
+    MAX = "max"
+
+
+class PoolHead(Head):
+    """(B C h w) -> (B C s s), flattened to (B C s s) values an image if asked: windows of a feature map.
+
+    With `kernel_size` None the windows divide the map into s x s parts (adaptive pooling); else they are of
+    kernel_size x kernel_size pixels, `stride` apart, and must come out as s x s. Raises ValueError when built without
+    in_dim, or for a map that gives another size.
+
+    Args:
+        size: s, the side of the result.
+        in_dim: C, channels of the feature; None infers it from the trunk.
+        pooling: mean or maximum.
+        kernel_size: side of a window; None: as the map needs.
+        stride: pixels between windows; None: kernel_size.
+        padding: zeros around the map.
+        flatten: one row an image; else the map is kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: Annotated[int, Gt(0)],
+        in_dim: Optional[Annotated[int, Gt(0)]] = None,
+        pooling: Pooling = Pooling.AVERAGE,
+        kernel_size: Optional[Annotated[int, Gt(0)]] = None,
+        stride: Optional[Annotated[int, Gt(0)]] = None,
+        padding: Annotated[int, Ge(0)] = 0,
+        flatten: bool = True,
+    ) -> None:
+        super().__init__()
+        if in_dim is None:
+            raise ValueError("in_dim is None: give the channels of the feature, or resolve the config first")
+        self.in_dim: Optional[int] = in_dim
+        self._channels, self.size, self.pooling, self.flatten = in_dim, size, pooling, flatten
+        self.kernel_size, self.stride, self.padding = kernel_size, stride or kernel_size, padding
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if self.kernel_size is None and (self.stride is not None or self.padding):
+            yield Problem("stride", "stride and padding have no effect without kernel_size")
+
+    @property
+    def out_dim(self) -> int:
+        return self._channels * self.size**2
+
+    def forward(self, features: Float[Tensor, "B C h w"]) -> Tensor:
+        average = self.pooling is Pooling.AVERAGE
+        if self.kernel_size is None:
+            out = (F.adaptive_avg_pool2d if average else F.adaptive_max_pool2d)(features, self.size)
+        elif average:
+            out = F.avg_pool2d(features, self.kernel_size, self.stride, self.padding)
+        else:
+            out = F.max_pool2d(features, self.kernel_size, self.stride, self.padding)
+        if out.shape[-2:] != (self.size, self.size):
+            got = f"{out.shape[-2]} x {out.shape[-1]}"
+            raise ValueError(f"pooling a map of {tuple(features.shape[-2:])} gives {got}, not size={self.size}")
+        return out.flatten(1) if self.flatten else out
+
+
+PoolHeadConf = config_for(PoolHead)

@@ -1,0 +1,218 @@
+"""Prototypes: rows of a matrix that embeddings are compared with; the heads of SwAV and DINO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from itertools import pairwise
+from typing import Annotated, Optional
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Gt, Len
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ssltyped.config import config_for
+from ssltyped.types import Head
+
+
+class Activation(Enum):
+    """What follows each hidden layer."""
+
+    RELU = "relu"
+    GELU = "gelu"
+    NONE = "none"
+
+    def layers(self) -> list[nn.Module]:
+        """The layers of it."""
+        if self is Activation.NONE:
+            return []
+        return [nn.ReLU() if self is Activation.RELU else nn.GELU()]
+
+
+class Scale(Enum):
+    """The lengths of prototypes: part of the weights, learned beside the directions, or always 1."""
+
+    FREE = "free"
+    LEARNED = "learned"
+    ONE = "one"
+
+
+class Prototypes(nn.Module):
+    """z -> z C^T (B, K), with C = weight, or with rows scale_k weight_k / |weight_k| (Salimans and Kingma 2016)."""
+
+    def __init__(self, num_prototypes: int, dim: int, scale: Scale) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(nn.Linear(dim, num_prototypes, bias=False).weight.detach())
+        self.kind = scale
+        if scale is not Scale.FREE:
+            self.scale = nn.Parameter(torch.ones(num_prototypes, 1), requires_grad=scale is Scale.LEARNED)
+
+    @property
+    def matrix(self) -> Float[Tensor, "K D"]:
+        """C."""
+        if self.kind is Scale.FREE:
+            return self.weight
+        scale: Tensor = self.scale
+        return scale * F.normalize(self.weight, dim=1)
+
+    def forward(self, z: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows K"]:
+        return F.linear(z, self.matrix)
+
+    @torch.no_grad()
+    def normalize(self) -> None:
+        """Rows of length 1; nothing to do where they are by construction."""
+        if self.kind is Scale.FREE:
+            self.weight.copy_(F.normalize(self.weight, dim=1))
+
+
+class PrototypesHead(Head):
+    """SwAV's head: z = MLP(x) (B, dims[-1]), scaled to length 1, and its scores z C_i^T for each matrix of prototypes.
+
+    Outputs: z, if `return_embedding`, then (B, num_prototypes[i]) for each i. Caron et al. 2020 (arXiv 2006.09882),
+    section 3.2 and appendix A. Several matrices: DeepCluster v2. Raises ValueError when built without in_dim.
+
+    Args:
+        dims: output width of each linear layer; the last is the width of z.
+        num_prototypes: rows of each matrix; empty: none.
+        in_dim: width of the feature that is read; None infers it from the trunk.
+        use_bn: batch normalization after each linear layer but a bare last one.
+        use_bias: linear layers have a bias.
+        activation: after each linear layer but a bare last one.
+        last_layer_bare: the last layer is linear only.
+        normalize: scale z to length 1.
+        return_embedding: z is the first output.
+        scale: lengths of the prototypes.
+    """
+
+    def __init__(
+        self,
+        *,
+        dims: Annotated[list[Annotated[int, Gt(0)]], Len(1)],
+        num_prototypes: list[Annotated[int, Gt(0)]],
+        in_dim: Optional[Annotated[int, Gt(0)]] = None,
+        use_bn: bool = True,
+        use_bias: bool = True,
+        activation: Activation = Activation.RELU,
+        last_layer_bare: bool = True,
+        normalize: bool = True,
+        return_embedding: bool = True,
+        scale: Scale = Scale.FREE,
+    ) -> None:
+        super().__init__()
+        if in_dim is None:
+            raise ValueError("in_dim is None: give the width of the feature, or resolve the config first")
+        self.in_dim: Optional[int] = in_dim
+        self.num_prototypes, self._dim = list(num_prototypes), dims[-1]
+        self.normalize, self.return_embedding = normalize, return_embedding
+        layers: list[nn.Module] = []
+        for index, (before, after) in enumerate(pairwise([in_dim, *dims])):
+            layers.append(nn.Linear(before, after, bias=use_bias))
+            if not (last_layer_bare and index == len(dims) - 1):
+                layers += [nn.BatchNorm1d(after)] if use_bn else []
+                layers += activation.layers()
+        self.layers = nn.Sequential(*layers)
+        self.prototypes = nn.ModuleList([Prototypes(count, dims[-1], scale) for count in num_prototypes])
+
+    @property
+    def out_dim(self) -> int:
+        return self.out_dims[0]
+
+    @property
+    def out_dims(self) -> Sequence[int]:
+        return [*([self._dim] if self.return_embedding or not self.num_prototypes else []), *self.num_prototypes]
+
+    def forward(self, features: Float[Tensor, "B D *pixels"]) -> list[Tensor]:
+        z = self.layers(features.flatten(1))
+        if self.normalize:
+            z = F.normalize(z, dim=1)
+        scores = [prototypes(z) for prototypes in self.prototypes]
+        return [z, *scores] if self.return_embedding or not scores else scores
+
+    def prototype_weights(self) -> list[Float[Tensor, "_ D"]]:
+        """The matrices C_i."""
+        return [prototypes.matrix for prototypes in self._all()]
+
+    def normalize_prototypes(self) -> None:
+        """Scale every prototype to length 1."""
+        for prototypes in self._all():
+            prototypes.normalize()
+
+    def _all(self) -> list[Prototypes]:
+        return [module for module in self.prototypes if isinstance(module, Prototypes)]
+
+
+class DINOHead(Head):
+    """DINO's head: an MLP to a bottleneck of length 1, then prototypes of fixed length: (B, in_dim) -> (B, K).
+
+    Linear layers start from a normal distribution of deviation 0.02, cut at 2 (absolute), biases at 0. With one layer
+    the MLP is a linear layer to the bottleneck. Caron et al. 2021 (arXiv 2104.14294), appendix C. Raises ValueError
+    when built without in_dim.
+
+    Args:
+        num_prototypes: K; 65536 in the paper.
+        in_dim: width of the feature that is read; None infers it from the trunk.
+        num_layers: linear layers of the MLP.
+        hidden_dim: width of its hidden layers.
+        bottleneck_dim: width of its output.
+        use_bn: batch normalization after each hidden layer.
+        scale: lengths of the prototypes; fixed in the paper.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_prototypes: Annotated[int, Gt(0)] = 65536,
+        in_dim: Optional[Annotated[int, Gt(0)]] = None,
+        num_layers: Annotated[int, Ge(1)] = 3,
+        hidden_dim: Annotated[int, Gt(0)] = 2048,
+        bottleneck_dim: Annotated[int, Gt(0)] = 256,
+        use_bn: bool = False,
+        scale: Scale = Scale.ONE,
+    ) -> None:
+        super().__init__()
+        if in_dim is None:
+            raise ValueError("in_dim is None: give the width of the feature, or resolve the config first")
+        self.in_dim: Optional[int] = in_dim
+        self._out_dim = num_prototypes
+        widths = [in_dim, *[hidden_dim] * (num_layers - 1), bottleneck_dim]
+        self.layers = gelu_mlp(widths, nn.BatchNorm1d if use_bn else None)
+        self.prototypes = Prototypes(num_prototypes, bottleneck_dim, scale)
+
+    @property
+    def out_dim(self) -> int:
+        return self._out_dim
+
+    def forward(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
+        scores: Tensor = self.prototypes(F.normalize(self.layers(features), dim=-1))
+        return scores
+
+    def prototype_weights(self) -> list[Float[Tensor, "K D"]]:
+        """The matrix of prototypes."""
+        return [self.prototypes.matrix]
+
+    def normalize_prototypes(self) -> None:
+        """Scale every prototype to length 1."""
+        self.prototypes.normalize()
+
+
+def gelu_mlp(
+    widths: Sequence[int], norm: Optional[Callable[[int], nn.Module]], activation: Activation = Activation.GELU
+) -> nn.Sequential:
+    """Linear layers of these widths with norm and activation between them, started as DINO's."""
+    layers: list[nn.Module] = []
+    for index, (before, after) in enumerate(pairwise(widths)):
+        linear = nn.Linear(before, after)
+        if not linear.weight.is_meta:
+            nn.init.trunc_normal_(linear.weight, std=0.02)
+            nn.init.zeros_(linear.bias)
+        layers.append(linear)
+        if index < len(widths) - 2:
+            layers += [] if norm is None else [norm(after)]
+            layers += activation.layers()
+    return nn.Sequential(*layers)
+
+
+PrototypesHeadConf = config_for(PrototypesHead)
+DINOHeadConf = config_for(DINOHead)

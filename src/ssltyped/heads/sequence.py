@@ -1,0 +1,70 @@
+"""Heads in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Annotated, Optional
+
+import torch
+from annotated_types import Gt, Len
+from torch import Tensor, nn
+
+from ssltyped import config
+from ssltyped.config import config_for
+from ssltyped.types import Facts, Head, Inference
+
+
+class HeadSequence(Head):
+    """y = h_n(... h_2(h_1(x))): each head reads what the one before it gives; only the last may have several outputs.
+
+    Raises ValueError for widths that do not follow from one another.
+
+    Args:
+        heads: from the first to the last.
+        in_dim: width of the feature that the first reads; None infers it from the trunk.
+    """
+
+    def __init__(self, *, heads: Annotated[list[Head], Len(1)], in_dim: Optional[Annotated[int, Gt(0)]] = None) -> None:
+        super().__init__()
+        self.in_dim: Optional[int] = in_dim if in_dim is not None else heads[0].in_dim
+        self.heads = nn.ModuleList(heads)
+        for number, (before, after) in enumerate(pairwise(heads), 1):
+            if after.in_dim not in (None, before.out_dim):
+                raise ValueError(f"heads.{number} has in_dim {after.in_dim}; heads.{number - 1} gives {before.out_dim}")
+
+    def infer(self, facts: Facts) -> Iterable[Inference]:
+        if self.in_dim is None:
+            return
+        yield Inference("heads.0.in_dim", self.in_dim, "width of the feature that the first head reads")
+        configs: Sequence[Head] = self.heads  # type: ignore[assignment]  # a field of the config
+        for number, head in enumerate(configs[:-1]):
+            try:
+                with torch.device("meta"):
+                    width = config.build(head).out_dim
+            except ValueError:  # it does not know its own width yet
+                return
+            yield Inference(f"heads.{number + 1}.in_dim", width, f"width of what heads.{number} gives")
+
+    @property
+    def out_dim(self) -> int:
+        return self._last.out_dim
+
+    @property
+    def out_dims(self) -> Sequence[int]:
+        return self._last.out_dims
+
+    @property
+    def _last(self) -> Head:
+        last = self.heads[-1]
+        assert isinstance(last, Head)
+        return last
+
+    def forward(self, features: Tensor) -> Tensor | list[Tensor]:
+        out: Tensor | list[Tensor] = features
+        for head in self.heads:
+            out = head(out)
+        return out
+
+
+HeadSequenceConf = config_for(HeadSequence)

@@ -1,0 +1,43 @@
+"""The towers of a siamese network, side by side."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+from annotated_types import Gt
+from jaxtyping import Float
+from torch import Tensor
+
+from ssltyped.config import config_for
+from ssltyped.types import Head
+
+
+class SiameseConcatHead(Head):
+    """(T B, D) -> (B, T D): the features of the T views of an image in one row, in the order of the views.
+
+    Rows come ordered [all B of view 0; all B of view 1; ...]. Jigsaw: Noroozi and Favaro 2016, arXiv 1603.09246,
+    section 3.1. Raises ValueError when built without in_dim, or for a number of rows that T does not divide.
+
+    Args:
+        num_towers: T, views of an image.
+        in_dim: D, width of the feature; None infers it from the trunk.
+    """
+
+    def __init__(self, *, num_towers: Annotated[int, Gt(0)], in_dim: Optional[Annotated[int, Gt(0)]] = None) -> None:
+        super().__init__()
+        if in_dim is None:
+            raise ValueError("in_dim is None: give the width of the feature, or resolve the config first")
+        self.in_dim: Optional[int] = in_dim
+        self.num_towers, self._out_dim = num_towers, in_dim * num_towers
+
+    @property
+    def out_dim(self) -> int:
+        return self._out_dim
+
+    def forward(self, features: Float[Tensor, "R D"]) -> Float[Tensor, "B E"]:
+        if len(features) % self.num_towers:
+            raise ValueError(f"{len(features)} rows are no multiple of num_towers={self.num_towers}")
+        return features.reshape(self.num_towers, -1, features.shape[1]).transpose(0, 1).flatten(1)
+
+
+SiameseConcatHeadConf = config_for(SiameseConcatHead)

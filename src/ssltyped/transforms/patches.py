@@ -1,0 +1,128 @@
+"""Pretext tasks from parts of an image: patches in a permuted order, and rotations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Optional
+
+import numpy as np
+from annotated_types import Ge, Gt
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from ssltyped.config import config_for
+from ssltyped.transforms.permutations import hamming_permutations
+from ssltyped.transforms.views import applied, last_size
+from ssltyped.types import Facts, Image, Problem, Random, Transform, ViewMaker, Views
+
+
+class PatchViews(ViewMaker):
+    """The patches of a square image as views, in a permuted order whose number is the label (jigsaw).
+
+    With side s = sqrt(num_patches) and cells of c = floor(size / s) pixels, a patch of c - jitter pixels lies at a
+    random place of each cell; patches are listed column by column. With `num_permutations` they are put in the order
+    of one of a fixed set of permutations of maximal Hamming distance (`hamming_permutations`), or of those in
+    `permutations_file`, drawn uniformly: its number is the label. Without, they keep their order and there is no label.
+    Noroozi and Favaro 2016, arXiv 1603.09246, section 3: 9 patches of 64 out of cells of 85 pixels, and 1000
+    permutations. The chain before the patches draws from `random(0)`, the transforms of patch i from `random(1 + i)`.
+
+    Args:
+        transforms: image to a square one, by the same chain as in RepeatViews
+        patch_transforms: what is done to each patch
+        num_patches: T, a square number
+        jitter: pixels that a patch may move in its cell
+        num_permutations: size of the set; null: patches keep their order
+        permutations_file: an .npy file of permutations (N, T), from 0 or from 1; in place of num_permutations
+        shuffle: permute the patches in any order, without a label (PIRL)
+    """
+
+    def __init__(
+        self,
+        *,
+        transforms: list[Transform],
+        patch_transforms: list[Transform] = [],  # noqa: B006  # never changed
+        num_patches: Annotated[int, Gt(0)] = 9,
+        jitter: Annotated[int, Ge(0)] = 21,
+        num_permutations: Optional[Annotated[int, Gt(0)]] = None,
+        permutations_file: Optional[Path] = None,
+        shuffle: bool = False,
+    ) -> None:
+        self.transforms, self.patch_transforms = transforms, patch_transforms
+        self.num_patches, self.jitter, self.shuffle = num_patches, jitter, shuffle
+        self.num_permutations, self.permutations_file = num_permutations, permutations_file
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        side, size = math.isqrt(self.num_patches), last_size(self.transforms)
+        if side**2 != self.num_patches:
+            yield Problem("num_patches", f"got {self.num_patches}, which is no square number")
+        elif not size:
+            yield Problem(
+                "transforms", "no transform gives the image a size; add one with a `size`, such as CenterCrop"
+            )
+        elif size // side <= self.jitter:
+            yield Problem("jitter", f"got {self.jitter}, and a cell has only {size // side} pixels")
+        given = [self.num_permutations is not None, self.permutations_file is not None, self.shuffle]
+        if sum(given) > 1:
+            yield Problem("num_permutations", "give one of num_permutations, permutations_file and shuffle")
+        if self.num_permutations is not None and self.num_permutations > math.factorial(self.num_patches):
+            most = math.factorial(self.num_patches)
+            yield Problem("num_permutations", f"got {self.num_permutations}; {self.num_patches} patches have {most}")
+        if self.permutations_file is not None and not Path(self.permutations_file).is_file():
+            yield Problem("permutations_file", f"{self.permutations_file} does not exist")
+
+    @property
+    def crop_sizes(self) -> Sequence[int]:
+        cell = last_size(self.transforms) // math.isqrt(self.num_patches)
+        return (last_size(self.patch_transforms) or cell - self.jitter,) * self.num_patches
+
+    @property
+    def num_classes(self) -> Optional[int]:
+        if self.permutations_file is not None:
+            return len(np.load(self.permutations_file, mmap_mode="r"))
+        return self.num_permutations
+
+    def prepare(self) -> None:
+        self.permutations()
+
+    def permutations(self) -> Optional[Int64[np.ndarray, "N T"]]:
+        """The set, from 0."""
+        if self.permutations_file is not None:
+            found: Int64[np.ndarray, "N T"] = np.load(self.permutations_file).astype(np.int64)
+            return found - int(found.min())
+        return None if self.num_permutations is None else hamming_permutations(self.num_permutations, self.num_patches)
+
+    def __call__(self, image: Image, random: Callable[[int], Random]) -> Views:
+        stream = random(0)
+        square = applied(self.transforms, image, stream)
+        side = math.isqrt(self.num_patches)
+        offsets = stream.integers(self.jitter, size=(2, side, side)) if self.jitter else np.zeros((2, side, side), int)
+        patches = [
+            applied(self.patch_transforms, patch, random(1 + number))
+            for number, patch in enumerate(cut_patches(square, offsets, self.jitter))
+        ]
+        if self.shuffle:
+            return Views([patches[i] for i in stream.permutation(self.num_patches)])
+        known = self.permutations()
+        if known is None:
+            return Views(patches)
+        label = int(stream.integers(len(known)))
+        return Views([patches[i] for i in known[label]], label=label)
+
+
+def cut_patches(
+    image: UInt8[Tensor, "C H W"], offsets: Int64[np.ndarray, "2 s s"], jitter: int
+) -> list[UInt8[Tensor, "C p p"]]:
+    """The patches of an image, column by column; `offsets[:, i, j]` moves that of column i and row j right and down."""
+    side, cell = offsets.shape[1], image.shape[1] // offsets.shape[1]
+    size = cell - jitter
+    patches = []
+    for i in range(side):
+        for j in range(side):
+            left, top = i * cell + int(offsets[0, i, j]), j * cell + int(offsets[1, i, j])
+            patches.append(image[:, top : top + size, left : left + size])
+    return patches
+
+
+PatchViewsConf = config_for(PatchViews)
