@@ -99,7 +99,7 @@ def test_all_mistakes_come_in_one_error() -> None:
     with pytest.raises(ValueError, match="no feature 'maen'; did you mean 'mean'") as error:
         SSLModel(trunk=_Trunk(), heads=[_Head(1.0), _Head(1.0, in_dim=8)], features=["maen", "twice"])
     assert "head 1 (_Head) has in_dim 8, but 'twice' is 3 wide" in str(error.value)
-    with pytest.raises(ValueError, match="3 heads and 2 features"):
+    with pytest.raises(ValueError, match="2 features for 3 heads"):
         SSLModel(trunk=_Trunk(), heads=[_Head(1.0)] * 3, features=["mean", "twice"])
     with pytest.raises(ValueError, match="no feature is asked for; known: map, mean, twice"):
         SSLModel(trunk=_Trunk(), heads=[_Head(1.0)], features=[])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -19,7 +19,7 @@ from ssltyped.engine.step import Step
 from ssltyped.engine.trainer import Trainer
 from ssltyped.freeze import Freeze, Frozen, for_ever
 from ssltyped.hints import nearest
-from ssltyped.model import Passes, SSLModel, wrong_counts
+from ssltyped.model import Passes, SSLModel, named, wrong_counts
 from ssltyped.resolve import Resolution, resolve
 from ssltyped.sync_batch_norm import convert_sync_batchnorm
 from ssltyped.types import (
@@ -121,8 +121,13 @@ class Experiment(Component):
         for index, feature in enumerate(self.features or []):
             if feature not in names:
                 yield Problem(f"features.{index}", f"the trunk has no feature {feature!r}{nearest(feature, names)}")
-        wired = wrong_counts(len(self.heads), self.features or names[-1:], self.inputs or [], facts.inputs)
-        yield from (Problem("heads", wrong) for wrong in wired)
+        features = names[-1:] if self.features is None else self.features
+        if not features:
+            yield Problem("features", "is empty: give one feature, or one for each head; null is the trunk's last one")
+        wired = wrong_counts(len(self.heads), features, self.inputs or [], facts.inputs)
+        yield from (Problem(kind, wrong) for kind, wrong in wired)
+        if not self.heads:
+            yield Problem("heads", "at least one is needed: the loss reads the output of a head (IdentityHead is one)")
         channels = getattr(self.trunk, "in_channels", None)
         if channels not in (None, facts.num_channels):
             yield Problem("trunk.in_channels", f"got {channels}, but data.mean has {facts.num_channels} values")
@@ -249,7 +254,8 @@ class FactFinder:
 
     def _output_dims(self, heads: list[Head]) -> tuple[int, ...]:
         """The widths of all outputs; nothing while a head's own width is not known."""
-        return tuple(dim for head in heads for dim in self._out_dims(head))
+        known = [self._out_dims(head) for head in heads]
+        return tuple(dim for dims in known for dim in dims) if all(known) else ()
 
     def _out_dims(self, head: Head) -> tuple[int, ...]:
         key = config.to_yaml(head)
@@ -289,9 +295,25 @@ def resolve_experiment(
     """A recipe with everything inferred; `name` is that of the recipe."""
     named = asked if asked.name is not None else config.replaced(asked, {"name": name})
     resolution = resolve(named, find or FactFinder())
-    if wrong := _ignored_lr(resolution.config):
-        raise ConfigError([wrong])
+    ignored = _ignored_lr(resolution.config)
+    if wrong := [*([ignored] if ignored else []), *_unknown_parts(resolution.config)]:
+        raise ConfigError(wrong)
     return resolution
+
+
+def _unknown_parts(resolved: Experiment) -> Iterator[Problem]:
+    """What is to be frozen and is not there."""
+    if not resolved.freeze:
+        return
+    with torch.device("meta"):
+        heads = nn.ModuleList(config.build(head, f"heads.{i}") for i, head in enumerate(resolved.heads))
+        model = nn.ModuleDict({"trunk": config.build(resolved.trunk, "trunk"), "heads": heads})
+    for number, freeze in enumerate(resolved.freeze):
+        for place, part in enumerate(freeze.parts):
+            try:
+                named(model, part)
+            except ValueError as error:
+                yield Problem(f"freeze.{number}.parts.{place}", str(error))
 
 
 def _ignored_lr(resolved: Experiment) -> Optional[Problem]:
@@ -328,6 +350,7 @@ def build_trainer(resolved: Experiment, *, device: torch.device, folder: Path, f
         step=step,
         data=built.data,
         schedule=built.schedule,
+        weight_decay_schedule=getattr(built.optimizer, "weight_decay_schedule", None),
         checkpoints=built.checkpoints,
         callbacks=built.callbacks,
         folder=folder,

@@ -30,7 +30,7 @@ def mistakes(
     if not features:
         yield f"no feature is asked for{nearest('', list(trunk.feature_dims))}"
     yield from filter(None, (unknown(trunk, name) for name in dict.fromkeys(features)))
-    yield from wrong_counts(len(heads), features, inputs, views_of)
+    yield from (wrong for _, wrong in wrong_counts(len(heads), features, inputs, views_of))
     for number, (head, name) in enumerate(zip(heads, _each(features, len(heads)), strict=False)):
         width = trunk.feature_dims.get(name)
         if width is not None and head.in_dim not in (None, width):
@@ -39,20 +39,25 @@ def mistakes(
 
 def wrong_counts(
     heads: int, features: Sequence[str], inputs: Sequence[str], views_of: Mapping[str, int]
-) -> Iterator[str]:
-    """Numbers of heads, features and inputs that do not fit; inputs that are unknown, or that no head reads."""
+) -> Iterator[tuple[str, str]]:
+    """Numbers of heads, features and inputs that do not fit; inputs that are unknown, or that no head reads.
+
+    Which of "features" and "inputs" is wrong, and how.
+    """
     for kind, names in (("features", features), ("inputs", inputs)):
         if heads and len(names) not in (0, 1, heads):
-            yield f"{heads} heads and {len(names)} {kind}: give one for all heads, or one a head"
+            yield kind, f"{len(names)} {kind} for {heads} heads: give one {kind[:-1]}, or one for each head"
+    if not heads and len(inputs) not in (0, 1, len(features)):
+        yield "inputs", f"{len(inputs)} inputs for {len(features)} features: give one input, or one for each feature"
     known = list(views_of)
     if not inputs and len(known) > 1 and heads:
-        yield f"the data makes the inputs {', '.join(known)}: say in `inputs` which one each head reads"
+        yield "inputs", f"the data makes the inputs {', '.join(known)}: say in `inputs` which one each head reads"
     for name in dict.fromkeys(inputs):
         if name not in known:
-            yield f"the data makes no input {name!r}{nearest(name, known)}"
+            yield "inputs", f"the data makes no input {name!r}{nearest(name, known)}"
     for name in known if inputs else ():
         if name not in inputs:
-            yield f"no head reads the input {name!r}: the data makes {views_of[name]} views for it in vain"
+            yield "inputs", f"no head reads the input {name!r}: the data makes {views_of[name]} views for it in vain"
 
 
 class SSLModel(nn.Module):
@@ -97,15 +102,15 @@ class SSLModel(nn.Module):
         ends = [0, *accumulate(views_of.values())]
         self._slices = {name: slice(*ends) for name, ends in zip(views_of, pairwise(ends), strict=True)}
         self.passes = passes
-        self._frozen = [named(self, name) for name in frozen]
-        for part in self._frozen:
-            part.requires_grad_(False)
+        self._frozen = list(frozen)
+        for name in frozen:
+            named(self, name).requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> SSLModel:
         super().train(mode)
-        for part in self._frozen:
-            if isinstance(part, nn.Module):
+        for name in self._frozen:  # by name: SyncBatchNorm takes the place of a frozen BatchNorm
+            if isinstance(part := named(self, name), nn.Module):
                 part.eval()
         return self
 
@@ -116,11 +121,14 @@ class SSLModel(nn.Module):
         masks: Sequence[Optional[Tensor]] = (),
         features: Sequence[str] = (),
     ) -> list[Tensor]:
-        read = _each(features or self.features, len(self.heads))
+        readers = len(self.heads) or len(features or self.features)
+        read = _each(features or self.features, readers)
         if not self.inputs:
             rows = self._rows(views, masks, read)
             return self._outputs([rows[name] for name in read])
-        inputs = _each(self.inputs, len(self.heads))
+        if len(views) != (made := sum(part.stop - part.start for part in self._slices.values())):
+            raise ValueError(f"the inputs {', '.join(self._slices)} are {made} views; the method shows {len(views)}")
+        inputs = _each(self.inputs, readers)
         by_input = {
             name: self._rows(views[part], masks[part], [f for f, i in zip(read, inputs, strict=True) if i == name])
             for name, part in self._slices.items()
@@ -187,9 +195,9 @@ def named(module: nn.Module, name: str) -> nn.Module | nn.Parameter:
     return found
 
 
-def _each(names: Sequence[str], heads: int) -> list[str]:
-    """One name a head (or all names, without heads)."""
-    return list(names) * heads if len(names) == 1 and heads else list(names)
+def _each(names: Sequence[str], readers: int) -> list[str]:
+    """One name a head, or without heads one a feature."""
+    return list(names) * readers if len(names) == 1 else list(names)
 
 
 def unknown(trunk: Trunk, name: str) -> str:

@@ -6,8 +6,25 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 
-from ssltyped import catalog, config
+from ssltyped import catalog, config, types
 from ssltyped.hints import describe
+from ssltyped.types import Component
+
+_KINDS: Sequence[type[Component]] = (
+    types.Trunk,
+    types.Head,
+    types.Loss,
+    types.ViewMaker,
+    types.Transform,
+    types.Collator,
+    types.Source,
+    types.Optimizer,
+    types.Scheduler,
+    types.Meter,
+    types.Callback,
+    Component,
+)
+"""The headings of `--list`, the one for all the rest last."""
 
 
 def show(recipe: object) -> str:
@@ -66,17 +83,13 @@ def docs_of(kind: type) -> dict[str, str]:
 
 def show_components() -> str:
     """Every component by kind, with its parameters: imports all of them."""
-    lines: list[str] = []
-    last = ""
-    for name, module in catalog.components().items():
+    by_kind: dict[str, list[str]] = {kind.__name__: [] for kind in _KINDS}
+    for name in sorted(catalog.components()):
         part = component(name)
-        folder = module.split(".")[1]
-        if folder != last:
-            lines += ["", folder]
-            last = folder
-        parameters = ", ".join(part.parameters)
-        lines.append(f"  {name}({parameters})\n      {catalog.summary(inspect.getdoc(part.target) or '')}")
-    return "\n".join(lines).lstrip("\n") + "\n"
+        kind = next(kind for kind in _KINDS if issubclass(part.kind, kind))
+        summary = catalog.summary(inspect.getdoc(part.target) or "")
+        by_kind[kind.__name__].append(f"  {name}({', '.join(part.parameters)})\n      {summary}")
+    return "\n".join("\n".join([kind, *lines, ""]) for kind, lines in by_kind.items() if lines)
 
 
 def component(name: str) -> config.Part:

@@ -245,8 +245,8 @@ class Source(Component, ABC):
     def labelled(self) -> bool: ...
 
     @abstractmethod
-    def label(self, index: int) -> int:
-        """The class of image `index`; only asked of a labelled source."""
+    def label(self, index: int) -> int | Sequence[int]:
+        """The class of image `index`, or a row of 1, 0 and -1 (see `Target`); only asked of a labelled source."""
 
 
 @dataclasses.dataclass

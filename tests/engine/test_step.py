@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ssltyped.engine.parallel import Precision, StepModule
+from ssltyped.engine.parallel import Precision, Rates, StepModule
 from ssltyped.engine.step import Step
 from ssltyped.types import Batch, Loss, Model, StepOutput
 
@@ -83,7 +83,7 @@ def test_two_batches_are_one_of_both() -> None:
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.01, momentum=0.9)
     for first in (0, 4, 8):
         parts = [batch_of(first, first + 1), batch_of(first + 2, first + 3)]
-        accumulated(parts, 0.01, 0.5, ignore)
+        accumulated(parts, Rates(0.01), 0.5, ignore)
         (z,) = plain(batch_of(*range(first, first + 4)).views)
         optimizer.zero_grad()
         torch.autograd.backward(z.square().sum() / 2)
@@ -95,7 +95,7 @@ def test_two_batches_are_one_of_both() -> None:
 def test_outputs_of_every_batch() -> None:
     step, net, _ = step_of()
     (first,) = Net()(batch_of(0, 1).views)
-    outputs = step([batch_of(0, 1), batch_of(2, 3)], 0.01, 0.5, ignore)
+    outputs = step([batch_of(0, 1), batch_of(2, 3)], Rates(0.01), 0.5, ignore)
     assert len(outputs) == 2
     torch.testing.assert_close(outputs[0].loss, first.square().sum())
     assert not torch.equal(weights(net), weights(Net()))
@@ -110,7 +110,7 @@ def test_order_of_a_step() -> None:
         assert torch.equal(weights(net), before), "the weights are still those that gave the loss"
         loss.happened.append(f"on_loss {batch.index.tolist()} {output.loss.requires_grad}")
 
-    step([batch_of(0), batch_of(1)], 0.01, 0.25, on_loss)
+    step([batch_of(0), batch_of(1)], Rates(0.01), 0.25, on_loss)
     assert loss.happened == [
         "step", "on_loss [0] True", "step", "on_loss [1] True", "after_backward 0.25", "after_update 0.25",
     ]  # fmt: skip
@@ -125,7 +125,7 @@ def test_a_watcher_that_raises_leaves_the_weights() -> None:
         raise RuntimeError("not finite")
 
     with pytest.raises(RuntimeError, match="not finite"):
-        step([batch_of(0)], 0.01, 0.5, refuse)
+        step([batch_of(0)], Rates(0.01), 0.5, refuse)
     assert torch.equal(weights(net), before)
 
 
@@ -136,8 +136,8 @@ def test_clipping(limit: float) -> None:
     clipped, other, _ = step_of(grad_clip=limit)
     start = weights(net).clone()
     batches = [batch_of(0, 1), batch_of(2, 3)]
-    free(batches, 1.0, 0.5, ignore)
-    clipped(batches, 1.0, 0.5, ignore)
+    free(batches, Rates(1.0), 0.5, ignore)
+    clipped(batches, Rates(1.0), 0.5, ignore)
     whole, cut = start - weights(net), start - weights(other)
     assert float(whole.norm()) > 0.5
     torch.testing.assert_close(cut, whole * min(1.0, limit / float(whole.norm())), rtol=1e-5, atol=1e-12)
@@ -147,8 +147,8 @@ def test_scale_of_a_group() -> None:
     scaled, net, _ = step_of(lr_scale=0.1)
     plain, other, _ = step_of()
     start = weights(net).clone()
-    scaled([batch_of(0)], 0.5, 0.5, ignore)
-    plain([batch_of(0)], 0.05, 0.5, ignore)
+    scaled([batch_of(0)], Rates(0.5), 0.5, ignore)
+    plain([batch_of(0)], Rates(0.05), 0.5, ignore)
     torch.testing.assert_close(weights(net), weights(other), rtol=1e-12, atol=0)
     assert not torch.equal(weights(net), start)
 
@@ -157,7 +157,7 @@ def test_the_learning_rate_is_of_this_step() -> None:
     """Not multiplied up from step to step."""
     step, _, _ = step_of(lr_scale=0.5)
     for lr in (0.1, 0.2, 0.05):
-        step([batch_of(0)], lr, 0.5, ignore)
+        step([batch_of(0)], Rates(lr), 0.5, ignore)
         assert step.optimizer.param_groups[0]["lr"] == lr * 0.5
 
 
@@ -173,8 +173,8 @@ def test_precision_of_the_forward_pass(precision: Precision, dtype: Optional[tor
     exact, plain, _ = step_of()
     plain.float()
     start = weights(net).clone()
-    step([batch], 0.01, 0.5, ignore)
-    exact([batch], 0.01, 0.5, ignore)
+    step([batch], Rates(0.01), 0.5, ignore)
+    exact([batch], Rates(0.01), 0.5, ignore)
     assert loss.dtype is (dtype or torch.float32)
     kept = [*net.parameters(), *(entry["momentum_buffer"] for entry in step.optimizer.state.values())]
     assert {tensor.dtype for tensor in kept} == {torch.float32}
@@ -188,7 +188,7 @@ def test_a_step_that_overflows_is_left_out() -> None:
     net.float()
     batch = Batch(views=(batch_of(0, 1).views[0].float(),), index=torch.tensor([0, 1]))
     start, scale = weights(net).clone(), step.scaler.get_scale()
-    step([batch], 0.01, 0.5, ignore)
+    step([batch], Rates(0.01), 0.5, ignore)
     assert torch.equal(weights(net), start)
     assert step.scaler.get_scale() == scale / 2
 
@@ -200,5 +200,5 @@ def test_loss_scaling_leaves_the_clipped_norm() -> None:
     net.float()
     batch = Batch(views=(batch_of(0, 1).views[0].float(),), index=torch.tensor([0, 1]))
     start = weights(net).clone()
-    step([batch], 1.0, 0.5, ignore)
+    step([batch], Rates(1.0), 0.5, ignore)
     assert float((start - weights(net)).norm()) == pytest.approx(0.1, rel=0.01)

@@ -19,13 +19,13 @@ LABELLED_LINE = re.compile(r"(.*[^\s,])[\s,]+(\d+)")
 """A path, a separator (spaces, tabs or a comma) and a whole number at the end."""
 
 
-def _load_array(path: Path) -> Shaped[np.ndarray, "N"]:
-    """A one-dimensional `.npy`, memory-mapped. Raises ValueError for one that holds Python objects."""
+def _load_array(path: Path, most_dims: int = 1) -> Shaped[np.ndarray, "N ..."]:
+    """A `.npy` with one entry an image, memory-mapped. Raises ValueError for one that holds Python objects."""
     try:
-        array: Shaped[np.ndarray, "N"] = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: Shaped[np.ndarray, "N ..."] = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
         raise ValueError(f"{path}: {error}; save paths as text: np.save(file, np.array(paths, dtype=str))") from error
-    if array.ndim != 1:
+    if not 1 <= array.ndim <= most_dims:
         raise ValueError(f"{path} has shape {array.shape}; it must have one entry an image")
     return array
 
@@ -53,7 +53,8 @@ class ImageList(Source):
 
     Args:
         path: the list
-        labels: N labels: a .npy of whole numbers, or text with one a line; null: those in the list, if any
+        labels: N labels: a .npy of whole numbers, or of rows of them, one a class (1: there, 0: not, -1: unknown); or
+            text with one a line; null: those in the list, if any
         root: what relative paths are relative to; null: the folder of the list
     """
 
@@ -78,13 +79,13 @@ class ImageList(Source):
         return entries
 
     @functools.cached_property
-    def _labels(self) -> Optional[Integer[np.ndarray, "N"]]:
+    def _labels(self) -> Optional[Integer[np.ndarray, "N ..."]]:
         """The labels of the label file."""
         if self.labels is None:
             return None
         if not self.labels.is_file():
             raise ValueError(f"labels: {self.labels} does not exist")
-        labels = _load_array(_as_npy(self.labels))
+        labels = _load_array(_as_npy(self.labels), most_dims=2)
         if labels.dtype.kind not in "iu":
             raise ValueError(f"{self.labels} holds {labels.dtype}; labels are whole numbers")
         if len(labels) != len(self):
@@ -125,8 +126,11 @@ class ImageList(Source):
     def labelled(self) -> bool:
         return self._labels is not None or self._labels_in_list
 
-    def label(self, index: int) -> int:
-        return self._line(index)[1] if self._labels is None else int(self._labels[index])
+    def label(self, index: int) -> int | list[int]:
+        if self._labels is None:
+            return self._line(index)[1]
+        label: int | list[int] = self._labels[index].tolist()
+        return label
 
 
 ImageListConf = config_for(ImageList)

@@ -54,7 +54,7 @@ class Reply:
 
     views: tuple[UInt8[Tensor, "B C _ _"], ...]
     index: Int64[np.ndarray, "B"]
-    label: Optional[Int64[np.ndarray, "B"]]
+    label: Optional[Int64[np.ndarray, "B ..."]]
     masks: tuple[Optional[Bool[np.ndarray, "B _ _"]], ...]
     unreadable: tuple[Unreadable, ...]
 
@@ -98,7 +98,7 @@ class Reader:
             raise
 
     def reply(self, views: Sequence[Views], index: Sequence[int], failed: Sequence[Unreadable]) -> Reply:
-        label = [one.label for one in views if one.label is not None]
+        label: list[int | Sequence[int]] = [one.label for one in views if one.label is not None]
         if len(label) < len(views) and self._source.labelled:
             label = [self._source.label(i) for i in index]
         return Reply(
@@ -118,7 +118,9 @@ def _masks(views: Sequence[Views]) -> Iterator[Optional[Bool[np.ndarray, "B _ _"
     """The masks of each view, stacked."""
     for masks in zip(*(one.masks for one in views), strict=True):
         known = [mask for mask in masks if mask is not None]
-        yield np.stack(known) if len(known) == len(masks) else None
+        if known and len(known) < len(masks):
+            raise ValueError(f"a view has a mask in {len(known)} of {len(masks)} images: all need one, or none")
+        yield np.stack(known) if known else None
 
 
 class ReadTrain:

@@ -136,6 +136,21 @@ def process_group(place: Place, device: torch.device, timeout_s: int) -> Iterato
         torch.distributed.destroy_process_group()
 
 
+@dataclasses.dataclass(frozen=True)
+class Rates:
+    """What the schedules say for one step; without a schedule of the weight decay it stays what the recipe says."""
+
+    lr: float
+    weight_decay: Optional[float] = None
+
+    def set(self, optimizer: torch.optim.Optimizer) -> None:
+        """For every group, its own multiple."""
+        for group in optimizer.param_groups:
+            group["lr"] = self.lr * group["lr_scale"]
+            if self.weight_decay is not None:
+                group["weight_decay"] = self.weight_decay * group["wd_scale"]
+
+
 class StepModule(nn.Module):
     """Model and loss as one module, so that DDP synchronises both, however often a method calls the model."""
 

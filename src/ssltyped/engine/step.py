@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ssltyped.engine.parallel import Precision, StepModule
+from ssltyped.engine.parallel import Precision, Rates, StepModule
 from ssltyped.freeze import Frozen
 from ssltyped.types import Batch, StepOutput
 
@@ -34,12 +34,15 @@ class Step:
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision is Precision.FP16)
 
     def __call__(
-        self, batches: Sequence[Batch], lr: float, progress: float, on_loss: Callable[[Batch, StepOutput], None]
+        self,
+        batches: Sequence[Batch],
+        rates: Rates,
+        progress: float,
+        on_loss: Callable[[Batch, StepOutput], None],
     ) -> list[StepOutput]:
         """Update once. `progress` in (0, 1] is that after this step; `on_loss` sees each output before backward."""
         model, loss = self.module.model, self.module.loss
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr * group["lr_scale"]
+        rates.set(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
         outputs = []
         for index, batch in enumerate(batches):

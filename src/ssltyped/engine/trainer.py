@@ -20,10 +20,11 @@ from ssltyped.data.pipeline import Data, TrainPipeline, Unreadable
 from ssltyped.data.sampler import random_of
 from ssltyped.engine.checkpoint import Checkpoints, CheckpointStore, load, to_cpu
 from ssltyped.engine.interrupt import Interrupt
-from ssltyped.engine.parallel import say, seed_step
+from ssltyped.engine.parallel import Rates, say, seed_step
 from ssltyped.engine.step import Step
 from ssltyped.hints import brief, nearest
 from ssltyped.model import SSLModel
+from ssltyped.optimizers.zero import full_state, own_state
 from ssltyped.types import Batch, Callback, Loss, Problem, Scheduler, StepOutput, Subset, Update
 
 _COLLATION = 2**31
@@ -48,6 +49,7 @@ class Trainer:
         step: Step,
         data: Data,
         schedule: Scheduler,
+        weight_decay_schedule: Optional[Scheduler] = None,
         checkpoints: Checkpoints,
         callbacks: Sequence[Callback],
         folder: Path,
@@ -63,6 +65,7 @@ class Trainer:
         self.first: dict[str, float] = {}
         self._step, self._data, self._schedule, self._checkpoints = step, data, schedule, checkpoints
         self._accumulation, self._seed, self._log_every = accumulation, seed, log_every
+        self._weight_decay_schedule = weight_decay_schedule
         self._callbacks = [c for c in callbacks if c.every_rank or distributed.is_main()]
         self._store = CheckpointStore(folder / "checkpoints", keep=checkpoints.keep)
         self._best: Optional[float] = None
@@ -105,13 +108,13 @@ class Trainer:
                 for callback in self._callbacks:
                     callback.on_step_start(self, micro[0])
                 seed_step(self._seed, self.step, distributed.rank(), self.device)
-                lr = self._schedule(self._progress())
-                outputs = self._step(micro, lr, (self.step + 1) / self.steps, self._on_loss)
+                rates = self._rates()
+                outputs = self._step(micro, rates, (self.step + 1) / self.steps, self._on_loss)
                 self.step += 1
                 images += sum(batch.index.shape[0] for batch in micro) * distributed.world_size()
                 seconds += time.perf_counter() - started  # of reading and stepping: evaluations are not counted
                 if self.step % self._log_every == 0 or self.step == self.steps:
-                    self._log_step(outputs, lr, images / seconds)
+                    self._log_step(outputs, rates, images / seconds)
                     seconds, images = 0.0, 0
                 self._after_step()
                 if self._stop.agreed() and self.step < self.steps:
@@ -138,10 +141,15 @@ class Trainer:
         """The loss of a normalised batch as the next step would compute it, without an update."""
         return self._step.forward(batch)
 
-    def _progress(self) -> float:
-        """Progress in [0, 1) at which the learning rate of the next step is read."""
-        by_epoch = self._schedule.update is Update.EPOCH
-        return (self.epoch * self.steps_per_epoch if by_epoch else self.step) / self.steps
+    def _rates(self) -> Rates:
+        """What the schedules say for the next step."""
+        decay = self._weight_decay_schedule
+        return Rates(self._value(self._schedule), None if decay is None else self._value(decay))
+
+    def _value(self, schedule: Scheduler) -> float:
+        """A schedule's value at the progress in [0, 1) of the next step, or of its epoch's start."""
+        by_epoch = schedule.update is Update.EPOCH
+        return schedule((self.epoch * self.steps_per_epoch if by_epoch else self.step) / self.steps)
 
     def _on_loss(self, batch: Batch, output: StepOutput) -> None:
         for callback in self._callbacks:
@@ -165,13 +173,14 @@ class Trainer:
         for callback in self._callbacks:
             callback.on_metrics(self, metrics)
 
-    def _log_step(self, outputs: Sequence[StepOutput], lr: float, images_per_s: float) -> None:
+    def _log_step(self, outputs: Sequence[StepOutput], rates: Rates, images_per_s: float) -> None:
         """The last step's values, averaged over its batches and over the ranks."""
         logs = [{"loss": output.loss.detach(), **output.logs} for output in outputs]
         names = sorted(logs[0])
         values = torch.stack([torch.stack([entry[name].float() for entry in logs]).mean() for name in names])
         means = dict(zip(names, distributed.all_reduce_mean(values).tolist(), strict=True))
-        self.log({**means, "lr": lr, "images_per_s": images_per_s})
+        decay = {} if rates.weight_decay is None else {"weight_decay": rates.weight_decay}
+        self.log({**means, "lr": rates.lr, **decay, "images_per_s": images_per_s})
 
     # --- data -----------------------------------------------------------------------------------------------
 
@@ -236,7 +245,7 @@ class Trainer:
             "step": self.step,
             "world_size": distributed.world_size(),
             "module": to_cpu(module.state_dict()),
-            "optimizer": to_cpu(self._step.optimizer.state_dict()),
+            "optimizer": to_cpu(own_state(self._step.optimizer)),
             "scaler": to_cpu(self._step.scaler.state_dict()),
             "best": self._best,
             "metrics": dict(self.metrics),
@@ -269,8 +278,9 @@ class Trainer:
         """Save this step unless it is saved already (collective). The copy is made now, the writing goes on beside."""
         if self._saved != self.step:
             best = self._is_best()
+            optimizer = full_state(self._step.optimizer)
             if distributed.is_main():
-                state = self.capture()
+                state = {**self.capture(), "optimizer": to_cpu(optimizer)}
             else:
                 buffers = {name for name, _ in self._step.module.named_buffers()}
                 module = self._step.module.state_dict()

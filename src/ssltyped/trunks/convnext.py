@@ -114,6 +114,22 @@ class ConvNeXt(StagedTrunk):
                 yield Stage(None if left else f"stage{number}", block)
         yield Stage("lastPOOL", lambda x: self.norm(x.mean((2, 3))))
 
+    @property
+    def num_layers(self) -> int:
+        """The number of blocks: what layer-wise learning rates count."""
+        return sum(self.depths)
+
+    def layer_of(self, name: str) -> int:
+        """0 for the stem, i for block i and for the merging of pixels before it, `num_layers` for the last norm."""
+        part, _, rest = name.partition(".")
+        if part == "norm":
+            return self.num_layers
+        stage, _, block = rest.partition(".")
+        before = sum(self.depths[: int(stage)])
+        if part == "blocks":
+            return before + int(block.split(".")[0]) + 1
+        return before + 1 if before else 0
+
     def _faults(self) -> Iterator[Problem]:
         if len(self.depths) != len(self.dims):
             yield Problem("dims", f"there are {len(self.dims)} widths for the {len(self.depths)} stages of depths")
