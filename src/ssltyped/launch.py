@@ -260,4 +260,5 @@ def replay(bundle: str | Path) -> StepOutput:
     trainer.restore(saved)
     seed_step(resolved.seed, saved["step"], saved["rank"], trainer.device)
     batch = saved["batch"]
-    return trainer.forward(Batch(views=tuple(batch["views"]), index=batch["index"], label=batch["label"]))
+    views, masks = tuple(batch["views"]), tuple(batch["masks"])
+    return trainer.forward(Batch(views=views, index=batch["index"], label=batch["label"], masks=masks))

@@ -17,7 +17,7 @@ from ssltyped.hints import brief
 from ssltyped.launch import misfit
 from ssltyped.resolve import Resolution
 from ssltyped.show import plain
-from ssltyped.types import Batch, Problem, Scheduler, Update
+from ssltyped.types import Batch, Facts, Problem, Scheduler, Update
 
 _BARS = "▁▂▃▄▅▆▇█"
 _COLUMNS = 60
@@ -79,7 +79,7 @@ def measure(module: StepModule, built: Experiment, resolution: Resolution[Experi
     with torch.device("meta"):
         views = tuple(torch.empty(rows, len(built.data.mean), size, size) for size in facts.crop_sizes)
         masks = tuple(grid and torch.zeros(rows, *grid, dtype=torch.bool) for grid in facts.mask_grids)
-        label = torch.zeros(rows, dtype=torch.int64) if facts.train_labelled else None
+        label = torch.zeros(rows, *_label_shape(built, facts), dtype=torch.int64) if facts.train_labelled else None
         index = torch.zeros(rows, dtype=torch.int64)
         batch = Batch(views=views, index=index, label=label, masks=masks)
         for collator in built.data.train.collators:
@@ -105,6 +105,15 @@ def measure(module: StepModule, built: Experiment, resolution: Resolution[Experi
     weights = sum(map(_bytes, module.parameters()))
     images = sum(map(_bytes, views))
     return Memory(weights, weights, state, activations * facts.batch_size // rows, images * facts.batch_size // rows)
+
+
+def _label_shape(built: Experiment, facts: Facts) -> tuple[int, ...]:
+    """Of an image's label: a class, or a row of them."""
+    source = built.data.train.source
+    if facts.num_classes is not None or source is None or not source.labelled:
+        return ()
+    label = source.label(0)
+    return () if isinstance(label, int) else (len(label),)
 
 
 def _storage(tensor: Tensor) -> int:

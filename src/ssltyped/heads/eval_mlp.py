@@ -17,15 +17,16 @@ from ssltyped.types import Facts, Head, Problem
 class EvalMLPHead(Head):
     """y = MLP(flatten(BN(x))): a linear classifier on a frozen feature whose scale does not matter.
 
-    (B in_channels h w) or (B in_dim) -> (B dims[-1]); BN is over the channels, with scale and shift, and
-    in_dim = in_channels h w. A feature of S vectors, (B S in_dim), gives (B S dims[-1]): BN over in_dim, then the MLP
-    on each vector.
-    Goyal et al. 2019 (arXiv 1905.01235), appendix. Raises ValueError when built without in_dim.
+    (B in_channels h w), or the same flattened (B in_dim), -> (B dims[-1]); BN is over the channels, with scale and
+    shift, and in_dim = in_channels h w. A feature of S vectors, (B S in_dim), gives (B S dims[-1]): BN over in_dim,
+    then the MLP on each vector.
+    Goyal et al. 2019 (arXiv 1905.01235), appendix. Raises ValueError when built without in_dim, or
+    called with another number of values an image.
 
     Args:
         dims: output width of each linear layer.
         in_dim: width of the flattened feature; None infers it from the trunk.
-        in_channels: channels that BN normalizes; None: as many as in_dim (the feature has no height and width).
+        in_channels: channels that BN normalizes; None: each of the in_dim values by itself.
         use_bn: batch normalization after each linear layer but the last.
         use_relu: relu after each linear layer but the last.
         residual: a layer whose input and output are equally wide adds its input.
@@ -63,8 +64,11 @@ class EvalMLPHead(Head):
             rows = self.channel_bn(features.flatten(0, 1))
             positions: Tensor = self.mlp(rows)
             return positions.reshape(*features.shape[:2], -1)
-        normalized = self.channel_bn(features.flatten(2) if features.ndim > 2 else features)
-        out: Tensor = self.mlp(normalized.flatten(1))
+        rows = features.flatten(1)
+        if rows.shape[1] != self.in_dim:
+            raise ValueError(f"features of shape {tuple(features.shape)}: the head reads {self.in_dim} values an image")
+        by_channel = rows if self.in_channels == self.in_dim else rows.reshape(len(rows), self.in_channels, -1)
+        out: Tensor = self.mlp(self.channel_bn(by_channel).flatten(1))
         return out
 
 

@@ -18,7 +18,7 @@ from ssltyped.types import Facts, Head, Inference
 class HeadSequence(Head):
     """y = h_n(... h_2(h_1(x))): each head reads what the one before it gives; only the last may have several outputs.
 
-    Raises ValueError for widths that do not follow from one another.
+    Raises ValueError for widths that do not follow from one another, or several outputs of another head than the last.
 
     Args:
         heads: from the first to the last.
@@ -30,6 +30,8 @@ class HeadSequence(Head):
         self.in_dim: Optional[int] = in_dim if in_dim is not None else heads[0].in_dim
         self.heads = nn.ModuleList(heads)
         for number, (before, after) in enumerate(pairwise(heads), 1):
+            if len(before.out_dims) > 1:
+                raise ValueError(f"heads.{number - 1} has {len(before.out_dims)} outputs; only the last head may")
             if after.in_dim not in (None, before.out_dim):
                 raise ValueError(f"heads.{number} has in_dim {after.in_dim}; heads.{number - 1} gives {before.out_dim}")
 
@@ -63,7 +65,7 @@ class HeadSequence(Head):
     def forward(self, features: Tensor) -> Tensor | list[Tensor]:
         out: Tensor | list[Tensor] = features
         for head in self.heads:
-            out = head(out)
+            out = head(out if isinstance(out, Tensor) else out[0])
         return out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from jaxtyping import Float
@@ -27,6 +28,7 @@ def spread(u: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
     return u.detach().std(dim=0, correction=0).mean() * math.sqrt(u.shape[1])
 
 
-def full_precision(x: Tensor) -> torch.autocast:
+def full_precision(x: Tensor) -> AbstractContextManager[object]:
     """A block without autocast on the device of `x`: products of similarities are too fine for 8 bits."""
-    return torch.autocast(x.device.type, enabled=False)
+    # torch has no autocast for the tensors without numbers of a plan
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)

@@ -111,7 +111,9 @@ class SwAVLoss(CountingLoss):
             message = f"got {self.crops_for_assign}, but the data makes the crops 0 to {facts.num_views - 1}"
             yield Problem("crops_for_assign", message)
         if len(facts.output_dims) == 1:
-            yield Problem("", "SwAV needs an embedding and scores: the head gives one output; SwAVHead gives them")
+            yield Problem(
+                "", "SwAV needs an embedding and scores, as PrototypesHead gives them; the head has one output"
+            )
         if self.queue_size % facts.global_batch_size:
             message = f"got {self.queue_size}, no multiple of the {facts.global_batch_size} images of a step"
             yield Problem("queue_size", message)

@@ -11,11 +11,15 @@ import numpy as np
 from annotated_types import Ge, Gt, Len
 from jaxtyping import Bool
 
+from ssltyped import config
 from ssltyped.config import config_for
 from ssltyped.types import Facts, Image, Problem, Random, ViewMaker, Views
 
 ATTEMPTS = 10
 """Draws of a block that has to fit before the mask is taken as it is, as in BEiT."""
+
+MASKS = 2**30
+"""The stream of the mask of view v is this + v: far from those of any view, also of a maker that wraps this one."""
 
 SMALLEST_PART = 3
 """A block has at least (shorter side // this) squared patches, as in BEiT."""
@@ -35,7 +39,7 @@ class MaskedViews(ViewMaker):
     rectangles of at least (h // 3)^2 patches, log aspect ratio ~ U(log `aspect`), at any place, until floor(r h w)
     patches are masked or ten draws in a row do not fit (BEiT: Bao et al. 2022, arXiv 2106.08254, algorithm 1; iBOT:
     Zhou et al. 2022, arXiv 2111.07832, section 4.1). RANDOM: floor(r h w) patches (MSN: Assran et al. 2022, arXiv
-    2204.07141). A mask draws from a stream of its own: the views are those that the maker gives by itself.
+    2204.07141). The mask of view v draws from `random(2^30 + v)`: the views are those that the maker gives by itself.
 
     Args:
         views: the maker of the views
@@ -65,12 +69,13 @@ class MaskedViews(ViewMaker):
                 yield Problem(f"ratios.{number}", f"is {(mean, spread)}: mean -+ half width must lie in [0, 1)")
         if not 0 < self.aspect[0] <= self.aspect[1]:
             yield Problem("aspect", f"is {tuple(self.aspect)}; it must be (smallest, largest) height / width, above 0")
-        if beyond := [view for view in self.masked or [] if view >= facts.num_views]:
-            yield Problem("masked", f"there is no view {beyond[0]}; views are 0 to {facts.num_views - 1}")
-        sizes = [
-            facts.crop_sizes[view] for view in self.masked or range(len(facts.crop_sizes)) if view < facts.num_views
-        ]
-        if wrong := [size for size in sizes if size % self.patch_size]:
+        made = config.build(self.views).crop_sizes  # not those of the facts: this may be one maker of several
+        chosen = range(len(made)) if self.masked is None else self.masked
+        if beyond := [view for view in chosen if view >= len(made)]:
+            yield Problem("masked", f"there is no view {beyond[0]}; views are 0 to {len(made) - 1}")
+        if self.masked == []:
+            yield Problem("masked", "is empty: name the views that get a mask, or leave it out for all")
+        if wrong := [made[view] for view in chosen if view < len(made) and made[view] % self.patch_size]:
             yield Problem("patch_size", f"got {self.patch_size}, which does not divide the view's {wrong[0]} pixels")
 
     @property
@@ -96,7 +101,7 @@ class MaskedViews(ViewMaker):
 
     def __call__(self, image: Image, random: Callable[[int], Random]) -> Views:
         made, grids = self.views(image, random), self.mask_grids
-        masks = [grid and self.mask(grid, random(len(grids) + view)) for view, grid in enumerate(grids)]
+        masks = [grid and self.mask(grid, random(MASKS + view)) for view, grid in enumerate(grids)]
         return Views(made.images, label=made.label, masks=masks)
 
     def mask(self, grid: tuple[int, int], random: Random) -> Bool[np.ndarray, "h w"]:

@@ -1,7 +1,8 @@
-"""Pretext tasks from parts of an image: patches in a permuted order, and rotations."""
+"""Pretext tasks from parts of an image: patches, in their order or a permuted one."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from ssltyped.config import config_for
-from ssltyped.transforms.permutations import hamming_permutations
+from ssltyped.transforms.permutations import MAX_LENGTH, hamming_permutations
 from ssltyped.transforms.views import applied, last_size
 from ssltyped.types import Facts, Image, Problem, Random, Transform, ViewMaker, Views
 
@@ -26,7 +27,8 @@ class PatchViews(ViewMaker):
     of one of a fixed set of permutations of maximal Hamming distance (`hamming_permutations`), or of those in
     `permutations_file`, drawn uniformly: its number is the label. Without, they keep their order and there is no label.
     Noroozi and Favaro 2016, arXiv 1603.09246, section 3: 9 patches of 64 out of cells of 85 pixels, and 1000
-    permutations. The chain before the patches draws from `random(0)`, the transforms of patch i from `random(1 + i)`.
+    permutations. The chain before the patches and the order draw from `random(0)`, then the transforms of patch 0 (by
+    its place in the image); those of patch i from `random(i)`. Raises ValueError for a file that holds anything else.
 
     Args:
         transforms: image to a square one, by the same chain as in RepeatViews
@@ -69,8 +71,14 @@ class PatchViews(ViewMaker):
         if self.num_permutations is not None and self.num_permutations > math.factorial(self.num_patches):
             most = math.factorial(self.num_patches)
             yield Problem("num_permutations", f"got {self.num_permutations}; {self.num_patches} patches have {most}")
-        if self.permutations_file is not None and not Path(self.permutations_file).is_file():
-            yield Problem("permutations_file", f"{self.permutations_file} does not exist")
+        if self.num_permutations is not None and self.num_patches > MAX_LENGTH:
+            message = f"permutations of at most {MAX_LENGTH} patches can be searched; give a permutations_file"
+            yield Problem("num_permutations", message)
+        if self.permutations_file is not None:
+            try:
+                read_permutations(self.permutations_file, self.num_patches)
+            except (OSError, ValueError) as error:
+                yield Problem("permutations_file", str(error))
 
     @property
     def crop_sizes(self) -> Sequence[int]:
@@ -79,9 +87,12 @@ class PatchViews(ViewMaker):
 
     @property
     def num_classes(self) -> Optional[int]:
-        if self.permutations_file is not None:
-            return len(np.load(self.permutations_file, mmap_mode="r"))
-        return self.num_permutations
+        if self.permutations_file is None:
+            return self.num_permutations
+        try:
+            return len(read_permutations(self.permutations_file, self.num_patches))
+        except (OSError, ValueError):  # problems() says what is wrong
+            return None
 
     def prepare(self) -> None:
         self.permutations()
@@ -89,8 +100,7 @@ class PatchViews(ViewMaker):
     def permutations(self) -> Optional[Int64[np.ndarray, "N T"]]:
         """The set, from 0."""
         if self.permutations_file is not None:
-            found: Int64[np.ndarray, "N T"] = np.load(self.permutations_file).astype(np.int64)
-            return found - int(found.min())
+            return read_permutations(self.permutations_file, self.num_patches)
         return None if self.num_permutations is None else hamming_permutations(self.num_permutations, self.num_patches)
 
     def __call__(self, image: Image, random: Callable[[int], Random]) -> Views:
@@ -98,17 +108,37 @@ class PatchViews(ViewMaker):
         square = applied(self.transforms, image, stream)
         side = math.isqrt(self.num_patches)
         offsets = stream.integers(self.jitter, size=(2, side, side)) if self.jitter else np.zeros((2, side, side), int)
+        order, label = self._order(stream)
         patches = [
-            applied(self.patch_transforms, patch, random(1 + number))
+            applied(self.patch_transforms, patch, random(number) if number else stream)
             for number, patch in enumerate(cut_patches(square, offsets, self.jitter))
         ]
+        return Views([patches[i] for i in order], label=label)
+
+    def _order(self, random: Random) -> tuple[Sequence[int], Optional[int]]:
+        """The order of the patches, and its number if it is a label."""
         if self.shuffle:
-            return Views([patches[i] for i in stream.permutation(self.num_patches)])
+            return random.permutation(self.num_patches).tolist(), None
         known = self.permutations()
         if known is None:
-            return Views(patches)
-        label = int(stream.integers(len(known)))
-        return Views([patches[i] for i in known[label]], label=label)
+            return range(self.num_patches), None
+        label = int(random.integers(len(known)))
+        return known[label].tolist(), label
+
+
+@functools.cache
+def read_permutations(path: Path, length: int) -> Int64[np.ndarray, "N T"]:
+    """The permutations of 0 .. length - 1 that an .npy file holds, counted from 0 or from 1.
+
+    Raises ValueError for an array of another shape, or with a row that is no permutation; OSError without the file.
+    """
+    found = np.load(path)
+    if found.ndim != 2 or found.shape[1] != length or not len(found):
+        raise ValueError(f"{path} has the shape {found.shape}; permutations of {length} patches are (N, {length})")
+    from_zero: Int64[np.ndarray, "N T"] = found.astype(np.int64) - int(found.min())
+    if wrong := np.flatnonzero((np.sort(from_zero, axis=1) != np.arange(length)).any(axis=1)).tolist():
+        raise ValueError(f"{path}: row {wrong[0]} is no permutation of {length} patches")
+    return from_zero
 
 
 def cut_patches(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Annotated, Optional
 
@@ -10,6 +10,7 @@ from annotated_types import Gt, Len
 from jaxtyping import UInt8
 from torch import Tensor
 
+from ssltyped import config
 from ssltyped.config import config_for
 from ssltyped.types import Facts, Image, Problem, Random, Transform, ViewMaker, Views
 
@@ -69,8 +70,9 @@ class MultiCrop(ViewMaker):
 
         views = [v for maker in groups for v in maker(image)]
 
-    View v of the whole draws from `random(v)`. Multi-crop: SwAV (arXiv 2006.09882), section 3.3. With groups of one
-    view each view has transforms of its own: BYOL's two views differ in blur and solarization.
+    View v of the whole draws from `random(v)`. One group may label the image, as a pretext task. Multi-crop: SwAV
+    (arXiv 2006.09882), section 3.3. With groups of one view each view has transforms of its own: BYOL's two views
+    differ in blur and solarization.
 
     Args:
         groups: makers of the views, in order
@@ -78,6 +80,13 @@ class MultiCrop(ViewMaker):
 
     def __init__(self, *, groups: Annotated[list[ViewMaker], Len(1)]) -> None:
         self.groups = groups
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        return several_labels("groups", self.groups)
+
+    @property
+    def num_classes(self) -> Optional[int]:
+        return next((group.num_classes for group in self.groups if group.num_classes is not None), None)
 
     @property
     def crop_sizes(self) -> Sequence[int]:
@@ -98,7 +107,9 @@ class MultiCrop(ViewMaker):
             group(image, from_view(random, first)) for group, first in zip(self.groups, self._firsts(), strict=True)
         ]
         masks = [mask for views in made for mask in views.masks or [None] * len(views.images)]
-        return Views([view for views in made for view in views.images], masks=masks if self.mask_grids else ())
+        label = next((views.label for views in made if views.label is not None), None)
+        images = [view for views in made for view in views.images]
+        return Views(images, label=label, masks=masks if self.mask_grids else ())
 
     def _firsts(self) -> list[int]:
         """The number of each group's first view."""
@@ -108,7 +119,8 @@ class MultiCrop(ViewMaker):
 class SeveralInputs(ViewMaker):
     """The views of several makers as inputs of the model that different heads read, such as an image and its patches.
 
-    PIRL (arXiv 1912.01991), section 2.2.
+    PIRL (arXiv 1912.01991), section 2.2. One of the makers may label the image. Raises ValueError for names that are
+    not one a maker, each another.
 
     Args:
         names: of the inputs, which `inputs` of the recipe refers to
@@ -116,12 +128,17 @@ class SeveralInputs(ViewMaker):
     """
 
     def __init__(self, *, names: Annotated[list[str], Len(1)], views: Annotated[list[ViewMaker], Len(1)]) -> None:
+        if len(set(names)) != len(names) or len(names) != len(views):
+            raise ValueError(f"names are {names} for {len(views)} view makers: give a different name for each")
         self.names, self.views = names, views
         self._all = MultiCrop(groups=views)
 
     def problems(self, facts: Facts) -> Iterable[Problem]:
-        if len(set(self.names)) != len(self.names) or len(self.names) != len(self.views):
-            yield Problem("names", f"got {self.names} for {len(self.views)} view makers: a different name for each")
+        return several_labels("views", self.views)
+
+    @property
+    def num_classes(self) -> Optional[int]:
+        return self._all.num_classes
 
     @property
     def crop_sizes(self) -> Sequence[int]:
@@ -140,6 +157,14 @@ class SeveralInputs(ViewMaker):
 
     def __call__(self, image: Image, random: Callable[[int], Random]) -> Views:
         return self._all(image, random)
+
+
+def several_labels(field: str, makers: Sequence[object]) -> Iterator[Problem]:
+    """What is wrong if more than one of these configs of makers labels the image."""
+    built = [config.build(maker) for maker in makers]
+    labelling = [i for i, maker in enumerate(built) if isinstance(maker, ViewMaker) and maker.num_classes is not None]
+    if len(labelling) > 1:
+        yield Problem(field, f"{len(labelling)} of the makers label the image ({labelling}): one may")
 
 
 def from_view(random: Callable[[int], Random], first: int) -> Callable[[int], Random]:

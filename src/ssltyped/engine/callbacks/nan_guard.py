@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import torch
 from annotated_types import Gt
@@ -45,9 +45,9 @@ class NaNGuard(Callback):
             raise NonFiniteLossError(f"{message}; to replay the step: ssltyped.replay({str(bundle)!r})", bundle)
 
 
-def _tensors(batch: Batch) -> dict[str, Optional[torch.Tensor] | list[torch.Tensor]]:
-    label = None if batch.label is None else batch.label.cpu()
-    return {"views": [view.cpu() for view in batch.views], "index": batch.index.cpu(), "label": label}
+def _tensors(batch: Batch) -> dict[str, object]:
+    here = batch.to(torch.device("cpu"))
+    return {"views": list(here.views), "index": here.index, "label": here.label, "masks": list(here.masks)}
 
 
 NaNGuardConf = config_for(NaNGuard)

@@ -1,0 +1,54 @@
+"""The pretext task of RotNet: which way up an image is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Optional
+
+from annotated_types import Gt
+
+from ssltyped.config import config_for
+from ssltyped.transforms.opencv import to_array, to_image
+from ssltyped.transforms.rotation import rotate
+from ssltyped.transforms.views import applied, last_size
+from ssltyped.types import Facts, Image, Problem, Random, Transform, ViewMaker, Views
+
+
+class RotatedViews(ViewMaker):
+    """One view, turned counter-clockwise by 360 label / num_angles degrees; the label is uniform.
+
+    The chain of transforms and then the label draw from `random(0)`. A quarter turn moves pixels only; other angles
+    take the nearest pixel and cut corners off (`ssltyped.transforms.rotation.rotate`). RotNet: Gidaris et al. 2018,
+    arXiv 1803.07728, section 2, with four quarter turns. Raises ValueError if no transform gives the view a size.
+
+    Args:
+        transforms: image to a square one, by the same chain as in RepeatViews
+        num_angles: classes, equal parts of a full turn
+    """
+
+    def __init__(self, *, transforms: list[Transform], num_angles: Annotated[int, Gt(1)] = 4) -> None:
+        self.transforms, self.num_angles = transforms, num_angles
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if not last_size(self.transforms):
+            yield Problem("transforms", "no transform gives the view a size; add one with a `size`, such as CenterCrop")
+
+    @property
+    def crop_sizes(self) -> Sequence[int]:
+        size = last_size(self.transforms)
+        if not size:
+            raise ValueError("RotatedViews: no transform has a `size`, such as CenterCrop has")
+        return (size,)
+
+    @property
+    def num_classes(self) -> Optional[int]:
+        return self.num_angles
+
+    def __call__(self, image: Image, random: Callable[[int], Random]) -> Views:
+        stream = random(0)
+        upright = applied(self.transforms, image, stream)
+        label = int(stream.integers(self.num_angles))
+        return Views([to_image(rotate(to_array(upright), 360 * label / self.num_angles))], label=label)
+
+
+RotatedViewsConf = config_for(RotatedViews)
