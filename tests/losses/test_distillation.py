@@ -1,0 +1,67 @@
+"""Distillation beyond what `test_proofs.py` proves of every loss."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from losses.list import taught
+from losses.proofs import LinearModel, waves
+from losses.told import problems
+
+from ssltyped.losses.distillation import (
+    CropDistillationLoss,
+    DINODistillationLoss,
+    DistillationLoss,
+    IBOTDistillationLoss,
+    Soft,
+)
+from ssltyped.types import Batch
+
+SCORES = partial(LinearModel, scored=(6,), embeds=False)
+X, T = waves(5, 6), waves(7, 6)[2:]
+
+
+def soft(kind: Soft, temperature: float = 1.0) -> DistillationLoss:
+    loss = taught(DistillationLoss, SCORES, soft=kind, temperature=temperature)
+    assert isinstance(loss, DistillationLoss)
+    return loss
+
+
+def test_equal_logits_cost_nothing_but_their_entropy() -> None:
+    assert soft(Soft.KL, 2.0).compare(X, X).abs() < 1e-12
+    assert soft(Soft.MSE).compare(X, X) == 0
+    entropy = torch.special.entr((X / 2).softmax(dim=1)).sum(dim=1).mean()
+    torch.testing.assert_close(soft(Soft.CROSS_ENTROPY, 2.0).compare(X, X), 4 * entropy)
+
+
+def test_kl_is_that_of_torch() -> None:
+    want = torch.nn.functional.kl_div((X / 3).log_softmax(1), (T / 3).softmax(1), reduction="batchmean") * 9
+    torch.testing.assert_close(soft(Soft.KL, 3.0).compare(X, T), want)
+
+
+def test_which_crop_teaches_which() -> None:
+    def pairs(swapped: bool) -> list[tuple[int, int]]:
+        loss = taught(DINODistillationLoss, SCORES, crops_for_teacher=[0, 2], swapped=swapped)
+        assert isinstance(loss, CropDistillationLoss)
+        return loss.pairs(4)
+
+    assert pairs(False) == [(0, 0), (0, 1), (0, 3), (1, 1), (1, 2), (1, 3)]
+    assert pairs(True) == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 3)]
+
+
+def test_mistakes_are_named() -> None:
+    assert "needs labels" in problems(taught(DistillationLoss, SCORES, alpha=0.5), train_labelled=False)
+    assert problems(taught(DistillationLoss, SCORES, alpha=1.0), train_labelled=False) == ""
+    assert "temperature: has no effect with mse" in problems(soft(Soft.MSE, 2.0))
+    few = taught(DINODistillationLoss, SCORES, crops_for_teacher=[0, 2])
+    assert "crops_for_teacher: got [0, 2], but the data makes the crops 0 to 1" in problems(few)
+    assert "swapped: needs at least 2 crops" in problems(
+        taught(DINODistillationLoss, SCORES, crops_for_teacher=[0], swapped=True), num_views=1
+    )
+    later = taught(IBOTDistillationLoss, SCORES, crops_for_teacher=[1])
+    assert "it must be the first crops: 0, 1, ..." in problems(later)
+    batch = Batch(views=(waves(4, 5, 1, 1),), index=torch.arange(4))
+    with pytest.raises(ValueError, match="exactly one output; it has 2"):
+        taught(DistillationLoss, SCORES).step(LinearModel(scored=(6,)), batch)

@@ -1,0 +1,68 @@
+"""A trained model that only teaches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny
+
+from ssltyped import config
+from ssltyped.config import ConfigError
+from ssltyped.heads.mlp import MLPHead, MLPHeadConf
+from ssltyped.launch import launch
+from ssltyped.losses.distillation import DistillationLossConf
+from ssltyped.losses.frozen_teacher import FrozenTeacher, FrozenTeacherConf
+from ssltyped.plan import plan
+from ssltyped.trunks.resnet import ResNet, ResNetConf, Stem
+from ssltyped.types import Loss
+
+
+def teacher(weights: Path, width: int = 8) -> FrozenTeacher:
+    trunk = ResNet(depth=18, width_multiplier=0.125, stem=Stem.SMALL)
+    return FrozenTeacher(trunk=trunk, heads=[MLPHead(dims=[16, width], in_dim=64)], weights=weights)
+
+
+def distilled(weights: Path) -> Loss:
+    trunk = ResNetConf(depth=18, width_multiplier=0.125, stem=Stem.SMALL)
+    heads = [MLPHeadConf(dims=[16, 8])]
+    return DistillationLossConf(teacher=FrozenTeacherConf(trunk=trunk, heads=list(heads), weights=weights))
+
+
+def test_a_finished_run_teaches_the_next_one(tmp_path: Path) -> None:
+    first = launch(tiny(output=tmp_path, steps=2), name="first")
+    weights = first.folder / "weights.pt"
+    taught = teacher(weights)
+    taught.load()
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(taught.model.state_dict()[name], value)
+    asked = config.replaced(tiny(output=tmp_path, steps=2, loss=distilled(weights)), {"name": "second"})
+    assert "DistillationLoss" in plan(asked, "second")
+    second = launch(asked)
+    assert second.first["loss"] > 0, "the student starts elsewhere"
+
+
+def test_it_learns_nothing_and_stays_in_eval_mode() -> None:
+    taught = teacher(Path("nowhere.pt")).train()
+    assert not taught.model.training
+    assert not any(parameter.requires_grad for parameter in taught.parameters())
+    (out,) = taught([torch.zeros(2, 3, 16, 16)])
+    assert out.shape == (2, 8)
+    assert not out.requires_grad
+
+
+def test_other_weights_are_refused(tmp_path: Path) -> None:
+    state = teacher(Path("x")).model.state_dict()
+    file = tmp_path / "weights.pt"
+    torch.save({name.replace("heads", "haeds"): value for name, value in state.items()}, file)
+    with pytest.raises(ValueError, match=r"heads.0.layers.0.weight is missing; did you mean 'haeds.0.layers.0.weight'"):
+        teacher(file).load()
+    torch.save(state, file)
+    with pytest.raises(ValueError, match=r"heads.0.layers.2.weight is \(8, 16\), not \(9, 16\)"):
+        teacher(file, width=9).load()
+
+
+def test_missing_weights_are_found_by_the_plan(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"loss.teacher.weights: .*gone.pt does not exist"):
+        plan(tiny(output=tmp_path, steps=2, loss=distilled(tmp_path / "gone.pt")), "run")

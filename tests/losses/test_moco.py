@@ -1,0 +1,76 @@
+"""MoCo beyond what `test_proofs.py` proves of every loss."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from losses.direct import MatrixModel, batch_of
+from losses.proofs import LinearModel, waves
+from losses.told import inferred, problems
+from ranks import run_on_ranks
+from torch import Tensor, nn
+
+from ssltyped import distributed
+from ssltyped.losses.moco import MoCoLoss, MoCoLossConf
+
+
+def test_the_queue_turns_round() -> None:
+    loss = MoCoLoss(embedding_dim=4, queue_size=6)
+    first, second = F.normalize(waves(4, 4).float(), dim=1), F.normalize(waves(5, 4).float()[1:], dim=1)
+    loss.enqueue(first)
+    loss.enqueue(second)
+    assert loss.pointer == 2
+    torch.testing.assert_close(loss.queue, torch.cat([second[2:], first[2:], second[:2]]))
+
+
+def test_a_step_that_is_not_taken_moves_nothing() -> None:
+    loss = MoCoLoss(embedding_dim=8, queue_size=8)
+    model = MatrixModel(torch.eye(8))
+    loss.setup(model)
+    before = loss.queue.clone()
+    loss.step(model, batch_of([waves(4, 8).float(), waves(4, 8).float()]))
+    assert torch.equal(loss.queue, before)
+
+
+def test_mistakes_are_named_before_the_run() -> None:
+    asked = MoCoLossConf(queue_size=65536)
+    wrong = problems(asked, batch_size=24, world_size=8, ranks_per_node=8, num_views=3)
+    assert "MoCo needs exactly 2 views of every image; the data makes 3" in wrong
+    assert "queue_size: got 65536, which is no multiple of the 192 images of a step: 65472 is" in wrong
+    assert problems(MoCoLossConf(queue_size=64)) == ""
+    assert inferred(asked, output_dims=(128,)) == {"embedding_dim": 128}
+    with pytest.raises(ValueError, match="embedding_dim is None"):
+        MoCoLoss()
+
+
+class Batchwise(LinearModel):
+    """Its outputs tell which images were in a pass together: the sum of the others is added."""
+
+    def __init__(self) -> None:
+        super().__init__(dim=4)
+        self.bn = nn.BatchNorm1d(4, affine=False).double()
+
+    def forward(self, views, *, masks=(), features=()) -> list[Tensor]:  # type: ignore[no-untyped-def]  # as in the base
+        return [self.bn(super().forward(views)[0])]
+
+
+def keys(shuffle: bool) -> tuple[Tensor, Tensor]:
+    """Keys of this rank's images, and those that its own batch alone would have had."""
+    loss = MoCoLoss(embedding_dim=4, queue_size=8, shuffle=shuffle)
+    model = Batchwise()
+    loss.setup(model)
+    own = waves(8, 4, 1, 1).chunk(distributed.world_size())[distributed.rank()]
+    alone = F.normalize(model([own])[0], dim=1)
+    return loss._keys_of(own), alone
+
+
+def test_shuffled_keys_come_back_in_order_and_from_other_batches() -> None:
+    assert all(torch.allclose(got, alone) for got, alone in run_on_ranks(keys, 2, False))
+    results = run_on_ranks(keys, 2, True)
+    assert not any(torch.allclose(got, alone) for got, alone in results)
+    images, model = waves(8, 4, 1, 1), Batchwise()
+    want = torch.empty(8, 4, dtype=torch.float64)
+    for batch in torch.randperm(8, generator=torch.Generator().manual_seed(0)).chunk(2):
+        want[batch] = F.normalize(model([images[batch]])[0], dim=1).detach()
+    torch.testing.assert_close(torch.cat([got for got, _ in results]), want)

@@ -1,0 +1,37 @@
+"""Any loss of torch by its name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from losses.proofs import LinearModel, waves
+from losses.told import problems
+
+from ssltyped.losses.torch_loss import KNOWN, TorchLoss, TorchLossConf
+from ssltyped.types import Batch
+
+
+def test_it_is_the_loss_of_torch() -> None:
+    views, label = (waves(6, 5, 1, 1),), torch.tensor([0, 1, 2, 3, 4, -1])
+    model = LinearModel()
+    got = TorchLoss(name="CrossEntropyLoss", args={"ignore_index": -1}).step(
+        model, Batch(views=views, index=torch.arange(6), label=label)
+    )
+    torch.testing.assert_close(got.loss, F.cross_entropy(model.calls[0][0], label, ignore_index=-1))
+
+
+def test_every_loss_of_torch_is_known() -> None:
+    assert {"CrossEntropyLoss", "BCEWithLogitsLoss", "SmoothL1Loss", "KLDivLoss", "MultiMarginLoss"} <= set(KNOWN)
+    assert not any(name.startswith("_") for name in KNOWN)
+
+
+def test_wrong_names_and_arguments() -> None:
+    assert "name: torch.nn has no loss 'CrossEntropyLos'; did you mean 'CrossEntropyLoss'?" in problems(
+        TorchLossConf(name="CrossEntropyLos")
+    )
+    wrong = problems(TorchLossConf(name="CrossEntropyLoss", args={"ignore_indx": 1}), train_labelled=False)
+    assert "args.ignore_indx: CrossEntropyLoss takes no 'ignore_indx'; did you mean 'ignore_index'?" in wrong
+    assert "needs labels" in wrong
+    with pytest.raises(ValueError, match="no loss 'Nope'"):
+        TorchLoss(name="Nope")
