@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 PACKAGE = "ssltyped"
 LAYERS: Mapping[str, int] = {
+    "component": 0,
     "types": 0,
     "hints": 0,
     "config": 0,
@@ -33,7 +34,8 @@ LAYERS: Mapping[str, int] = {
     "optimizers": 1,
     "schedulers": 1,
     "meters": 1,
-    "model": 2,
+    "model": 1,
+    "freeze": 2,
     "losses": 2,
     "data": 2,
     "engine": 3,
