@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Optional
 
 from annotated_types import Gt
@@ -9,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssltyped.config import config_for
-from ssltyped.types import Head
+from ssltyped.types import Facts, Head, Problem
 
 
 class SiameseConcatHead(Head):
@@ -29,6 +30,12 @@ class SiameseConcatHead(Head):
             raise ValueError("in_dim is None: give the width of the feature, or resolve the config first")
         self.in_dim: Optional[int] = in_dim
         self.num_towers, self._out_dim = num_towers, in_dim * num_towers
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        inputs = facts.inputs or {"images": facts.num_views}
+        if self.num_towers not in inputs.values():
+            there = ", ".join(f"{count} of {name!r}" for name, count in inputs.items())
+            yield Problem("num_towers", f"got {self.num_towers}; the views of an image are {there}")
 
     @property
     def out_dim(self) -> int:
