@@ -9,7 +9,7 @@ from facts import FACTS
 from golden_cases import load_cases, load_tensors
 from torch import Tensor, nn
 
-from ssltyped.heads.mlp import MLPHead, MLPHeadConf
+from ssltyped.heads.mlp import MLPHead, MLPHeadConf, Residual
 
 
 @dataclass
@@ -121,3 +121,37 @@ def test_what_cannot_work_is_a_problem_of_the_config_and_refused_when_built(
 def test_building_without_in_dim_is_refused() -> None:
     with pytest.raises(ValueError, match="in_dim is None"):
         MLPHead(dims=[2])
+
+
+def test_residual_layers_add_their_input() -> None:
+    """Only where the widths are equal; the bare last layer too."""
+    torch.manual_seed(0)
+    head = MLPHead(in_dim=4, dims=[4, 6, 6], residual=True)
+    first, second, relu, third = head.layers
+    assert isinstance(first, Residual)
+    assert isinstance(second, nn.Linear)
+    assert isinstance(relu, nn.ReLU)
+    assert isinstance(third, Residual)
+    assert [type(layer) for layer in third] == [nn.Linear]
+    x = torch.randn(5, 4)
+    a, b, c = first[0], second, third[0]
+    one = x + (x @ a.weight.T + a.bias).clamp(min=0)  # type: ignore[operator]  # a Linear's
+    two = (one @ b.weight.T + b.bias).clamp(min=0)
+    wanted = two + two @ c.weight.T + c.bias  # type: ignore[operator]  # a Linear's
+    torch.testing.assert_close(head(x), wanted)
+    kept = x.clone()
+    head(x)
+    assert torch.equal(x, kept), "the relu in place does not reach the input"
+
+
+def test_a_residual_layer_of_zeros_is_the_identity() -> None:
+    head = MLPHead(in_dim=4, dims=[4, 4], residual=True, use_bn=True)
+    for layer in head.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    x = torch.randn(5, 4).requires_grad_()
+    assert torch.equal(head(x), x)
+    head(x).sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, torch.ones(5, 4))
