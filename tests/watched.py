@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ssltyped.types import Callback, Model, Subset
+from ssltyped.types import Callback, Model, Subset, Target
 
 
 @dataclasses.dataclass
@@ -41,6 +41,10 @@ class Watched:
 
     def features(self, subset: Subset) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"]]:
         return self.subsets[subset]
+
+    def outputs(self, subset: Subset) -> Iterator[tuple[list[Tensor], Target]]:
+        features, labels = self.subsets[subset]
+        yield [features], labels
 
     def capture(self) -> dict[str, object]:
         return {"step": self.step}

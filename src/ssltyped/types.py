@@ -344,6 +344,10 @@ class TrainState(Protocol):
         """What the frozen trunk makes of all images of a subset, and their labels (collective: every rank calls it)."""
         ...
 
+    def outputs(self, subset: Subset) -> Iterator[tuple[list[Tensor], Target]]:
+        """What the model in eval mode makes of this rank's share of a subset, and the labels, a batch at a time."""
+        ...
+
     def capture(self) -> dict[str, object]:
         """All state, on the CPU: what a checkpoint holds."""
         ...

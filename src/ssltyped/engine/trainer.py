@@ -25,7 +25,7 @@ from ssltyped.engine.step import Step
 from ssltyped.hints import brief, nearest
 from ssltyped.model import SSLModel
 from ssltyped.optimizers.zero import full_state, own_state
-from ssltyped.types import Batch, Callback, Loss, Problem, Scheduler, StepOutput, Subset, Update
+from ssltyped.types import Batch, Callback, Loss, Problem, Scheduler, StepOutput, Subset, Target, Update
 
 _COLLATION = 2**31
 """The stream of random numbers that collators draw from: not one of a view's."""
@@ -222,19 +222,33 @@ class Trainer:
         """Features of the frozen trunk in eval mode and labels, of all images, on every rank."""
         name, width = list(self.model.trunk.feature_dims.items())[-1]
         features, labels = [], []
-        modes = [(module, module.training) for module in self.model.modules()]
-        self.model.eval()
-        with torch.no_grad():
-            for batch in self._data.evaluate(subset, distributed.rank(), distributed.world_size(), self._report):
-                ready = self._data.normalize(batch.to(self.device))
-                assert ready.label is not None, "an evaluation asks only labelled sources (its problems() says so)"
-                features.append(self.model.extract(ready.views[0], name).float())
-                labels.append(ready.label)
-        for module, training in modes:  # each its own: a method may keep parts of it in eval mode
-            module.training = training
+        for image, label in self._evaluated(subset):
+            with torch.no_grad():
+                features.append(self.model.extract(image, name).float())
+            labels.append(label)
         mine = torch.cat(features) if features else torch.zeros(0, width, device=self.device)
         known = torch.cat(labels) if labels else torch.zeros(0, dtype=torch.int64, device=self.device)
         return distributed.gather_uneven(mine), distributed.gather_uneven(known)
+
+    def outputs(self, subset: Subset) -> Iterator[tuple[list[Tensor], Target]]:
+        """The model's outputs in eval mode and the labels, of this rank's share of a subset."""
+        for image, label in self._evaluated(subset):
+            with torch.no_grad():
+                found = [output.float() for output in self.model([image])]
+            yield found, label
+
+    def _evaluated(self, subset: Subset) -> Iterator[tuple[Tensor, Target]]:
+        """This rank's images of a subset, normalized; the model is in eval mode until the last one."""
+        modes = [(module, module.training) for module in self.model.modules()]
+        self.model.eval()
+        try:
+            for batch in self._data.evaluate(subset, distributed.rank(), distributed.world_size(), self._report):
+                ready = self._data.normalize(batch.to(self.device))
+                assert ready.label is not None, "an evaluation asks only labelled sources (its problems() says so)"
+                yield ready.views[0], ready.label
+        finally:
+            for module, training in modes:  # each its own: a method may keep parts of it in eval mode
+                module.training = training
 
     # --- state ----------------------------------------------------------------------------------------------
 

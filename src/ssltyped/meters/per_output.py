@@ -17,6 +17,7 @@ class PerOutput(Component):
     """The same measure of every output of the model, against the same targets.
 
         {name_0}_{key}: the value `key` of the first output's meter, {name_1}_{key}: of the second's, ...
+        {key}: with a single output
 
     Raises ValueError for names that are not distinct, when used without names, and for another number of outputs.
 
@@ -51,6 +52,8 @@ class PerOutput(Component):
     def compute(self) -> dict[str, float]:
         """Over all ranks since `reset`; every rank calls it."""
         found = {name: meter.compute() for name, meter in self._named().items()}
+        if len(found) == 1:
+            return next(iter(found.values()))
         return {f"{name}_{key}": value for name, values in found.items() for key, value in values.items()}
 
     def reset(self) -> None:

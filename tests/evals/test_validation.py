@@ -1,0 +1,60 @@
+"""Measures on data.val while training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import PatchesConf, tiny
+
+from ssltyped import config
+from ssltyped.config import ConfigError
+from ssltyped.data.pipeline import iterate
+from ssltyped.evals.validation import ValidationConf
+from ssltyped.experiment import Experiment, resolve_experiment
+from ssltyped.heads.mlp import MLPHeadConf
+from ssltyped.launch import launch
+from ssltyped.losses.cross_entropy import CrossEntropyLossConf
+from ssltyped.meters.accuracy import TopKAccuracyConf
+from ssltyped.meters.per_output import PerOutputConf
+from ssltyped.types import Callback
+
+
+def supervised(folder: Path, *, heads: int = 1, **changes: object) -> Experiment:
+    meters = [PerOutputConf(meter=TopKAccuracyConf(topk=[1, 2]))]
+    watch: list[Callback] = [ValidationConf(meters=meters)]
+    asked = tiny(output=folder, epochs=2, loss=CrossEntropyLossConf(), evaluated=True, callbacks=watch)
+    return config.replaced(asked, {"heads": [MLPHeadConf(dims=[4])] * heads, **changes})
+
+
+def test_the_numbers_are_those_of_the_trained_model(tmp_path: Path) -> None:
+    run = launch(supervised(tmp_path))
+    data = config.build(supervised(tmp_path).data)
+    assert data.val is not None
+    model = run.model.eval()
+    right, count = 0, 0
+    with torch.no_grad():
+        for batch in map(data.normalize, iterate(data.val)):
+            right += int((model([batch.views[0]])[0].argmax(dim=1) == batch.label).sum())
+            count += len(batch.index)
+    assert run.metrics["val_top1"] == pytest.approx(100 * right / count)
+    assert run.metrics["val_top2"] >= run.metrics["val_top1"]
+
+
+def test_each_output_is_measured(tmp_path: Path) -> None:
+    metrics = launch(supervised(tmp_path, heads=2)).metrics
+    assert {"val_0_top1", "val_1_top1", "val_0_top2", "val_1_top2"} <= set(metrics)
+
+
+def test_training_is_not_moved(tmp_path: Path) -> None:
+    watched = launch(supervised(tmp_path / "a"))
+    alone = launch(supervised(tmp_path / "b", callbacks=[]))
+    for name, value in alone.model.state_dict().items():
+        assert torch.equal(watched.model.state_dict()[name], value), name
+
+
+def test_labels_are_needed(tmp_path: Path) -> None:
+    asked = config.replaced(supervised(tmp_path), {"data.train.source": PatchesConf(has_labels=False)})
+    with pytest.raises(ConfigError, match=r"callbacks.0: needs labels"):
+        resolve_experiment(asked)

@@ -1,0 +1,139 @@
+"""A new method is one file, one recipe and one test, in a folder of one's own; no file of ours is edited."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+METHOD = '''
+"""Agreement: two views of an image are to have equal embeddings, and the batch is to be spread."""
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import torch.nn.functional as F
+from annotated_types import Ge
+
+from ssltyped import distributed
+from ssltyped.config import config_for
+from ssltyped.types import Batch, Facts, Loss, Model, Problem, StepOutput
+
+
+class AgreementLoss(Loss):
+    """loss = mean |u_1 - u_2|^2 + spread |mean u|^2 over all images of the world, u = z / |z|.
+
+    Args:
+        spread: weight of the second term.
+    """
+
+    def __init__(self, *, spread: Annotated[float, Ge(0)] = 1.0) -> None:
+        super().__init__()
+        self.spread = spread
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if facts.num_views != 2:
+            yield Problem("", f"agreement is of 2 views; the data makes {facts.num_views}")
+
+    def step(self, model: Model, batch: Batch) -> StepOutput:
+        first, second = (F.normalize(z, dim=1) for z in model(batch.views)[0].chunk(2))
+        mean = distributed.all_reduce((first + second).mean(dim=0) / 2) / distributed.world_size()
+        agreement = (first - second).square().sum(dim=1).mean()
+        return StepOutput(loss=agreement + self.spread * mean.square().sum(), logs={"agreement": agreement.detach()})
+
+
+AgreementLossConf = config_for(AgreementLoss)
+'''
+
+RECIPE = '''
+"""Agreement on handwritten digits."""
+
+from ssltyped import config
+from ssltyped.experiment import Experiment
+from agreement import AgreementLossConf
+from recipes.quickstart import recipe as quickstart
+
+
+def agreement(*, spread: float = 1.0, steps: int = 3) -> Experiment:
+    loss = AgreementLossConf(spread=spread)
+    return config.replaced(quickstart, {"loss": loss, "epochs": None, "steps": steps, "callbacks": []})
+
+
+recipe = agreement()
+'''
+
+TEST = """
+import pytest
+import torch
+from agreement import AgreementLoss
+
+from ssltyped.types import Batch
+
+
+class Flat(torch.nn.Module):
+    def forward(self, views, *, masks=(), features=()):
+        return [torch.cat([view.flatten(1) for view in views])]
+
+
+def test_plain_loops() -> None:
+    views = tuple(torch.randn(4, 3, 1, 1, dtype=torch.float64) for _ in range(2))
+    u = [[image.flatten() / image.norm() for image in view] for view in views]
+    agreement = sum(((a - b) ** 2).sum() for a, b in zip(*u)) / 4
+    mean = sum(row for view in u for row in view) / 8
+    got = AgreementLoss(spread=0.5).step(Flat(), Batch(views=views, index=torch.arange(4)))
+    assert float(got.loss) == pytest.approx(float(agreement + 0.5 * (mean**2).sum()), rel=1e-12)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("mine")
+    for name, text in (("agreement.py", METHOD), ("my_recipe.py", RECIPE), ("test_agreement.py", TEST)):
+        (path / name).write_text(text.lstrip())
+    return path
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT), str(folder)])
+    environment = {**os.environ, "PYTHONPATH": paths, "MYPYPATH": paths, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_it_trains_and_is_planned(folder: Path) -> None:
+    done = run(folder, "ssltyped.run", "my_recipe", "loss.spread=0.5", "output=runs")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((folder / "runs" / "my_recipe" / "result.json").read_text())
+    assert result["metrics"]["agreement"] > 0
+    planned = run(folder, "ssltyped.run", "my_recipe", "--plan")
+    assert "AgreementLoss" in planned.stdout, planned.stderr
+
+
+def test_its_mistakes_are_ours(folder: Path) -> None:
+    done = run(folder, "ssltyped.run", "my_recipe", "loss.spred=0.5")
+    assert done.returncode == 2
+    assert "did you mean 'spread'" in done.stderr
+    done = run(folder, "ssltyped.run", "my_recipe", "data.train.views.num_views=3", "--plan")
+    assert done.returncode == 2
+    assert "loss: agreement is of 2 views; the data makes 3" in done.stderr
+
+
+def test_its_own_test_passes(folder: Path) -> None:
+    done = run(folder, "pytest", "-q", "-p", "no:cacheprovider", "test_agreement.py")
+    assert done.returncode == 0, done.stdout
+
+
+def test_it_is_type_checked(folder: Path) -> None:
+    done = run(folder, "mypy", "--strict", "my_recipe.py", "agreement.py", "--cache-dir", str(folder / "cache"))
+    assert done.returncode == 0, done.stdout
+    wrong = RECIPE.replace("spread: float = 1.0", "spread: str = 'much'")
+    (folder / "wrong_recipe.py").write_text(wrong.lstrip())
+    done = run(folder, "mypy", "--strict", "wrong_recipe.py", "--cache-dir", str(folder / "cache"))
+    assert 'Argument "spread" has incompatible type "str"; expected "float"' in done.stdout
