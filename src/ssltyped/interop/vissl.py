@@ -1,0 +1,295 @@
+"""A recipe of VISSL, its YAML files and overrides, to typed configs of ours.
+
+    imported = import_config(Path("vissl/configs"), ["config=pretrain/simclr/simclr_8node_resnet"])
+
+Model, method, optimizer and schedule are imported; what VISSL infers about them (the scaled learning rate, a warmup
+left out on one node, a shortened queue) is computed as VISSL does and listed in `Imported.rows`. Every key that was
+given and is not the default is read, or is in one of two tables of the result, or is an error that names it:
+
+    left_out    what this importer does not make yet (data, callbacks, checkpoints, meters, machines; `LATER`)
+    ignored     what VISSL does not read either, in any run or with this trunk, loss and optimizer (`UNREAD`)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Optional
+
+import torch
+
+from ssltyped import config
+from ssltyped.config import ConfigError
+from ssltyped.engine.parallel import Distributed, Precision
+from ssltyped.freeze import Freeze
+from ssltyped.hints import nearest
+from ssltyped.interop.vissl_losses import Run, loss
+from ssltyped.interop.vissl_optimizer import training
+from ssltyped.interop.vissl_schedules import Size
+from ssltyped.interop.vissl_settings import Settings, changed, covered, make
+from ssltyped.interop.vissl_trunks import trunk
+from ssltyped.interop.vissl_wiring import Wired, wiring
+from ssltyped.interop.vissl_yaml import ROOT, Tree, Value, compose, read
+from ssltyped.model import SSLModel
+from ssltyped.resolve import Row
+from ssltyped.types import Loss, Optimizer, Problem, Scheduler, Trunk
+from ssltyped.weights.vissl import EVALUATED, ModelLayout, model_layout
+
+LATER: Mapping[str, str] = {
+    "config.DATA": "sources, transforms, collation",
+    "config.HOOKS": "callbacks",
+    "config.MONITORING": "callbacks",
+    "config.PROFILING": "callbacks",
+    "config.METERS": "meters",
+    "config.CHECKPOINT": "checkpoints",
+    "config.MODEL.WEIGHTS_INIT": "weights to start from",
+    "config.MODEL.CUDA_CACHE": "machines",
+    "config.MODEL.FSDP_CONFIG": "machines",
+    "config.MODEL.SHARDED_DDP_SETUP": "machines",
+    "config.MACHINE": "machines",
+    "config.DISTRIBUTED": "machines",
+    "config.SLURM": "machines",
+    "config.MULTI_PROCESSING_METHOD": "machines",
+    "config.REPRODUCIBILITY": "machines",
+    "config.TRAINER": "the engine",
+    "engine_name": "the engine",
+    "config.TEST_ONLY": "evaluation",
+    "config.TEST_MODEL": "evaluation",
+    "config.TEST_EVERY_NUM_EPOCH": "evaluation",
+    "config.MODEL.FEATURE_EVAL_SETTINGS": "evaluation",
+    "config.EXTRACT_FEATURES": "evaluation",
+    "config.CLUSTERFIT": "evaluation",
+    "config.RANKING": "evaluation",
+    "config.SVM": "evaluation",
+    "config.SVM_FEATURES_PATH": "evaluation",
+    "config.IMG_RETRIEVAL": "evaluation",
+    "config.NEAREST_NEIGHBOR": "evaluation",
+    "config.LOW_SHOT_BENCHMARK": "evaluation",
+    "config.GEO_LOCALIZATION": "evaluation",
+    "config.DISTILLATION": "a teacher",
+    "config.VERBOSE": "logging",
+    "config.LOG_FREQUENCY": "logging",
+}
+"""What is not imported yet, and what it belongs to."""
+
+UNREAD = {
+    "VERSION",
+    "node_id",
+    "DISTRIBUTED",
+    "MONITOR_PERF_STATS",
+    "engine",
+    "config.MONITOR_PERF_STATS",
+    "config.MODEL.TRUNK",
+    "config.MODEL.HEAD",
+    "config.LOSS",
+    "config.OPTIMIZER.layer_wise_lr_decay",
+}
+"""What VISSL reads in no run, and sections of which a run reads one: the values of other trunks and losses."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Imported:
+    """The parts of an `Experiment` that a recipe of VISSL says.
+
+    Args:
+        trunk: the config of the trunk; so are heads, loss, optimizer, schedule and freeze configs.
+        wired: the heads, and which feature of which input each reads.
+        loss: the method.
+        optimizer: with its parameter groups; `lr` is the highest value of the schedule.
+        schedule: of the learning rate, with all its values.
+        epochs: passes over the images.
+        freeze: parts that do not learn.
+        grad_clip: largest norm of the gradient; None: not clipped.
+        precision: of the forward pass.
+        distributed: processes, nodes, and how many ranks share BatchNorm statistics.
+        batch_size: images a rank.
+        seed: of the run.
+        trunk_prefix: what VISSL's names of the trunk's weights start with.
+        rows: what was changed, and by which rule.
+        left_out: values that are not imported yet, by path.
+        ignored: values that VISSL itself does not read here, by path.
+    """
+
+    trunk: Trunk
+    wired: Wired
+    loss: Loss
+    optimizer: Optimizer
+    schedule: Scheduler
+    epochs: int
+    freeze: list[Freeze]
+    grad_clip: Optional[float]
+    precision: Precision
+    distributed: Distributed
+    batch_size: int
+    seed: int
+    trunk_prefix: str
+    rows: tuple[Row, ...]
+    left_out: Mapping[str, Value]
+    ignored: Mapping[str, Value]
+
+    def layout(self, model: SSLModel) -> ModelLayout:
+        """VISSL's names for the weights of the model that `build_model` makes."""
+        return model_layout(model, self.wired.leaves, self.trunk_prefix)
+
+
+def import_config(configs: Path, overrides: Sequence[str]) -> Imported:
+    """The recipe that VISSL would run with these overrides; `configs` is its folder of `defaults.yaml` and `config/`.
+
+    Raises `ConfigError` for a file, a key or a value that does not exist, and for what cannot be imported.
+    """
+    tree = compose(configs, overrides)
+    run = tree.get("config")
+    assert isinstance(run, dict), "defaults.yaml has it"
+    top = Settings(run, "config", set())
+    imported = _imported(top)
+    left_out, ignored, problems = _rest(tree, read(configs / ROOT), top.read)
+    if problems:
+        raise ConfigError(problems)
+    return dataclasses.replace(imported, left_out=left_out, ignored=ignored)
+
+
+def build_model(imported: Imported, views_of: Mapping[str, int]) -> SSLModel:
+    """The model; `views_of` is the number of views of each of its inputs."""
+    wired = imported.wired
+    return SSLModel(
+        trunk=config.build(imported.trunk, "trunk"),
+        heads=[config.build(head, f"heads.{number}") for number, head in enumerate(wired.heads)],
+        features=wired.features,
+        inputs=wired.inputs,
+        views_of=views_of,
+        passes=wired.passes,
+    )
+
+
+def _imported(top: Settings) -> Imported:
+    rows: list[Row] = []
+    model, machines = top.at("MODEL"), top.at("DISTRIBUTED")
+    nodes, procs = machines.get("NUM_NODES", int, 1), machines.get("NUM_PROC_PER_NODE", int, 8)
+    batch = top.at("DATA", "TRAIN").get("BATCHSIZE_PER_REPLICA", int, 256)
+    its_trunk = trunk(model)
+    with torch.device("meta"):
+        dims = config.build(its_trunk, "config.MODEL.TRUNK").feature_dims
+    known = list(dims)
+    wired = wiring(model, dims, "lastCLS" if "lastCLS" in known else known[-1])
+    prefix = _prefix(model)
+    names = _names(its_trunk, wired, prefix)
+    sync = _sync_bn(model, nodes * procs, procs)
+    trained = training(
+        top.at("OPTIMIZER"),
+        Size(images=batch * nodes * procs, images_of_a_node=batch * procs, nodes=nodes, epochs=0),
+        names,
+        rows,
+    )
+    return Imported(
+        trunk=its_trunk,
+        wired=wired,
+        loss=loss(top.at("LOSS"), Run(batch * nodes * procs, sync != 1, wired.feature_of, rows)),
+        optimizer=trained.optimizer,
+        schedule=trained.schedule,
+        epochs=trained.epochs,
+        freeze=_freeze(model, names),
+        grad_clip=_grad_clip(model),
+        precision=_precision(model),
+        distributed=make(
+            Distributed, {"nodes": nodes, "num_procs": procs, "sync_bn_group": sync}, "config.DISTRIBUTED"
+        ),
+        batch_size=batch,
+        seed=top.get("SEED_VALUE", int, 0),
+        trunk_prefix=prefix,
+        rows=tuple(rows),
+        left_out={},
+        ignored={},
+    )
+
+
+def _prefix(model: Settings) -> str:
+    """A frozen trunk whose features are pooled is one level further down."""
+    evaluation = model.at("FEATURE_EVAL_SETTINGS")
+    frozen = evaluation.get("FREEZE_TRUNK_ONLY", bool, False) or evaluation.get("FREEZE_TRUNK_AND_HEAD", bool, False)
+    pooled = bool(evaluation.values.get("LINEAR_EVAL_FEAT_POOL_OPS_MAP"))
+    return EVALUATED if evaluation.get("EVAL_MODE_ON", bool, False) and frozen and pooled else "trunk."
+
+
+def _names(its_trunk: Trunk, wired: Wired, prefix: str) -> dict[str, str]:
+    """VISSL's name of each of our parameters; ours where theirs is not known."""
+    with torch.device("meta"):
+        heads = [config.build(head) for head in wired.heads]
+        model = SSLModel(trunk=config.build(its_trunk), heads=heads, features=wired.features)
+    ours = [name for name, _ in model.named_parameters()]
+    try:
+        theirs = model_layout(model, wired.leaves, prefix).names
+    except ValueError:
+        return {name: name for name in ours}
+    return {name: theirs[name] for name in ours}
+
+
+def _freeze(model: Settings, names: Mapping[str, str]) -> list[Freeze]:
+    """What does not learn: the trunk (and heads) of an evaluation, parameters by name, for ever or for some steps."""
+    evaluation = model.at("FEATURE_EVAL_SETTINGS")
+    parts: list[Freeze] = []
+    if evaluation.get("EVAL_MODE_ON", bool, False):
+        if evaluation.get("FREEZE_TRUNK_AND_HEAD", bool, False):
+            parts.append(make(Freeze, {"parts": ["trunk", "heads"]}, evaluation.path))
+        elif evaluation.get("FREEZE_TRUNK_ONLY", bool, False):
+            parts.append(make(Freeze, {"parts": ["trunk"]}, evaluation.path))
+    ours = {theirs: name for name, theirs in names.items()}
+    fixed = [
+        _ours(name, ours, model, "NON_TRAINABLE_PARAMS") for name in model.get("NON_TRAINABLE_PARAMS", list[str], [])
+    ]
+    if fixed:
+        parts.append(make(Freeze, {"parts": fixed}, model.path))
+    for name, steps in model.get("TEMP_FROZEN_PARAMS_ITER_MAP", list[tuple[str, int]], []):
+        part = _ours(name.removeprefix("module."), ours, model, "TEMP_FROZEN_PARAMS_ITER_MAP")
+        parts.append(make(Freeze, {"parts": [part], "steps": steps}, model.path))
+    return parts
+
+
+def _ours(theirs: str, names: Mapping[str, str], model: Settings, key: str) -> str:
+    if theirs not in names:
+        raise model.wrong(key, f"the model has no parameter {theirs!r}{nearest(theirs, list(names))}")
+    return names[theirs]
+
+
+def _grad_clip(model: Settings) -> Optional[float]:
+    section = model.at("GRAD_CLIP")
+    norm, most = section.get("NORM_TYPE", float, 2.0), section.get("MAX_NORM", float, 1.0)
+    if not section.get("USE_GRAD_CLIP", bool, False):
+        return None
+    if norm != 2:
+        raise section.wrong("NORM_TYPE", "the norm is the Euclidean one: want 2")
+    return most
+
+
+def _precision(model: Settings) -> Precision:
+    """Both of VISSL's ways to mixed precision compute in float16 with a scaled loss."""
+    section = model.at("AMP_PARAMS")
+    section.skip("AMP_ARGS", "AMP_TYPE")
+    return Precision.FP16 if section.get("USE_AMP", bool, False) else Precision.FP32
+
+
+def _sync_bn(model: Settings, world: int, procs: int) -> int:
+    """How many ranks share the statistics of BatchNorm; 0 asks for all, less than 0 for those of a node."""
+    section = model.at("SYNC_BN_CONFIG")
+    section.skip("SYNC_BN_TYPE")
+    group = section.get("GROUP_SIZE", int, -1)
+    if not section.get("CONVERT_BN_TO_SYNC_BN", bool, False):
+        return 1
+    return min(world, group) if group > 0 else world if group == 0 else procs
+
+
+def _rest(tree: Tree, defaults: Tree, read_keys: set[str]) -> tuple[dict[str, Value], dict[str, Value], list[Problem]]:
+    """What was not read: left for later, ignored as VISSL does, or wrong."""
+    left_out: dict[str, Value] = {}
+    ignored: dict[str, Value] = {}
+    problems: list[Problem] = []
+    for path, value in changed(tree, defaults):
+        if covered(path, read_keys):
+            continue
+        if covered(path, set(LATER)):
+            left_out[path] = value
+        elif covered(path, UNREAD):
+            ignored[path] = value
+        else:
+            problems.append(Problem(path, f"is not known{nearest(path, sorted(read_keys | set(LATER)))}"))
+    return left_out, ignored, problems

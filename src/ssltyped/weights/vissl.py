@@ -1,0 +1,86 @@
+"""How VISSL names the entries of a whole model's state dict, and what stands in the files that it writes."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ssltyped.hints import nearest
+from ssltyped.model import SSLModel
+from ssltyped.types import Head, Trunk
+from ssltyped.weights import vissl_convolutional, vissl_transformers
+from ssltyped.weights.layout import Layout
+from ssltyped.weights.vissl_heads import LAYOUTS as HEADS
+
+TRUNKS = {**vissl_convolutional.LAYOUTS, **vissl_transformers.LAYOUTS}
+EVALUATED = "trunk.base_model."
+"""What the entries of a trunk start with whose features are pooled for heads."""
+
+
+class Leaf(NamedTuple):
+    """One of VISSL's heads: its path in our model (heads.0.heads.1), in theirs (heads.1), and what they call it."""
+
+    ours: str
+    theirs: str
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelLayout(Layout):
+    """A layout whose names are listed one by one."""
+
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def name(self, ours: str) -> str:
+        return self.names[ours]
+
+
+def model_layout(model: SSLModel, leaves: Sequence[Leaf], trunk_prefix: str = "trunk.") -> ModelLayout:
+    """The layout of trunk and heads. Raises ValueError for a head or a trunk whose names there are not known."""
+    trunk = model.trunk
+    assert isinstance(trunk, Trunk)
+    if type(trunk) not in TRUNKS:
+        raise ValueError(f"{type(trunk).__name__} is no trunk of VISSL: its names there are not known")
+    parts: list[tuple[nn.Module, str, str, Layout]] = [(trunk, "trunk.", trunk_prefix, TRUNKS[type(trunk)](trunk))]
+    for leaf in leaves:
+        head = model.get_submodule(leaf.ours)
+        assert isinstance(head, Head)
+        if leaf.name not in HEADS:
+            raise ValueError(f"the names of {leaf.name} in VISSL are not known{nearest(leaf.name, sorted(HEADS))}")
+        parts.append((head, f"{leaf.ours}.", f"{leaf.theirs}.", HEADS[leaf.name](head)))
+    names: dict[str, str] = {}
+    dropped: list[str] = []
+    shapes: list[tuple[str, tuple[int, ...]]] = []
+    extras: dict[str, Tensor] = {}
+    for part, ours, theirs, layout in parts:
+        for key in part.state_dict():
+            names[ours + key] = theirs + layout.name(key)
+            dropped += [ours + key] if re.search(layout.dropped, key) else []
+            shapes += [(f"^{re.escape(ours + key)}$", shape) for where, shape in layout.shapes if re.search(where, key)]
+        extras |= {theirs + key: value for key, value in layout.extras(part).items()}
+    only_ours = "|".join(map(re.escape, dropped))
+    return ModelLayout(
+        names=names, shapes=shapes, extras=lambda model: extras, dropped=f"^({only_ours})$" if dropped else r"(?!)"
+    )
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The weights of trunk and heads in a file that VISSL wrote, as `trunk.*` and `heads.*`; nothing is executed.
+
+    Raises ValueError for a file that holds something else.
+    """
+    state: object = torch.load(path, map_location="cpu", weights_only=True)
+    for step in ("classy_state_dict", "base_model", "model"):
+        below = state.get(step) if isinstance(state, dict) else None
+        if not isinstance(below, dict):
+            found = nearest(step, [str(key) for key in state]) if isinstance(state, dict) else ""
+            raise ValueError(f"{path} is no checkpoint of VISSL: it has no {step!r}{found}")
+        state = below
+    assert isinstance(state, dict)
+    return {f"{part}.{key}": value for part in ("trunk", "heads") for key, value in state.get(part, {}).items()}
