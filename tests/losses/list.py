@@ -108,8 +108,15 @@ ENCODER = partial(model_of, "encoder")
 TEACHER = partial(model_of, "teacher")
 SCORES = partial(LinearModel, scored=(6,), embeds=False)
 PROOFS = [
-    Proof("simclr", SimCLRLoss, slow.simclr, single=False),
-    Proof("multicrop_simclr", MultiCropSimCLRLoss, slow_contrastive.multicrop_simclr, num_views=3, single=False),
+    Proof("simclr", SimCLRLoss, slow.simclr, single=False, time_growth=2),
+    Proof(
+        "multicrop_simclr",
+        MultiCropSimCLRLoss,
+        slow_contrastive.multicrop_simclr,
+        num_views=3,
+        single=False,
+        time_growth=2,
+    ),
     Proof(
         "moco",
         partial(MoCoLoss, embedding_dim=DIM, queue_size=16),

@@ -114,7 +114,8 @@ class Proof:
         batch: the global batch of a step; by default V views of normal noise, labels and the images' numbers.
         teacher: the modules in the loss that record their calls.
         world_state: this rank's state as it compares with that of one process; by default all of it.
-        memory_growth: bytes kept for the backward pass grow as (images a rank) ** this, at one rank.
+        memory_growth: bytes kept for the backward pass grow as (images) ** this, at one rank.
+        time_growth: products of matrices grow as (images) ** this, at one rank.
         single: whether one image a rank is enough; if not, `problems` says so.
         bfloat16: how far the loss under autocast may be from that in float32: scores are rounded to 8 bits, then
             divided by a temperature.
@@ -129,6 +130,7 @@ class Proof:
     teacher: Callable[[Loss], list[nn.Module]] = no_teacher
     world_state: Optional[Callable[[Loss], Mapping[str, Tensor]]] = None
     memory_growth: float = 1.0
+    time_growth: float = 1.0
     single: bool = True
     bfloat16: float = 0.1
 

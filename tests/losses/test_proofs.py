@@ -11,6 +11,7 @@ from losses.proofs import Proof, Result, Seen, Training, as_model, facts, result
 from ranks import run_on_ranks
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
 
 from ssltyped.types import Batch
 
@@ -151,14 +152,18 @@ def _learns(training: Training) -> None:
 
 
 @every_loss
-def test_memory_grows_as_the_docstring_says(proof: Proof) -> None:
-    assert "emory" in (type(proof.make()).__doc__ or ""), "the docstring says how memory grows"
+def test_memory_and_time_grow_as_the_docstring_says(proof: Proof) -> None:
+    text = " ".join((type(proof.make()).__doc__ or "").split())
+    assert "emory " in text
+    assert "ime grow" in text or "time as" in text or "time too" in text
     if proof.memory_growth and proof.batch is None:
-        small, large = (_saved_bytes(proof, images) for images in (64, 256))
-        assert large / small < 4**proof.memory_growth * 1.3
+        (bytes_small, flops_small), (bytes_large, flops_large) = (_costs(proof, images) for images in (64, 256))
+        assert bytes_large / bytes_small < 4**proof.memory_growth * 1.3
+        assert 4**proof.time_growth * 0.6 < flops_large / flops_small < 4**proof.time_growth * 1.3
 
 
-def _saved_bytes(proof: Proof, images: int) -> int:
+def _costs(proof: Proof, images: int) -> tuple[int, int]:
+    """Bytes kept for the backward pass, and floating-point operations of both passes in products of matrices."""
     training = Training(proof)
     training.start()
     batch = proof.batch_of_step(0, images)
@@ -169,6 +174,8 @@ def _saved_bytes(proof: Proof, images: int) -> int:
         return tensor
 
     fixed = {p.untyped_storage().data_ptr() for p in (*training.model.parameters(), *training.loss.buffers())}
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
-        training.loss.step(as_model(training.model), batch)
-    return sum(size for pointer, size in saved.items() if pointer not in fixed)
+    with FlopCounterMode(display=False) as counter:
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            output = training.loss.step(as_model(training.model), batch)
+        torch.autograd.backward(output.loss)
+    return sum(size for pointer, size in saved.items() if pointer not in fixed), counter.get_total_flops()

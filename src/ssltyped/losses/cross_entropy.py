@@ -27,8 +27,8 @@ class CrossEntropyLoss(Loss):
     (a weighted mean when `class_weights` are given, over all images of the world). A target may also be a distribution
     t (B, K), from mixed images: then mean_n - sum_k t_k log softmax_k(x / T). Label smoothing replaces y by
     (1 - smoothing) one-hot + smoothing / K (Szegedy et al. 2016, arXiv 1512.00567, section 7). Images with the label
-    `ignore_label` count nothing. Several views of an image share its label. Memory grows as B K. Logs `top1` of the
-    first output.
+    `ignore_label` count nothing. Several views of an image share its label. Memory and time grow as B K. Logs
+    `top1` of the first output.
 
     RotNet: Gidaris et al. 2018, arXiv 1803.07728. Jigsaw: Noroozi and Favaro 2016, arXiv 1603.09246.
 
@@ -102,7 +102,7 @@ class BCELoss(Loss):
 
         loss = sum over outputs, sum_k  1 / max(1, N_k)  sum_{n: t_k(n) known}  bce(sigmoid(x_k(n)), t_k(n))
 
-    Memory grows as B K.
+    Memory and time grow as B K.
 
     Raises:
         ValueError: a batch without a row of targets for each image.

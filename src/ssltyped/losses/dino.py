@@ -30,7 +30,8 @@ class DINOLoss(CountingLoss):
     After the update c <- m_c c + (1 - m_c) mean of g_t over teacher crops and all images of the world, and the teacher
     moves, theta_t <- m theta_t + (1 - m) theta_s, with m from `momentum` up to 1 along a cosine (section 3.1); its
     BatchNorm computes with its own batch, as in the authors' code. T_t rises linearly over the first
-    `temperature_warmup_steps`. Memory grows as V B K. Logs `entropy` of P_t and `center_norm`.
+    `temperature_warmup_steps`. Memory grows as V B K, time as Q V B K with Q crops of the
+    teacher. Logs `entropy` of P_t and `center_norm`.
 
     Raises:
         ValueError: fewer crops than the teacher needs, or a model that has not exactly one output.

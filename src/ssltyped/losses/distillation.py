@@ -37,7 +37,7 @@ class DistillationLoss(Loss):
         KL:  T^2 mean_n KL(softmax(t / T) || softmax(x / T))      MSE:  mean (x - t)^2
         CROSS_ENTROPY:  T^2 mean_n H(softmax(t / T), softmax(x / T))
 
-    Labels are not needed with alpha 1. Memory grows as B K.
+    Labels are not needed with alpha 1. Memory and time grow as B K.
 
     Raises:
         ValueError: a model that has not exactly one output, or a batch without labels where they are needed.
@@ -158,7 +158,7 @@ class SwAVDistillationLoss(CropDistillationLoss):
         loss = mean over matrices of prototypes and pairs (q, v) of  mean_n  H(assign(t_q), softmax(s_v / T_s))
 
     Both models give an embedding and scores (B, K) for each matrix of prototypes; `assign` is Sinkhorn's over the
-    images of the world (`ssltyped.losses.sinkhorn`). Memory grows as V B K.
+    images of the world (`ssltyped.losses.sinkhorn`). Memory and time grow as V B K.
 
     Args:
         epsilon: of the assignment; 0.03.
@@ -198,7 +198,7 @@ class DINODistillationLoss(CropDistillationLoss):
 
         loss = mean over pairs (q, v) of  mean_n  H(softmax(t_q / T_t), softmax(s_v / T_s))
 
-    Memory grows as V B K.
+    Memory grows as V B K, time as that times the crops of the teacher.
 
     Args:
         teacher_temperature: T_t; 0.07.
@@ -232,7 +232,7 @@ class MSNDistillationLoss(CropDistillationLoss):
 
         loss = mean over pairs (q, v) of  mean_n  H(p_t, softmax(s_v / T_s))
 
-    MSN: Assran et al. 2022, arXiv 2204.07141. Memory grows as V B K.
+    MSN: Assran et al. 2022, arXiv 2204.07141. Memory and time grow as V B K.
     """
 
     def __init__(
@@ -264,8 +264,8 @@ class IBOTDistillationLoss(CropDistillationLoss):
 
     Both models give two outputs for the teacher's crops: logits of the class token (B, K) and of patches (B, T, K');
     for the others the student's head reads `local_feature` and gives one. With masks, the student sees the crops masked
-    and the second mean is over the masked patches of an image. Memory grows as V B K + G B T K', with G crops of the
-    teacher.
+    and the second mean is over the masked patches of an image. Memory and time grow as V B K + G B T K', with G
+    crops of the teacher.
 
     Args:
         teacher_temperature: T_t; 0.07.

@@ -39,7 +39,8 @@ class IBOTLoss(CountingLoss):
 
     H is the cross entropy. After the update the centres c of both parts move as in DINO, over all images of the world
     (and all patches), and the teacher by a momentum that rises to 1 along a cosine. Before `masking_start_steps` the
-    student sees no mask and the patch term is 0. Memory grows as V B K + G B T K'. Logs `cls` and `patch`.
+    student sees no mask and the patch term is 0. Memory grows as V B K + G B T K', time too but
+    for the G V pairs of crops. Logs `cls` and `patch`.
 
     Raises:
         ValueError: a global crop without a mask, or a model that does not give two outputs for it.

@@ -31,8 +31,8 @@ class MoCoLoss(CountingLoss):
     computes with the statistics of its own batch. `shuffle` (section 3.3) gives every rank keys of other images than
     its queries, so that BatchNorm without synchronisation cannot tell the positive; this is defined per rank: with
     BatchNorm in the model, W ranks do not equal one. It costs a gather of view 1 and is not needed with SyncBN.
-    Memory grows as B x K for the logits, and K x D for the queue. Logs `accuracy`, the share of queries that pick
-    their key.
+    Memory grows as B K for the logits and K D for the queue, time as B K D. Logs `accuracy`, the share of queries
+    that pick their key.
 
     Raises:
         ValueError: a batch that has not exactly 2 views, or a model that has not exactly one output.

@@ -30,7 +30,7 @@ class MSNLoss(CountingLoss):
 
     H(a, b) is the cross entropy, H(mean p) the entropy of the mean of p over all anchors of the world, with gradient.
     The prototypes belong to the loss and learn; the teacher moves by a momentum that rises to 1 along a cosine.
-    Memory grows as A B K. Logs `entropy`, H(mean p) in nats: log K when all prototypes are used.
+    Memory grows as A B K, time as A B K D. Logs `entropy`, H(mean p) in nats: log K when all prototypes are used.
 
     Raises:
         ValueError: fewer than 2 views, or a model that has not exactly one output.

@@ -32,7 +32,8 @@ class MultiCropSimCLRLoss(Loss):
 
     Unlike NT-Xent's, a row's denominator leaves out the other crops of its image. Computed in float32 at least.
     Memory grows as V N (D + chunk_size): of the V B x V N similarities only `chunk_size` rows exist at a time, and they
-    are computed again for the gradient. Logs `z_std`: 1 for spread embeddings, 0 for collapsed ones.
+    are computed again for the gradient. Time grows as V B x V N x D. Logs `z_std`: 1 for spread embeddings, 0 for
+    collapsed ones.
 
     Raises:
         ValueError: fewer than 2 views, or a model that has not exactly one output.

@@ -42,7 +42,7 @@ class MemoryBankLoss(CountingLoss):
     are added with `loss_weights`. After the update the bank moves by the embeddings of all ranks, of the output
     `memory_output` or of each output in turn: M_y <- normalized(momentum M_y + (1 - momentum) v). The noise is a
     function of (step, image, place), the same on any number of ranks. Memory grows as N D for the bank, on every rank,
-    and B K D for the noise.
+    and B K D for the noise, time as B K D.
 
     Raises:
         ValueError: numbers of outputs and `loss_weights` that differ.
@@ -53,14 +53,13 @@ class MemoryBankLoss(CountingLoss):
         contrast: NCE, or a softmax.
         num_negatives: K; 4096 in the paper (section 3.2), 32000 in NPID++ and PIRL.
         temperature: T; 0.07 (section 3.1).
-        momentum: of the bank; 0.5 (section 3.2: proximal regularization replaces it there; 0.5 in its code).
+        momentum: of the bank; 0.5 in the authors' code.
         loss_weights: of each output's loss.
         memory_output: the output that moves the bank; null: each of them.
         norm_constant: Z; null: from the first batch.
         normalize: scale embeddings to length 1.
     """
 
-    counters = ("steps_done",)
     memory: Tensor
     z: Tensor
 

@@ -31,7 +31,8 @@ class SimCLRLoss(Loss):
         loss_i = -s_ip(i) / T + log sum_{k != i} exp(s_ik / T)         loss = mean over the 2B rows of this rank
 
     The N x N matrix never exists: rows are worked off `chunk_size` at a time and recomputed for the gradient,
-    which needs the N log-sums of all ranks instead of an all-reduce of (N, D). All exponents are <= 0, so any
+    which needs the N log-sums of all ranks instead of an all-reduce of (N, D). Memory grows as N (D + chunk_size), time
+    as B N D. All exponents are <= 0, so any
     temperature is safe; the computation is in float32 (float64 for float64) whatever the autocast dtype.
     The loss lies in [0, log(N - 1) + 2 / T]. Logs `z_std`, sqrt(D) times the mean over dimensions of the
     standard deviation of this rank's u: about 1 when the embeddings are spread, 0 when they have collapsed.

@@ -33,7 +33,8 @@ class SwAVLoss(CountingLoss):
     once the queue is full; it fills from `queue_start_steps` on. Prototypes are scaled to length 1 after each update.
     The queue of W ranks holds the images that one process's would. With a momentum encoder,
     theta_t <- m theta_t + (1 - m) theta_s, it sees the assign crops in eval mode; its scores make the codes, its
-    embeddings fill the queue, and its prototypes score it. Memory grows as V B K, and as the queue's size x D.
+    embeddings fill the queue, and its prototypes score it. Memory
+    grows as V B K, and as the queue's size x D; time as (V + Sinkhorn iterations) B K.
 
     Raises:
         ValueError: a model that does not give an embedding and scores, or fewer crops than `crops_for_assign` names.

@@ -25,8 +25,8 @@ KNOWN: Mapping[str, type[nn.Module]] = {
 class TorchLoss(Loss):
     """loss = sum over outputs of  torch.nn.<name>(**args)(output, label), averaged as that loss does.
 
-    The label of an image counts for each of its views. Memory grows as that of the loss of torch; for losses that
-    average over the batch, W ranks give the loss of one process.
+    The label of an image counts for each of its views. Memory and time grow as those of the loss of torch;
+    for losses that average over the batch, W ranks give the loss of one process.
 
     Raises:
         ValueError: an unknown name, an argument that the loss does not take, or a batch without labels.
