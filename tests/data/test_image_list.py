@@ -13,7 +13,7 @@ def folder(tmp_path: Path) -> Path:
     return write_plain(tmp_path, 4)
 
 
-def contents(source: ImageList) -> list[tuple[str, int]]:
+def contents(source: ImageList) -> list[tuple[str, int | list[int]]]:
     """File name (checked by what was read, its number is its red) and label of each."""
     found = []
     for i in range(len(source)):
@@ -91,3 +91,29 @@ def test_what_is_wrong_is_said(folder: Path) -> None:
     np.save(folder / "table.npy", np.array([["a", "b"]]))
     with pytest.raises(ValueError, match=r"shape \(1, 2\)"):
         len(ImageList(path=folder / "table.npy"))
+
+
+def test_rows_of_labels_are_mapped(folder: Path) -> None:
+    (folder / "list.txt").write_text("001.png\n002.png\n")
+    np.save(folder / "rows.npy", np.array([[1, 0, -1], [0, 0, 1]], dtype=np.int8))
+    source = ImageList(path=folder / "list.txt", labels=folder / "rows.npy")
+    assert [source.label(i) for i in range(2)] == [[1, 0, -1], [0, 0, 1]]
+    assert isinstance(source.label(0), list)
+    assert source.labelled
+    assert isinstance(source._labels, np.memmap)
+    again = pickle.loads(pickle.dumps(source))
+    assert again.label(1) == [0, 0, 1]
+    assert len(pickle.dumps(source)) < 1000
+
+
+def test_wrong_rows_are_said(folder: Path) -> None:
+    (folder / "list.txt").write_text("001.png\n002.png\n")
+    for name, rows, message in (
+        ("short", np.zeros((3, 4), dtype=np.int64), r"3 labels.*2 images"),
+        ("floats", np.zeros((2, 4)), "float64; labels are whole numbers"),
+        ("deep", np.zeros((2, 4, 1), dtype=np.int64), r"shape \(2, 4, 1\)"),
+        ("one", np.array(3), r"shape \(\)"),
+    ):
+        np.save(folder / f"{name}.npy", rows)
+        with pytest.raises(ValueError, match=message):
+            _ = ImageList(path=folder / "list.txt", labels=folder / f"{name}.npy").labelled

@@ -1,4 +1,6 @@
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pytest
@@ -7,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssltyped.data.reading import DataError, ReadEval, ReadTrain, Reply, Request, stack
-from ssltyped.data.sampler import Sampler
+from ssltyped.data.sampler import Sampler, random_of
 from ssltyped.transforms.geometry import RandomResizedCrop
+from ssltyped.transforms.masks import MaskedViews
 from ssltyped.transforms.opencv import to_image
+from ssltyped.transforms.rotated import RotatedViews
 from ssltyped.transforms.views import RepeatViews
-from ssltyped.types import Image, Random, Source, Transform, UnreadableImageError
+from ssltyped.types import Image, Random, Source, Transform, UnreadableImageError, ViewMaker, Views
 
 VIEWS = RepeatViews(transforms=[RandomResizedCrop(size=2)])
 
@@ -40,7 +44,7 @@ class Numbers(Source):
     def labelled(self) -> bool:
         return True
 
-    def label(self, index: int) -> int:
+    def label(self, index: int) -> int | list[int]:
         return index % 7
 
 
@@ -186,3 +190,81 @@ def test_randomness_is_of_the_image_not_of_its_place() -> None:
 
     assert run(Sampler(16, 16, 9)) == run(Sampler(16, 4, 9, accumulation=4))
     assert run(Sampler(16, 16, 9)) != run(Sampler(16, 16, 8))
+
+
+# --- what view makers decide ----------------------------------------------------------------------------------
+
+
+def reply_of(maker: ViewMaker, source: Source, count: int = 8) -> Reply:
+    reply = ReadTrain(source, maker, Sampler(len(source), count, 3))(Request(0, np.arange(count)), never)
+    assert reply is not None
+    return reply
+
+
+def test_the_label_of_a_pretext_task_takes_the_place_of_the_images() -> None:
+    maker = RotatedViews(transforms=[RandomResizedCrop(size=2)])
+    first, second = reply_of(maker, Numbers(50)).batch(), reply_of(maker, Numbers(50)).batch()
+    assert first.label is not None
+    assert second.label is not None
+    assert first.label.dtype == torch.int64
+    assert set(first.label.tolist()) <= {0, 1, 2, 3}
+    assert first.label.tolist() != [i % 7 for i in first.index.tolist()]
+    assert torch.equal(first.label, second.label)
+
+
+class Rows(Numbers):
+    def label(self, index: int) -> list[int]:
+        return [index, -1, index % 2]
+
+
+class Unlabelled(Numbers):
+    @property
+    def labelled(self) -> bool:
+        return False
+
+    def label(self, index: int) -> int:
+        raise AssertionError("nobody may ask")
+
+
+def test_rows_of_labels() -> None:
+    batch = reply_of(VIEWS, Rows(50)).batch()
+    assert batch.label is not None
+    assert batch.label.tolist() == [[i, -1, i % 2] for i in batch.index.tolist()]
+
+
+def test_an_unlabelled_source_has_labels_of_a_task_only() -> None:
+    assert reply_of(VIEWS, Unlabelled(50)).batch().label is None
+    assert reply_of(RotatedViews(transforms=[RandomResizedCrop(size=2)]), Unlabelled(50)).batch().label is not None
+
+
+def test_masks_of_a_batch() -> None:
+    """Masks are stacked by view; row b is the mask of image b, whatever its place in the batch."""
+    maker = MaskedViews(
+        views=RepeatViews(num_views=3, transforms=[RandomResizedCrop(size=8)]), masked=[0, 2], patch_size=2
+    )
+    batch = reply_of(maker, Numbers(50)).batch()
+    assert [mask is None for mask in batch.masks] == [False, True, False]
+    for view in (0, 2):
+        mask = batch.masks[view]
+        assert mask is not None
+        assert (mask.dtype, tuple(mask.shape)) == (torch.bool, (8, 4, 4))
+        for image, index in enumerate(batch.index.tolist()):
+            alone = maker(Numbers(50).read(index), partial(random_of, 3, 0, index)).masks[view]
+            assert alone is not None
+            assert np.array_equal(mask[image].numpy(), alone)
+    assert reply_of(VIEWS, Numbers(50)).batch().masks == ()
+
+
+class Sometimes(ViewMaker):
+    """Masks every other image: a mistake."""
+
+    crop_sizes = (4,)
+
+    def __call__(self, image: Image, random: Callable[[int], Random]) -> Views:
+        mask = np.zeros((2, 2), dtype=bool) if int(image[0, 0, 0]) % 2 else None
+        return Views([image], masks=[mask])
+
+
+def test_a_mask_for_some_images_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"a view has a mask in \d of 8 images: all need one, or none"):
+        reply_of(Sometimes(), Numbers(50))
