@@ -149,6 +149,25 @@ def import_config(configs: Path, overrides: Sequence[str]) -> Imported:
     return dataclasses.replace(imported, left_out=left_out, ignored=ignored)
 
 
+def import_trunk(configs: Path, overrides: Sequence[str]) -> tuple[Trunk, str]:
+    """The config of the trunk alone, and the feature that heads read who ask for none. Raises `ConfigError`."""
+    tree = compose(configs, overrides)
+    run = tree.get("config")
+    assert isinstance(run, dict), "defaults.yaml has it"
+    its_trunk = trunk(Settings(run, "config", set()).at("MODEL"))
+    return its_trunk, _default_feature(_feature_dims(its_trunk))
+
+
+def _feature_dims(its_trunk: Trunk) -> Mapping[str, int]:
+    with torch.device("meta"):
+        return config.build(its_trunk, "config.MODEL.TRUNK").feature_dims
+
+
+def _default_feature(dims: Mapping[str, int]) -> str:
+    """What VISSL's trunks give when asked for nothing: the class token, or the last feature where there is none."""
+    return "lastCLS" if "lastCLS" in dims else list(dims)[-1]
+
+
 def build_model(imported: Imported, views_of: Mapping[str, int]) -> SSLModel:
     """The model; `views_of` is the number of views of each of its inputs."""
     wired = imported.wired
@@ -168,17 +187,15 @@ def _imported(top: Settings) -> Imported:
     nodes, procs = machines.get("NUM_NODES", int, 1), machines.get("NUM_PROC_PER_NODE", int, 8)
     batch = top.at("DATA", "TRAIN").get("BATCHSIZE_PER_REPLICA", int, 256)
     its_trunk = trunk(model)
-    with torch.device("meta"):
-        dims = config.build(its_trunk, "config.MODEL.TRUNK").feature_dims
-    known = list(dims)
-    wired = wiring(model, dims, "lastCLS" if "lastCLS" in known else known[-1])
+    dims = _feature_dims(its_trunk)
+    wired = wiring(model, dims, _default_feature(dims))
     prefix = _prefix(model)
     names = _names(its_trunk, wired, prefix)
     sync = _sync_bn(model, nodes * procs, procs)
     trained = training(
         top.at("OPTIMIZER"),
         Size(images=batch * nodes * procs, images_of_a_node=batch * procs, nodes=nodes, epochs=0),
-        names,
+        names.theirs,
         rows,
     )
     return Imported(
@@ -188,7 +205,7 @@ def _imported(top: Settings) -> Imported:
         optimizer=trained.optimizer,
         schedule=trained.schedule,
         epochs=trained.epochs,
-        freeze=_freeze(model, names),
+        freeze=_freeze(model, names.ours),
         grad_clip=_grad_clip(model),
         precision=_precision(model),
         distributed=make(
@@ -211,38 +228,55 @@ def _prefix(model: Settings) -> str:
     return EVALUATED if evaluation.get("EVAL_MODE_ON", bool, False) and frozen and pooled else "trunk."
 
 
-def _names(its_trunk: Trunk, wired: Wired, prefix: str) -> dict[str, str]:
-    """VISSL's name of each of our parameters; ours where theirs is not known."""
-    with torch.device("meta"):
-        heads = [config.build(head) for head in wired.heads]
-        model = SSLModel(trunk=config.build(its_trunk), heads=heads, features=wired.features)
-    ours = [name for name, _ in model.named_parameters()]
+@dataclasses.dataclass(frozen=True)
+class _Names:
+    """VISSL's name of each of our parameters (ours where theirs is not known), and our name for each of theirs."""
+
+    theirs: Mapping[str, str]
+    ours: Mapping[str, str]
+
+
+def _names(its_trunk: Trunk, wired: Wired, prefix: str) -> _Names:
     try:
-        theirs = model_layout(model, wired.leaves, prefix).names
+        with torch.device("meta"):
+            heads = [config.build(head, f"heads.{number}") for number, head in enumerate(wired.heads)]
+            model = SSLModel(trunk=config.build(its_trunk), heads=heads, features=wired.features)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError([Problem("config.MODEL", str(error))]) from error
+    try:
+        known: Mapping[str, str] = model_layout(model, wired.leaves, prefix).names
     except ValueError:
-        return {name: name for name in ours}
-    return {name: theirs[name] for name in ours}
+        known = {}
+    # A parameter that two modules share has two names there, and one here.
+    first = {parameter: name for name, parameter in model.named_parameters()}
+    places = list(model.named_parameters(remove_duplicate=False))
+    theirs = {name: known.get(name, name) for name in first.values()}
+    return _Names(theirs, {known.get(name, name): first[parameter] for name, parameter in places})
 
 
 def _freeze(model: Settings, names: Mapping[str, str]) -> list[Freeze]:
     """What does not learn: the trunk (and heads) of an evaluation, parameters by name, for ever or for some steps."""
     evaluation = model.at("FEATURE_EVAL_SETTINGS")
-    parts: list[Freeze] = []
+    for_ever: list[str] = []
     if evaluation.get("EVAL_MODE_ON", bool, False):
         if evaluation.get("FREEZE_TRUNK_AND_HEAD", bool, False):
-            parts.append(make(Freeze, {"parts": ["trunk", "heads"]}, evaluation.path))
+            for_ever += ["trunk", "heads"]
         elif evaluation.get("FREEZE_TRUNK_ONLY", bool, False):
-            parts.append(make(Freeze, {"parts": ["trunk"]}, evaluation.path))
-    ours = {theirs: name for name, theirs in names.items()}
-    fixed = [
-        _ours(name, ours, model, "NON_TRAINABLE_PARAMS") for name in model.get("NON_TRAINABLE_PARAMS", list[str], [])
+            for_ever += ["trunk"]
+    key = "NON_TRAINABLE_PARAMS"
+    for_ever += [_ours(name, names, model, key) for name in model.get(key, list[str], [])]
+    key = "TEMP_FROZEN_PARAMS_ITER_MAP"
+    until: dict[int, list[str]] = {}
+    for name, steps in model.get(key, list[tuple[str, int]], []):
+        until.setdefault(steps, []).append(_ours(name.removeprefix("module."), names, model, key))
+    parts = [make(Freeze, {"parts": for_ever}, model.path)] if for_ever else []
+    return parts + [
+        make(Freeze, {"parts": list(dict.fromkeys(parts)), "steps": steps}, model.path)
+        for steps, parts in until.items()
+        if steps
     ]
-    if fixed:
-        parts.append(make(Freeze, {"parts": fixed}, model.path))
-    for name, steps in model.get("TEMP_FROZEN_PARAMS_ITER_MAP", list[tuple[str, int]], []):
-        part = _ours(name.removeprefix("module."), ours, model, "TEMP_FROZEN_PARAMS_ITER_MAP")
-        parts.append(make(Freeze, {"parts": [part], "steps": steps}, model.path))
-    return parts
 
 
 def _ours(theirs: str, names: Mapping[str, str], model: Settings, key: str) -> str:
