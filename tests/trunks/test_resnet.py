@@ -11,12 +11,12 @@ import pytest
 import torch
 from facts import FACTS
 from golden_cases import FOLDER, load_cases, load_tensors
-from golden_fill import fill
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.trunks.base import InputColor
 from ssltyped.trunks.resnet import BasicBlock, Bottleneck, Norm, ResNet, ResNetConf, StandardizedConv2d, Stem
+from tools.golden_fill import fill
 
 FEATURES = ["conv1", "res1", "res2", "res3", "res4", "res5", "res5avg", "flatten"]
 RECORDED: dict[str, Callable[[], ResNet]] = {

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from golden_cases import FOLDER, load_cases, load_tensors
-from golden_fill import fill
 from torch import Tensor
 
 from ssltyped.trunks.alexnet import AlexNet, AlexNetVariant
@@ -22,6 +21,7 @@ from ssltyped.trunks.resnet_sk import ResNetSK
 from ssltyped.trunks.timm_trunk import TimmTrunk
 from ssltyped.weights.layout import Layout
 from ssltyped.weights.vissl_convolutional import BLOCKS, LAYOUTS
+from tools.golden_fill import fill
 
 RECORDED: Mapping[str, Callable[[], StagedTrunk]] = {
     "resnet_sk152_w1": partial(ResNetSK, width_multiplier=1.0),

@@ -1,0 +1,73 @@
+"""Stand-ins for models whose outputs are given, to step a loss without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+
+from ssltyped.losses.teacher import MomentumTeacher
+from ssltyped.types import Batch, Model
+
+
+class GivenPrototypes(nn.Module):
+    """The part of a model that holds prototypes; they stay."""
+
+    def __init__(self, weights: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.weights = list(weights)
+
+    def prototype_weights(self) -> Sequence[Tensor]:
+        return self.weights
+
+    def normalize_prototypes(self) -> None:
+        """Nothing: what was recorded used them as they are."""
+
+
+class Given(nn.Module):
+    """A model that gives these outputs: one list a call."""
+
+    def __init__(self, *calls: Sequence[Tensor], prototypes: Sequence[Tensor] = ()) -> None:
+        super().__init__()
+        self.calls = list(calls)
+        self.prototypes = GivenPrototypes(prototypes)
+
+    def forward(
+        self, views: Sequence[Tensor], *, masks: Sequence[Optional[Tensor]] = (), features: Sequence[str] = ()
+    ) -> list[Tensor]:
+        return list(self.calls.pop(0))
+
+
+class GivenTeacher(MomentumTeacher):
+    """A momentum teacher that gives these outputs and never moves."""
+
+    def __init__(self, *calls: Sequence[Tensor], prototypes: Sequence[Tensor] = ()) -> None:
+        nn.Module.__init__(self)
+        self.given = Given(*calls, prototypes=prototypes)
+
+    def forward(
+        self, views: Sequence[Tensor], *, masks: Sequence[Optional[Tensor]] = (), features: Sequence[str] = ()
+    ) -> list[Tensor]:
+        return self.given(views)  # type: ignore[no-any-return]  # nn.Module.__call__
+
+    def update(self, student: Model, momentum: float) -> None:
+        """Nothing: its outputs are given."""
+
+
+def blank(views: int, images: int, index: Optional[Tensor] = None, masks: Sequence[Tensor] = ()) -> Batch:
+    """A batch whose pixels nobody reads."""
+    pixels = torch.zeros(images, 1, 1, 1)
+    known: tuple[Optional[Tensor], ...] = (*masks, *[None] * (views - len(masks))) if masks else ()
+    return Batch(views=(pixels,) * views, index=torch.arange(images) if index is None else index, masks=known)
+
+
+def leaf(x: Tensor) -> Tensor:
+    """A copy that collects its gradient."""
+    return x.clone().requires_grad_()
+
+
+def grad_of(x: Tensor) -> Tensor:
+    """The gradient; zeros if none has come."""
+    return torch.zeros_like(x) if x.grad is None else x.grad
