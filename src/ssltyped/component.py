@@ -26,6 +26,7 @@ class Facts:
         num_images: images to train on
         labelled: whether both the images to train on and those to evaluate on have labels
         train_labelled: whether the images to train on have a label, of their own or of a pretext task
+        evaluates: whether `data.val` says how images are read for an evaluation
         num_classes: classes of the pretext task that the views make
         lr: peak learning rate
         base_lr_of_one_node: what it would be on one node
@@ -46,6 +47,7 @@ class Facts:
     num_images: Optional[int] = None
     labelled: Optional[bool] = None
     train_labelled: Optional[bool] = None
+    evaluates: bool = True
     num_classes: Optional[int] = None
     lr: Optional[float] = None
     base_lr_of_one_node: Optional[float] = None

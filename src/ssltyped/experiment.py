@@ -205,6 +205,7 @@ class FactFinder:
                 "world_size": world.num_procs * world.nodes,
                 "num_images": num_images,
                 "labelled": labelled,
+                "evaluates": experiment.data.val is not None,
                 "train_labelled": True if views.num_classes is not None else train_labelled,
                 "lr": getattr(experiment.optimizer, "lr", None),
                 "base_lr_of_one_node": _inferred_lr(experiment.optimizer, one_node),

@@ -341,7 +341,10 @@ class TrainState(Protocol):
         ...
 
     def features(self, subset: Subset) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"]]:
-        """What the frozen trunk makes of all images of a subset, and their labels (collective: every rank calls it)."""
+        """What the frozen trunk makes of all images of a subset, and their labels, -1 where there are none.
+
+        Collective: every rank calls it.
+        """
         ...
 
     def outputs(self, subset: Subset) -> Iterator[tuple[list[Tensor], Target]]:

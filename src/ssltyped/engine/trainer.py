@@ -27,6 +27,9 @@ from ssltyped.model import SSLModel
 from ssltyped.optimizers.zero import full_state, own_state
 from ssltyped.types import Batch, Callback, Loss, Problem, Scheduler, StepOutput, Subset, Target, Update
 
+UNKNOWN = -1
+"""The label of an image that has none."""
+
 _COLLATION = 2**31
 """The stream of random numbers that collators draw from: not one of a view's."""
 
@@ -244,8 +247,8 @@ class Trainer:
         try:
             for batch in self._data.evaluate(subset, distributed.rank(), distributed.world_size(), self._report):
                 ready = self._data.normalize(batch.to(self.device))
-                assert ready.label is not None, "an evaluation asks only labelled sources (its problems() says so)"
-                yield ready.views[0], ready.label
+                unknown = torch.full_like(ready.index, UNKNOWN)
+                yield ready.views[0], unknown if ready.label is None else ready.label
         finally:
             for module, training in modes:  # each its own: a method may keep parts of it in eval mode
                 module.training = training

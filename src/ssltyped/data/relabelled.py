@@ -1,0 +1,63 @@
+"""The images of one source with the labels of a file."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer
+
+from ssltyped.config import config_for
+from ssltyped.types import Image, Source
+
+
+class RelabelledSource(Source):
+    """Image i of another source, with entry i of a file as its label: clusters, or a teacher's classes.
+
+    The second stage of ClusterFit (Yan et al. 2020, arXiv 1912.03330, section 3.1) trains on the clusters that
+    `ClusterLabels` saves. Raises ValueError on first use for a file that is missing, holds no whole numbers, or has
+    not one entry an image.
+
+    Args:
+        source: the images; its own labels are not used.
+        labels: an .npy of N whole numbers.
+    """
+
+    def __init__(self, *, source: Source, labels: Path) -> None:
+        self.source, self.labels = source, labels
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"source": self.source, "labels": self.labels}  # a memory map pickles as a copy of all it maps
+
+    @functools.cached_property
+    def _labels(self) -> Integer[np.ndarray, "N"]:
+        if not self.labels.is_file():
+            raise ValueError(f"labels: {self.labels} does not exist")
+        try:
+            labels: Integer[np.ndarray, "N"] = np.load(self.labels, mmap_mode="r", allow_pickle=False)
+        except ValueError as error:
+            raise ValueError(f"labels: {self.labels} is no .npy of numbers: {error}") from error
+        if labels.dtype.kind not in "iu" or labels.shape != (len(self.source),):
+            message = f"labels: {self.labels} holds {labels.dtype} of shape {labels.shape}"
+            raise ValueError(f"{message}; {len(self.source)} whole numbers are needed, one an image")
+        return labels
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, index: int) -> Image:
+        return self.source.read(index)
+
+    def name(self, index: int) -> str:
+        return self.source.name(index)
+
+    @property
+    def labelled(self) -> bool:
+        return True
+
+    def label(self, index: int) -> int:
+        return int(self._labels[index])
+
+
+RelabelledSourceConf = config_for(RelabelledSource)
