@@ -25,7 +25,7 @@ from ssltyped.engine.parallel import Distributed, Precision
 from ssltyped.freeze import Freeze
 from ssltyped.hints import nearest
 from ssltyped.interop.vissl_losses import Run, loss
-from ssltyped.interop.vissl_optimizer import training
+from ssltyped.interop.vissl_optimizer import Weights, training
 from ssltyped.interop.vissl_schedules import Size
 from ssltyped.interop.vissl_settings import Settings, changed, covered, make
 from ssltyped.interop.vissl_trunks import trunk
@@ -33,6 +33,7 @@ from ssltyped.interop.vissl_wiring import Wired, wiring
 from ssltyped.interop.vissl_yaml import ROOT, Tree, Value, compose, read
 from ssltyped.model import SSLModel
 from ssltyped.resolve import Row
+from ssltyped.trunks.resnet import ResNet
 from ssltyped.types import Loss, Optimizer, Problem, Scheduler, Trunk
 from ssltyped.weights.vissl import EVALUATED, ModelLayout, model_layout
 
@@ -195,7 +196,7 @@ def _imported(top: Settings) -> Imported:
     trained = training(
         top.at("OPTIMIZER"),
         Size(images=batch * nodes * procs, images_of_a_node=batch * procs, nodes=nodes, epochs=0),
-        names.theirs,
+        Weights(names.theirs, of_resnet=config.part_of(its_trunk).kind is ResNet),
         rows,
     )
     return Imported(

@@ -36,15 +36,23 @@ class Training:
     epochs: int
 
 
-def training(section: Settings, size: Size, names: Mapping[str, str], rows: list[Row]) -> Training:
-    """The training of an `OPTIMIZER` section. `names`: VISSL's name of each of our parameters. Raises `ConfigError`."""
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What the groups depend on: VISSL's name of each of our parameters, and whether the trunk is a ResNet."""
+
+    names: Mapping[str, str]
+    of_resnet: bool
+
+
+def training(section: Settings, size: Size, weights: Weights, rows: list[Row]) -> Training:
+    """The training of an `OPTIMIZER` section. Raises `ConfigError`."""
     epochs = section.get("num_epochs", int, 90)
     schedules = section.at("param_schedulers")
     schedules.skip_all()
     sized = dataclasses.replace(size, epochs=epochs)
     lr = _lr_schedule(schedules, "lr", sized, rows)
     highest = _highest(lr)
-    fields: dict[str, object] = {"lr": highest, **_groups(section, names, rows), **_own(section)}
+    fields: dict[str, object] = {"lr": highest, **_groups(section, weights, rows), **_own(section)}
     fields |= _head_fields(section, schedules, lr, sized, rows)
     if (decay := schedules.values.get("weight_decay")) is not None:
         fields |= _weight_decay(decay, epochs, schedules.path)
@@ -145,7 +153,7 @@ def _head_fields(
     return fields
 
 
-def _groups(section: Settings, names: Mapping[str, str], rows: list[Row]) -> dict[str, object]:
+def _groups(section: Settings, weights: Weights, rows: list[Row]) -> dict[str, object]:
     """Which parameters are decayed, and with which learning rate."""
     decay = section.get("weight_decay", float, 1e-4)
     single = section.get("construct_single_param_group_only", bool, False)
@@ -157,13 +165,18 @@ def _groups(section: Settings, names: Mapping[str, str], rows: list[Row]) -> dic
         return {"weight_decay": decay, "decay_norm": True, "decay_bias": True}
     kind = section.get("param_group_constructor", str, "default")
     fields: dict[str, object] = {"weight_decay": decay, "decay_norm": norm, "decay_bias": bias}
-    fields["no_decay"] = _no_decay(no_decay, names, rows, join(section.path, "non_regularized_parameters"))
+    fields["no_decay"] = _no_decay(no_decay, weights.names, rows, join(section.path, "non_regularized_parameters"))
     if kind == "default":
         return fields
     if kind == "dino":
         return {**fields, "decay_norm": False, "decay_bias": False}
     if kind == "lr_decay":
-        return {**fields, "layer_decay": layers}
+        # With layers of other trunks, biases are not decayed, whatever regularize_bias says.
+        return {
+            **fields,
+            "layer_decay": layers,
+            **({} if weights.of_resnet else {"decay_norm": False, "decay_bias": False}),
+        }
     if kind == "linear_eval_heads":
         return {**fields, "per_head": _per_head(section)}
     known = ["default", "dino", "lr_decay", "linear_eval_heads"]
