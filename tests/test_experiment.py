@@ -15,9 +15,14 @@ from ssltyped import config
 from ssltyped.config import ConfigError
 from ssltyped.engine.parallel import DistributedConf
 from ssltyped.experiment import Experiment, FactFinder, resolve_experiment
+from ssltyped.freeze import FreezeConf
 from ssltyped.heads.mlp import MLPHeadConf
+from ssltyped.losses.cross_entropy import CrossEntropyLossConf
+from ssltyped.losses.msn import MSNLossConf
 from ssltyped.overrides import override
 from ssltyped.resolve import Resolution
+from ssltyped.transforms.geometry import CenterCropConf
+from ssltyped.transforms.rotated import RotatedViewsConf
 from ssltyped.types import Batch, Inference
 
 
@@ -244,3 +249,46 @@ def test_rules_say_what_they_infer() -> None:
     assert not [i for i in Experiment.infer(asked, unknown) if i.field in ("steps", "epochs")]
     told = [problem.path for problem in Experiment.problems(asked, unknown)]
     assert told == ["steps"]
+
+
+# --- widths of outputs ----------------------------------------------------------------------------------------
+
+
+def test_widths_are_known_of_all_outputs_or_of_none() -> None:
+    """While one head's width is open, nothing may be inferred from the others': a method would take them for all."""
+    find = FactFinder()
+    heads = [MLPHeadConf(dims=[8], in_dim=64), MLPHeadConf(dims=[16])]
+    asked = config.replaced(tiny(), {"heads": heads})
+    assert find(asked).output_dims == ()
+    assert find(config.replaced(asked, {"heads.1.in_dim": 64})).output_dims == (8, 16)
+
+
+def test_a_method_of_one_output_says_so_of_two() -> None:
+    """In whatever order the widths become known."""
+    heads = [MLPHeadConf(dims=[8], in_dim=64), MLPHeadConf(dims=[16])]
+    found = problems(config.replaced(tiny(), {"heads": heads, "loss": MSNLossConf()}))
+    assert found == {"loss": "MSN needs a model with one output; it has 2"}
+
+
+def test_every_unknown_part_is_named() -> None:
+    """Before anything is written."""
+    freezes = [FreezeConf(parts=["trunk", "trunk.layer7"]), FreezeConf(parts=["heads.1"], epochs=1)]
+    found = problems(config.replaced(tiny(), {"freeze": freezes}))
+    assert found.keys() == {"freeze.0.parts.1", "freeze.1.parts.0"}
+    assert "no module and no parameter 'trunk.layer7'; did you mean 'trunk.layer" in found["freeze.0.parts.1"]
+    assert "did you mean 'heads.0'" in found["freeze.1.parts.0"]
+
+
+def test_a_label_of_the_views_is_a_label() -> None:
+    """RotNet and jigsaw need no labelled images."""
+    views = RotatedViewsConf(transforms=[CenterCropConf(size=16)])
+    asked = config.replaced(
+        tiny(source=PatchesConf(has_labels=False), loss=CrossEntropyLossConf()), {"data.train.views": views}
+    )
+    facts = FactFinder()(asked)
+    assert (facts.train_labelled, facts.num_classes, facts.num_views) == (True, 4, 1)
+    assert resolved(asked, "heads.0.dims=[4]").facts.output_dims == (4,)
+    few = problems(asked, "heads.0.dims=[3]")
+    assert few == {"loss": "the views make 4 classes; the outputs are (3,) wide"}
+    plain = config.replaced(asked, {"data.train.views": tiny().data.train.views})
+    assert "needs labels" in problems(plain)["loss"]

@@ -7,16 +7,24 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from methods import METHODS
+from methods import METHODS, crops, method
 from stops import StopConf
-from tiny import TORCHRUN, sha256
+from tiny import TORCHRUN, PatchesConf, sha256
 
-from ssltyped.config import replaced
+from ssltyped.config import ConfigError, replaced
+from ssltyped.data.image_list import ImageListConf
+from ssltyped.data.mixing import MixConf, PairMixUpConf
+from ssltyped.data.targets import OneHotConf
+from ssltyped.engine.callbacks.nan_guard import NaNGuardConf, NonFiniteLossError
 from ssltyped.engine.trainer import Outcome
-from ssltyped.launch import launch
+from ssltyped.heads.mlp import MLPHeadConf
+from ssltyped.launch import launch, replay
+from ssltyped.losses.cross_entropy import BCELossConf, CrossEntropyLossConf
 from ssltyped.plan import plan
+from ssltyped.types import Collator
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +79,45 @@ def test_plan(name: str) -> None:
     text = plan(METHODS[name], name)
     assert "8 images a step, 3 steps an epoch, 4 steps" in text
     assert "activations" in text
+
+
+def test_a_masked_step_is_replayed(tmp_path: Path) -> None:
+    """The bundle of a step that failed holds its masks and labels too."""
+    for name, rate in (("ibot", 1e30), ("rotnet", 1e30)):
+        fields = {"output": tmp_path, "callbacks": [NaNGuardConf()], "optimizer.lr": rate, "steps": 9}
+        with pytest.raises(NonFiniteLossError) as caught:
+            launch(replaced(METHODS[name], fields), name=name)
+        assert not torch.isfinite(replay(caught.value.bundle).loss)
+
+
+def test_plan_with_rows_of_labels(tmp_path: Path) -> None:
+    """A source may label an image with a row, which the method needs."""
+    np.save(tmp_path / "rows.npy", np.tile([1, 0, -1], (24, 1)))
+    (tmp_path / "list.txt").write_text("".join(f"{i}.png\n" for i in range(24)))
+    source = ImageListConf(path=tmp_path / "list.txt", labels=tmp_path / "rows.npy")
+    asked = method(
+        views=crops(1), heads=[MLPHeadConf(dims=[3])], loss=BCELossConf(), fields={"data.train.source": source}
+    )
+    assert "BCELoss" in plan(asked, "rows")
+    with pytest.raises(ConfigError, match="OneHot"):
+        plan(replaced(asked, {"data.train.source": PatchesConf()}), "classes")
+    one_hot = {"data.train.source": PatchesConf(), "data.train.collators": [OneHotConf()]}
+    assert "width of the model's output" in plan(replaced(asked, one_hot), "one hot")
+
+
+@pytest.mark.parametrize("collator", [MixConf(cutmix_alpha=1.0), PairMixUpConf()])
+def test_mixed_images_stopped_and_gone_on(collator: Collator, tmp_path: Path) -> None:
+    """What collators draw is a function of the step."""
+    asked = method(
+        views=crops(1),
+        heads=[MLPHeadConf(dims=[4])],
+        loss=CrossEntropyLossConf(),
+        fields={"data.train.collators": [collator]},
+    )
+    assert plan(asked, "mixed")
+    whole = launch(replaced(asked, {"output": tmp_path / "whole"}))
+    cut = replaced(asked, {"output": tmp_path / "cut", "callbacks": [StopConf(at=1, number=signal.SIGTERM)]})
+    assert launch(cut).outcome is Outcome.INTERRUPTED
+    assert sha256(launch(cut).folder / "weights.pt") == sha256(whole.folder / "weights.pt")
+    plain = launch(replaced(asked, {"output": tmp_path / "plain", "data.train.collators": []}))
+    assert sha256(plain.folder / "weights.pt") != sha256(whole.folder / "weights.pt")

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ssltyped import distributed
 from ssltyped.config import ConfigError
-from ssltyped.engine.parallel import Device, Distributed, Place, device_for, process_group, seed_step, wrap
+from ssltyped.engine.parallel import Device, Distributed, Place, Rates, device_for, process_group, seed_step, wrap
 
 CPU = torch.device("cpu")
 TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
@@ -165,3 +165,28 @@ def test_the_group_ends_with_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match="in the run"), process_group(place, CPU, 60):
         raise RuntimeError("in the run")
     assert ended == [True]
+
+
+def groups() -> torch.optim.Optimizer:
+    """Two groups with multiples of their own, as the optimizers of a recipe have them."""
+    parameters = [nn.Parameter(torch.ones(1)) for _ in range(2)]
+    scales = [{"lr_scale": 1.0, "wd_scale": 1.0}, {"lr_scale": 0.1, "wd_scale": 0.0}]
+    return torch.optim.SGD(
+        [{"params": [p], **s, "weight_decay": 0.5} for p, s in zip(parameters, scales, strict=True)], lr=9.0
+    )
+
+
+def test_rates_are_multiples_of_the_schedules() -> None:
+    optimizer = groups()
+    Rates(lr=0.2, weight_decay=0.04).set(optimizer)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.02])
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.04, 0.0]
+
+
+def test_without_a_schedule_the_weight_decay_stays() -> None:
+    optimizer = groups()
+    Rates(lr=0.2).set(optimizer)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.02])
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.5, 0.5]
+    Rates(lr=0.0, weight_decay=0.0).set(optimizer)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.0, 0.0], "0 is a value"

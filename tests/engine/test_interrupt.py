@@ -1,0 +1,95 @@
+"""Signals: noted while it listens, agreed on by all ranks one step later."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+from ranks import run_on_ranks
+
+from ssltyped import distributed
+from ssltyped.engine.interrupt import Interrupt
+
+NUMBERS = (signal.SIGTERM, signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_is_noted(number: signal.Signals) -> None:
+    interrupt = Interrupt()
+    with interrupt.listening():
+        assert not interrupt.agreed()
+        signal.raise_signal(number)
+        assert interrupt.agreed()
+        assert interrupt.agreed(), "it stays"
+
+
+def test_handlers_are_those_of_before_also_after_an_error() -> None:
+    before, within = [signal.getsignal(number) for number in NUMBERS], list[object]()
+
+    def fail() -> None:
+        with Interrupt().listening():
+            within.extend(signal.getsignal(number) for number in NUMBERS)
+            raise RuntimeError("in the block")
+
+    with pytest.raises(RuntimeError, match="in the block"):
+        fail()
+    assert within != before
+    assert [signal.getsignal(number) for number in NUMBERS] == before
+
+
+@pytest.mark.parametrize(
+    ("numbers", "aborts"),
+    [
+        ([signal.SIGINT, signal.SIGINT], True),
+        ([signal.SIGINT, signal.SIGTERM], False),
+        ([signal.SIGTERM, signal.SIGINT], False),
+        ([signal.SIGTERM, signal.SIGTERM, signal.SIGTERM], False),
+        ([signal.SIGTERM, signal.SIGINT, signal.SIGINT], True),
+    ],
+)
+def test_only_a_second_ctrl_c_aborts(numbers: list[signal.Signals], aborts: bool) -> None:
+    """A Ctrl-C that comes as both signals, in any order, is one."""
+    interrupt = Interrupt()
+    *first, last = numbers
+    with interrupt.listening():
+        for number in first:
+            signal.raise_signal(number)
+        if aborts:
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(last)
+        else:
+            signal.raise_signal(last)
+        assert interrupt.agreed()
+
+
+def test_in_another_thread_nothing_is_changed() -> None:
+    """Python lets only the main thread set handlers."""
+    before, seen = signal.getsignal(signal.SIGTERM), list[object]()
+
+    def listen() -> None:
+        with Interrupt().listening():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+def asked_on_rank_one(at: int, steps: int) -> tuple[list[bool], bool]:
+    """What each rank is told after each step, if rank 1 is asked to stop in step `at`."""
+    interrupt, answers = Interrupt(), list[bool]()
+    with interrupt.listening():
+        for step in range(steps):
+            if step == at and distributed.rank() == 1:
+                signal.raise_signal(signal.SIGTERM)
+            answers.append(interrupt.agreed())
+        interrupt.settle()
+    return answers, interrupt._pending is None
+
+
+@pytest.mark.parametrize("at", [0, 2, 4])
+def test_all_ranks_agree_one_step_later(at: int) -> None:
+    first, second = run_on_ranks(asked_on_rank_one, 2, at, 5)
+    assert first == second == ([step > at for step in range(5)], True)
