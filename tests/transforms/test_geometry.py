@@ -7,7 +7,15 @@ from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from ssltyped.transforms.geometry import CenterCrop, HorizontalFlip, RandomResizedCrop, Resize, ResizeLargerSide, resize
+from ssltyped.transforms.geometry import (
+    CenterCrop,
+    HorizontalFlip,
+    PasteOnCanvas,
+    RandomResizedCrop,
+    Resize,
+    ResizeLargerSide,
+    resize,
+)
 from ssltyped.transforms.opencv import to_array, to_image
 from ssltyped.types import Image
 
@@ -129,3 +137,14 @@ def test_larger_side_as_pillow(height: int, width: int, size: int) -> None:
 def test_larger_side_of_any_number_of_channels(channels: int) -> None:
     image = to_image(rng().integers(0, 256, (20, 30, channels), dtype=np.uint8))
     assert ResizeLargerSide(size=15)(image, rng()).shape == (channels, 10, 15)
+
+
+@pytest.mark.parametrize("top, left", [(0, 0), (2, 3), (-1, 4), (5, -2), (9, 0), (-9, 0)])
+def test_paste_on_canvas(top: int, left: int) -> None:
+    small = photo(4, 6)
+    got = PasteOnCanvas(size=8, top=top, left=left)(small, rng())
+    for i in range(8):
+        for j in range(8):
+            inside = 0 <= i - top < 4 and 0 <= j - left < 6
+            want = small[:, i - top, j - left] if inside else torch.zeros(3, dtype=torch.uint8)
+            assert torch.equal(got[:, i, j], want)

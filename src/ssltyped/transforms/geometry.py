@@ -160,8 +160,33 @@ class CenterCrop(Transform):
         return image[:, top : top + self.size, left : left + self.size]
 
 
+class PasteOnCanvas(Transform):
+    """The image at a place of a black square, such as a digit of 28 pixels on 32: [C, H, W] -> [C, size, size].
+
+    What lies outside the square is cut off. Nothing is random.
+
+    Args:
+        size: side of the square, in pixels
+        top: row of the image's first row; may be negative
+        left: column of the image's first column; may be negative
+    """
+
+    def __init__(self, *, size: Annotated[int, Gt(0)] = 32, top: int = 0, left: int = 0) -> None:
+        self.size, self.top, self.left = size, top, left
+
+    def __call__(self, image: Image, random: Random) -> UInt8[Tensor, "C _ _"]:
+        array = to_array(image)
+        rows, columns = (slice(max(0, -first), max(0, self.size - first)) for first in (self.top, self.left))
+        part = array[rows, columns]
+        canvas = np.zeros((self.size, self.size, array.shape[2]), dtype=np.uint8)
+        top, left = max(0, self.top), max(0, self.left)
+        canvas[top : top + part.shape[0], left : left + part.shape[1]] = part
+        return to_image(canvas)
+
+
 RandomResizedCropConf = config_for(RandomResizedCrop)
 HorizontalFlipConf = config_for(HorizontalFlip)
 ResizeConf = config_for(Resize)
 ResizeLargerSideConf = config_for(ResizeLargerSide)
 CenterCropConf = config_for(CenterCrop)
+PasteOnCanvasConf = config_for(PasteOnCanvas)
