@@ -35,14 +35,14 @@ def test_images_a_step_and_steps_an_epoch(
     assert facts.steps_per_epoch == steps
 
 
-def test_what_is_not_known_is_none_or_empty() -> None:
+def test_what_is_not_known_is_none_empty_or_there() -> None:
     needed = {field.name for field in dataclasses.fields(Facts) if field.default is dataclasses.MISSING}
     needed -= {field.name for field in dataclasses.fields(Facts) if field.default_factory is not dataclasses.MISSING}
     assert needed == {
         "world_size", "ranks_per_node", "batch_size", "accumulation", "num_views", "crop_sizes", "feature_dims",
     }  # fmt: skip
     others = [getattr(FACTS, field.name) for field in dataclasses.fields(Facts) if field.name not in needed]
-    assert all(value is None or len(value) == 0 for value in others)
+    assert all(value is None or value is True or len(value) == 0 for value in others)
     with pytest.raises(dataclasses.FrozenInstanceError):
         FACTS.batch_size = 3  # type: ignore[misc]  # facts do not change
 
