@@ -155,6 +155,9 @@ class Loss(Component, nn.Module, ABC):
     State that is not learned moves in `after_update` only: a step may be computed without being taken.
     """
 
+    same_on_all_ranks: tuple[str, ...] = ()
+    """Buffers whose names start with one of these are equal on all ranks: a checkpoint holds them once."""
+
     takes_masks: bool = False
     """Whether the method uses the masks of a batch; making them for one that does not is an error."""
 

@@ -299,7 +299,8 @@ class Trainer:
             if distributed.is_main():
                 state = {**self.capture(), "optimizer": to_cpu(optimizer)}
             else:
-                buffers = {name for name, _ in self._step.module.named_buffers()}
+                once = tuple(f"loss.{name}" for name in self.loss.same_on_all_ranks)
+                buffers = {name for name, _ in self._step.module.named_buffers() if not name.startswith(once)}
                 module = self._step.module.state_dict()
                 state = {"buffers": to_cpu({name: module[name] for name in module if name in buffers})}
             self._store.save(self.step, state, best=best)

@@ -52,6 +52,7 @@ class DeepClusterV2Loss(CountingLoss):
     counters = ("steps_done", "row", "is_filled")
     row: int = 0
     is_filled: int = 0
+    same_on_all_ranks = ("assignments", "centroids")
     memory: Tensor
     memory_index: Tensor
     assignments: Tensor
@@ -121,8 +122,12 @@ class DeepClusterV2Loss(CountingLoss):
         if len(known) < count:
             raise ValueError(f"{count} clusters of {len(known)} images: use fewer clusters, or more images")
         chosen = known[torch.randperm(len(known), generator=generator)[:count]].to(index.device)
-        here = (chosen[:, None] == self.memory_index).to(self.memory.dtype)
-        return distributed.all_reduce_sum(here @ self._bank(number)) / distributed.all_reduce_sum(here.sum(1, True))
+        row_of = torch.full((self.num_images + 1,), -1, device=index.device)  # the last is for rows without an image
+        row_of[self.memory_index] = torch.arange(self.images_per_rank, device=index.device)
+        rows = row_of[chosen]
+        mine = (rows >= 0)[:, None].to(self.memory.dtype)
+        found = mine * self._bank(number)[rows.clamp(min=0)]
+        return distributed.all_reduce_sum(found) / distributed.all_reduce_sum(mine)
 
     @torch.no_grad()
     def cluster(self, number: int, centroids: Float[Tensor, "K D"]) -> None:

@@ -46,6 +46,7 @@ class MoCoLoss(CountingLoss):
     """
 
     counters = ("steps_done", "pointer")
+    same_on_all_ranks = ("queue",)
     pointer: int = 0
     queue: Tensor
     encoder: MomentumTeacher

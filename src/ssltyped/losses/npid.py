@@ -60,6 +60,7 @@ class MemoryBankLoss(CountingLoss):
         normalize: scale embeddings to length 1.
     """
 
+    same_on_all_ranks = ("memory", "z")
     memory: Tensor
     z: Tensor
 
