@@ -104,7 +104,8 @@ def measure(module: StepModule, built: Experiment, resolution: Resolution[Experi
     state = sum(_bytes(v) for entry in optimizer.state.values() for v in entry.values() if isinstance(v, Tensor))
     weights = sum(map(_bytes, module.parameters()))
     images = sum(map(_bytes, views))
-    return Memory(weights, weights, state, activations * facts.batch_size // rows, images * facts.batch_size // rows)
+    gradients = sum(_bytes(parameter) for parameter in module.parameters() if parameter.requires_grad)
+    return Memory(weights, gradients, state, activations * facts.batch_size // rows, images * facts.batch_size // rows)
 
 
 def _label_shape(built: Experiment, facts: Facts) -> tuple[int, ...]:
