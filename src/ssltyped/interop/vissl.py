@@ -271,6 +271,8 @@ def _freeze(model: Settings, names: Mapping[str, str]) -> list[Freeze]:
     key = "TEMP_FROZEN_PARAMS_ITER_MAP"
     until: dict[int, list[str]] = {}
     for name, steps in model.get(key, list[tuple[str, int]], []):
+        if "_fsdp_wrapped_module" in name:  # the other name of a parameter that is listed by its plain one too
+            continue
         until.setdefault(steps, []).append(_ours(name.removeprefix("module."), names, model, key))
     parts = [make(Freeze, {"parts": for_ever}, model.path)] if for_ever else []
     return parts + [

@@ -35,7 +35,7 @@ Build = Callable[[Settings, int | None, Settings], Made]
 
 def head(entry: Value, width: int | None, section: Settings, where: str) -> tuple[str, Made]:
     """The name and the config of one head. Raises `ConfigError`, also for a setting that the head does not have."""
-    if not isinstance(entry, list) or not entry or not isinstance(entry[0], str):
+    if not isinstance(entry, list) or len(entry) not in (1, 2) or not isinstance(entry[0], str):
         raise ConfigError([Problem(where, f"got {entry!r}: want [NAME, {{...}}]")])
     name, values = entry[0], entry[1] if len(entry) > 1 else {}
     if name not in HEADS:

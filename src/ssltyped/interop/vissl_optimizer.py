@@ -11,7 +11,7 @@ from ssltyped.config import ConfigError, join
 from ssltyped.hints import nearest
 from ssltyped.interop.vissl_schedules import Size, scaled, schedule
 from ssltyped.interop.vissl_settings import Settings, make
-from ssltyped.interop.vissl_yaml import Tree, Value
+from ssltyped.interop.vissl_yaml import Value
 from ssltyped.optimizers.adam import Adam
 from ssltyped.optimizers.adamw import AdamW
 from ssltyped.optimizers.groups import PerHead
@@ -184,16 +184,18 @@ def _groups(section: Settings, weights: Weights, rows: list[Row]) -> dict[str, o
 
 
 def _per_head(section: Settings) -> list[PerHead]:
-    heads: Sequence[Tree] = section.get("linear_eval_heads", list[Tree], [])
+    """What each head of an evaluation has of its own."""
+    heads = section.values.get("linear_eval_heads")
     made = []
-    for number, values in enumerate(heads):
-        own = Settings(values, join(section.path, f"linear_eval_heads.{number}"), set())
-        fields: dict[str, object] = {"lr_scale": own.get("lr", float, 1.0)}
-        for key, field in (("weight_decay", "weight_decay"), ("regularize_bn", "decay_norm")):
-            if key in own:
-                fields[field] = own.values[key]
-        made.append(make(PerHead, fields, own.path))
+    for number, values in enumerate(heads if isinstance(heads, list) else []):
+        if not isinstance(values, dict) or (set(values) - set(_PER_HEAD)):
+            raise section.wrong("linear_eval_heads", f"want of each head {', '.join(_PER_HEAD)}, or some of them")
+        fields = {_PER_HEAD[key]: value for key, value in values.items() if value is not None}
+        made.append(make(PerHead, fields, join(section.path, f"linear_eval_heads.{number}")))
     return made
+
+
+_PER_HEAD = {"lr": "lr_scale", "weight_decay": "weight_decay", "regularize_bn": "decay_norm"}
 
 
 def _no_decay(texts: Sequence[str], names: Mapping[str, str], rows: list[Row], path: str) -> list[str]:
