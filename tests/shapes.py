@@ -11,7 +11,7 @@ from jaxtyping import install_import_hook
 
 PARTS = ["trunks", "heads", "losses", "optimizers", "schedulers", "transforms", "meters", "model", "evals.knn"]
 PARTS += ["distributed", "sync_batch_norm", "data.decode", "data.digits", "data.sampler", "data.pipeline"]
-PARTS += ["engine.step", "engine.checkpoint"]
+PARTS += ["data.mixing", "data.targets", "data.reading", "data.image_list", "engine.step", "engine.checkpoint"]
 
 
 def install() -> None:

@@ -186,6 +186,10 @@ def test_what_is_wrong() -> None:
         "pairs need an even batch a rank; it is 7"
     ]
     assert not problems_of(MixConf(), facts((10,), batch_size=7))
+    for alphas in ((1.0, 0.0), (0.0, 1.0)):
+        one = MixConf(switch_prob=0.3, mixup_alpha=alphas[0], cutmix_alpha=alphas[1])
+        assert [problem.path for problem in problems_of(one, facts((10,)))] == ["switch_prob"]
+    assert not problems_of(MixConf(switch_prob=0.3, cutmix_alpha=1.0), facts((10,)))
 
 
 # --- pairs that become one ------------------------------------------------------------------------------------

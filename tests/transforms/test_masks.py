@@ -157,6 +157,8 @@ def test_what_is_wrong_comes_at_once() -> None:
     assert "is (0.3, 0.4)" in problems["ratios.1"]
     empty = MaskedViewsConf(views=RepeatViewsConf(transforms=[CenterCropConf(size=16)]), masked=[])
     assert [problem.path for problem in problems_of(empty, FACTS)] == ["masked"]
+    whole = MaskedViewsConf(views=RepeatViewsConf(transforms=[CenterCropConf(size=16)]))
+    assert [problem.path for problem in problems_of(MaskedViewsConf(views=whole), FACTS)] == ["views"]
 
 
 def test_views_are_counted_within_the_maker() -> None:

@@ -17,6 +17,9 @@ from ssltyped.config import config_for
 from ssltyped.data.targets import classes_of, one_hot
 from ssltyped.types import Batch, Collator, Facts, Inference, Problem, Random
 
+SWITCH_PROB = 0.5
+"""Share of CutMix if nothing is said."""
+
 
 class Draw(Enum):
     """For whom the share is drawn: once a batch, once a pair of images, or for each image."""
@@ -53,7 +56,7 @@ class Mix(Collator):
         mixup_alpha: Annotated[float, Ge(0)] = 1.0,
         cutmix_alpha: Annotated[float, Ge(0)] = 0.0,
         prob: Annotated[float, Ge(0), Le(1)] = 1.0,
-        switch_prob: Annotated[float, Ge(0), Le(1)] = 0.5,
+        switch_prob: Annotated[float, Ge(0), Le(1)] = SWITCH_PROB,
         draw: Draw = Draw.BATCH,
         num_classes: Optional[Annotated[int, Gt(1)]] = None,
         smoothing: Annotated[float, Ge(0), Lt(1)] = 0.1,
@@ -68,6 +71,8 @@ class Mix(Collator):
     def problems(self, facts: Facts) -> Iterable[Problem]:
         if not self.mixup_alpha and not self.cutmix_alpha:
             yield Problem("mixup_alpha", "mixup_alpha and cutmix_alpha are both 0: nothing would be mixed")
+        if not (self.mixup_alpha and self.cutmix_alpha) and self.switch_prob != SWITCH_PROB:
+            yield Problem("switch_prob", "has no effect unless both mixup_alpha and cutmix_alpha are above 0")
         if self.draw is Draw.PAIR and facts.batch_size % 2:
             yield Problem("draw", f"pairs need an even batch a rank; it is {facts.batch_size}")
 

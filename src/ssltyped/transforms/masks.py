@@ -69,7 +69,10 @@ class MaskedViews(ViewMaker):
                 yield Problem(f"ratios.{number}", f"is {(mean, spread)}: mean -+ half width must lie in [0, 1)")
         if not 0 < self.aspect[0] <= self.aspect[1]:
             yield Problem("aspect", f"is {tuple(self.aspect)}; it must be (smallest, largest) height / width, above 0")
-        made = config.build(self.views).crop_sizes  # not those of the facts: this may be one maker of several
+        inner = config.build(self.views)
+        if any(inner.mask_grids):
+            yield Problem("views", "makes masks already, which would be lost: say here which views get one")
+        made = inner.crop_sizes  # not those of the facts: this may be one maker of several
         chosen = range(len(made)) if self.masked is None else self.masked
         if beyond := [view for view in chosen if view >= len(made)]:
             yield Problem("masked", f"there is no view {beyond[0]}; views are 0 to {len(made) - 1}")
