@@ -7,7 +7,10 @@ import torch
 from losses.proofs import LinearModel, waves
 from torch import Tensor, nn
 
+from ssltyped.heads.identity import IdentityHead
 from ssltyped.losses.teacher import MomentumTeacher, cosine_momentum
+from ssltyped.model import SSLModel
+from ssltyped.trunks.resnet import ResNet
 
 
 class Normed(LinearModel):
@@ -54,6 +57,15 @@ def test_noise_is_off_and_the_statistics_are_as_asked(batch_statistics: bool) ->
     assert (mean < 1e-9) is batch_statistics
     assert not first.requires_grad
     assert student.dropout.training
+
+
+def test_what_is_frozen_in_the_student_is_frozen_in_the_teacher() -> None:
+    trunk = ResNet(depth=18, width_multiplier=0.125)
+    student = SSLModel(trunk=trunk, heads=[IdentityHead(in_dim=64)], features=["flatten"], frozen=["trunk.layer1"])
+    teacher = MomentumTeacher(student, batch_statistics=True).train()
+    modes = {name: module.training for name, module in teacher.model.named_modules() if name.endswith("bn1")}
+    assert modes["trunk.bn1"]
+    assert not modes["trunk.layer1.0.bn1"]
 
 
 def test_it_is_a_copy_that_learns_nothing() -> None:

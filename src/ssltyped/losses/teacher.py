@@ -34,9 +34,10 @@ class MomentumTeacher(nn.Module):
 
     def train(self, mode: bool = True) -> MomentumTeacher:
         super().train(False)
-        for module in self.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.train(mode and self.batch_statistics)
+        self.model.train(mode and self.batch_statistics)  # what the student keeps in eval mode stays in it
+        for module in self.model.modules():
+            if not isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.training = False
         return self
 
     @torch.no_grad()
