@@ -1,5 +1,7 @@
 """Wiring: every way that VISSL has, and where each of its heads is in ours."""
 
+from typing import Optional
+
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from ssltyped.interop.vissl_settings import Settings
 from ssltyped.interop.vissl_wiring import Wired, wiring
 from ssltyped.interop.vissl_yaml import Tree, Value
 from ssltyped.model import Passes
+from ssltyped.resolve import Row
 from ssltyped.types import Head
 from ssltyped.weights.vissl import Leaf
 
@@ -23,8 +26,9 @@ SIAMESE: Value = ["siamese_concat_view", {"num_towers": 2}]
 AFTER: Value = ["mlp", {"dims": [12, 5]}]
 
 
-def wired(heads: list[Value], **model: Value) -> Wired:
-    return wiring(Settings({"HEAD": {"PARAMS": heads}, **model}, "config.MODEL", set()), DIMS, "flatten")
+def wired(heads: list[Value], rows: Optional[list[Row]] = None, **model: Value) -> Wired:
+    section = Settings({"HEAD": {"PARAMS": heads}, **model}, "config.MODEL", set())
+    return wiring(section, DIMS, "flatten", [] if rows is None else rows)
 
 
 def evaluated(heads: list[Value], pools: list[Value], **more: Value) -> Wired:
@@ -66,6 +70,13 @@ def test_a_nested_list_is_a_head_in_a_row_also_among_others() -> None:
         Leaf("heads.0.heads.0.heads.0", "heads.0.0", "mlp"),
         Leaf("heads.0.heads.1", "heads.1", "mlp"),
     )
+
+
+def test_more_than_a_name_and_settings_says_nothing_and_that_is_said() -> None:
+    rows: list[Row] = []
+    wired([["mlp", {"dims": [8, 6]}, {"use_relu": True}]], rows)
+    (row,) = rows
+    assert (row.field, row.value) == ("config.MODEL.HEAD.PARAMS.0", ["mlp", {"dims": [8, 6]}])
 
 
 def test_heads_may_read_inputs_and_features_by_name() -> None:

@@ -7,7 +7,7 @@ left out on one node, a shortened queue) is computed as VISSL does and listed in
 given and is not the default is read, or is in one of two tables of the result, or is an error that names it:
 
     left_out    what this importer does not make yet (data, callbacks, checkpoints, meters, machines; `LATER`)
-    ignored     what VISSL does not read either, in any run or with this trunk, loss and optimizer (`UNREAD`)
+    ignored     what VISSL does not read either, in any run or with this trunk, loss and optimizer (`UNREAD`, `ONE_OF`)
 """
 
 from __future__ import annotations
@@ -74,19 +74,17 @@ LATER: Mapping[str, str] = {
 }
 """What is not imported yet, and what it belongs to."""
 
-UNREAD = {
-    "VERSION",
-    "node_id",
-    "DISTRIBUTED",
-    "MONITOR_PERF_STATS",
-    "engine",
-    "config.MONITOR_PERF_STATS",
-    "config.MODEL.TRUNK",
-    "config.MODEL.HEAD",
-    "config.LOSS",
-    "config.OPTIMIZER.layer_wise_lr_decay",
-}
-"""What VISSL reads in no run, and sections of which a run reads one: the values of other trunks and losses."""
+UNREAD = {"VERSION", "node_id", "DISTRIBUTED", "MONITOR_PERF_STATS", "engine", "config.MONITOR_PERF_STATS"}
+"""What VISSL reads in no run."""
+
+UNSUPPORTED = dict.fromkeys(
+    ("config.MODEL.HEAD.BATCHNORM_EPS", "config.MODEL.HEAD.BATCHNORM_MOMENTUM"),
+    "only the norms of an mlp head take it here, and there is none: leave it at its default",
+)
+"""What VISSL has and we have not."""
+
+ONE_OF = ("config.MODEL.TRUNK", "config.LOSS")
+"""Sections of sections, of which a run reads those of its trunk and its loss."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +187,7 @@ def _imported(top: Settings) -> Imported:
     batch = top.at("DATA", "TRAIN").get("BATCHSIZE_PER_REPLICA", int, 256)
     its_trunk = trunk(model)
     dims = _feature_dims(its_trunk)
-    wired = wiring(model, dims, _default_feature(dims))
+    wired = wiring(model, dims, _default_feature(dims), rows)
     prefix = _prefix(model)
     names = _names(its_trunk, wired, prefix)
     sync = _sync_bn(model, nodes * procs, procs)
@@ -325,8 +323,18 @@ def _rest(tree: Tree, defaults: Tree, read_keys: set[str]) -> tuple[dict[str, Va
             continue
         if covered(path, set(LATER)):
             left_out[path] = value
-        elif covered(path, UNREAD):
+        elif covered(path, UNREAD) or _of_another(path, read_keys):
             ignored[path] = value
         else:
-            problems.append(Problem(path, f"is not known{nearest(path, sorted(read_keys | set(LATER)))}"))
+            known = nearest(path, sorted(read_keys | set(LATER)))
+            problems.append(Problem(path, UNSUPPORTED.get(path, f"is not known{known}")))
     return left_out, ignored, problems
+
+
+def _of_another(path: str, read_keys: set[str]) -> bool:
+    """Whether a value is in the section of a trunk or a loss that this run does not have."""
+    for root in ONE_OF:
+        if path.startswith(f"{root}."):
+            section = ".".join(path.split(".")[: root.count(".") + 2])
+            return not any(key == section or key.startswith(f"{section}.") for key in read_keys)
+    return False

@@ -22,6 +22,7 @@ from ssltyped.interop.vissl_heads import Made, entries, head, is_one
 from ssltyped.interop.vissl_settings import Settings, make
 from ssltyped.interop.vissl_yaml import Value
 from ssltyped.model import Passes
+from ssltyped.resolve import Row
 from ssltyped.types import Head, Problem
 from ssltyped.weights.vissl import Leaf
 
@@ -47,15 +48,18 @@ class Wired:
     feature_of: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def wiring(model: Settings, dims: Mapping[str, int], default: str) -> Wired:
-    """The heads of a `MODEL` section on a trunk with features of these widths. Raises `ConfigError`."""
+def wiring(model: Settings, dims: Mapping[str, int], default: str, rows: list[Row]) -> Wired:
+    """The heads of a `MODEL` section on a trunk with features of these widths; what is changed is added to `rows`.
+
+    Raises `ConfigError`.
+    """
     passes = Passes.VIEW if model.get("SINGLE_PASS_EVERY_CROP", bool, False) else Passes.SIZE
     evaluation, mapping = model.at("FEATURE_EVAL_SETTINGS"), entries(model.get("MULTI_INPUT_HEAD_MAPPING", list, []))
     heads = entries(model.at("HEAD").get("PARAMS", list, []))
     evaluating = evaluation.get("EVAL_MODE_ON", bool, False)
     pools = entries(evaluation.get("LINEAR_EVAL_FEAT_POOL_OPS_MAP", list, []))
     alone = evaluation.get("EXTRACT_TRUNK_FEATURES_ONLY", bool, False)
-    maker = _Maker(model.at("HEAD"), dims)
+    maker = _Maker(model.at("HEAD"), dims, rows)
     if mapping:
         return _mapped(maker, heads, mapping, passes)
     if evaluating and pools:
@@ -73,8 +77,8 @@ def wiring(model: Settings, dims: Mapping[str, int], default: str) -> Wired:
 class _Maker:
     """Makes heads one after the other, of which each reads what the one before gives, and notes their places."""
 
-    def __init__(self, section: Settings, dims: Mapping[str, int]) -> None:
-        self.section, self.dims = section, dims
+    def __init__(self, section: Settings, dims: Mapping[str, int], rows: list[Row]) -> None:
+        self.section, self.dims, self.rows = section, dims, rows
         self.width: int | None = None
         self.names: list[tuple[str, str, str]] = []
 
@@ -98,7 +102,11 @@ class _Maker:
         return make(HeadSequence, fields, f"{self.section.path}.PARAMS")
 
     def _one(self, entry: Value, ours: str, theirs: str) -> Made:
-        name, made = head(entry, self.width, self.section, f"{self.section.path}.PARAMS.{theirs}")
+        where = f"{self.section.path}.PARAMS.{theirs}"
+        if isinstance(entry, list) and len(entry) > 2:
+            self.rows.append(Row(where, entry, entry[:2], "a head is a name and its settings: the rest says nothing"))
+            entry = entry[:2]
+        name, made = head(entry, self.width, self.section, where)
         self.width = made.width
         self.names.append((ours, theirs, name))
         return made

@@ -1,0 +1,102 @@
+"""The adapters of recorded models: every small case agrees, and each kind of disagreement is seen."""
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+import pytest
+from pydantic import JsonValue, TypeAdapter
+from torch import Tensor
+
+from tools.golden_arrays import Arrays, Tolerance, Tree, differences
+from tools.golden_fill import fill
+from tools.golden_models import (
+    Result,
+    model_forward,
+    train_steps,
+    trunk_forward,
+    trunk_listing,
+)
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CONFIGS = GOLDEN / "vissl_configs"
+ARRAYS = Arrays(GOLDEN / "public")
+
+Case = dict[str, JsonValue]
+Adapter = Callable[
+    [Case, Callable[[JsonValue], Tensor], Path, Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]], Result
+]
+ADAPTERS: dict[str, Adapter] = {
+    "model_forward": model_forward,
+    "train_steps": train_steps,
+    "trunk_forward": trunk_forward,
+}
+SMALL = ("resnet18_w1", "vit_tiny64", "alexnet_deepcluster")
+
+
+@cache
+def cases(file: str) -> list[Case]:
+    text = json.loads((GOLDEN / "public" / file).read_text())
+    return TypeAdapter(list[Case]).validate_python(text["cases"])
+
+
+def small() -> list[Case]:
+    """Models, training steps, and trunks that are fast."""
+    return [
+        case
+        for case in cases("index.json")
+        if case["component"] in ("model_forward", "train_steps")
+        or (case["component"] == "trunk_forward" and case["name"] in SMALL)
+    ]
+
+
+def array(ref: JsonValue) -> Tensor:
+    return cast(Tensor, ARRAYS.tree(ref))
+
+
+@pytest.mark.parametrize("case", small(), ids=lambda case: str(case["id"]))
+def test_a_recorded_model_computes_what_was_recorded(case: Case) -> None:
+    got = ADAPTERS[str(case["component"])](case, array, CONFIGS, fill)
+    tolerance = TypeAdapter(Tolerance).validate_python(case["tol"])
+    assert list(differences(ARRAYS.tree(case["expected"]), cast(Tree, got), tolerance)) == []
+
+
+def listing(variant: str) -> Case:
+    return copy.deepcopy(next(case for case in cases("trunks_public.json") if case["variant"] == variant))
+
+
+@pytest.mark.parametrize("variant", [*SMALL, "beit_default", "swin_tiny", "mobilenetv3_tv"])
+def test_a_recorded_listing_agrees(variant: str) -> None:
+    assert trunk_listing(listing(variant), CONFIGS) == []
+
+
+def test_each_kind_of_disagreement_with_a_listing_is_seen() -> None:
+    case = listing("resnet18_w1")
+    expected = TypeAdapter(dict[str, JsonValue]).validate_python(case["expected"])
+    state = TypeAdapter(dict[str, JsonValue]).validate_python(expected["state_dict"])
+    shapes = TypeAdapter(dict[str, JsonValue]).validate_python(expected["feature_shapes_batch1"])
+    state["_feature_blocks.conv1.weight"] = [64, 3, 3, 3]
+    state["_feature_blocks.new"] = [1]
+    state.pop("_feature_blocks.bn1.running_mean")
+    shapes["flatten"] = [1, 513]
+    case["expected"] = {"num_params": 5, "num_trainable": 6, "state_dict": state, "feature_shapes_batch1": shapes}
+    assert trunk_listing(case, CONFIGS) == [
+        "_feature_blocks.conv1.weight: [64, 3, 7, 7], recorded [64, 3, 3, 3]",
+        "_feature_blocks.new: None, recorded [1]",
+        "_feature_blocks.bn1.running_mean: not recorded",
+        "num_params: 11176512, recorded 5",
+        "num_trainable: 11176512, recorded 6",
+        "flatten: the shape [1, 512], recorded [1, 513]",
+    ]
+    case["overrides"] = ["config=pretrain/none"]
+    assert "there is no such file" in trunk_listing(case, CONFIGS)[0]
+
+
+def test_another_fill_is_another_result() -> None:
+    case = next(case for case in small() if case["name"] == "forward_simclr")
+    got = model_forward(case, array, CONFIGS, lambda state: {key: 2 * value for key, value in fill(state).items()})
+    wrong = list(differences(ARRAYS.tree(case["expected"]), cast(Tree, got), Tolerance(rtol=2e-3, atol=1e-4)))
+    assert wrong
