@@ -54,6 +54,7 @@ MODELS = {
 }
 LISTING = "trunk_listing"
 CONFIGS = "vissl_configs"
+HINT = "give --vissl-configs"
 
 
 class Status(Enum):
@@ -120,6 +121,8 @@ def check_model(case: Case, raw: golden_models.RawCase, arrays: Arrays, configs:
     for component, shows, says in golden_models.EXCUSED:
         if component == case.component and shows(raw):
             return Outcome(case.id, case.kind, Status.EXCUSED, [says])
+    if not configs.is_dir():
+        return Outcome(case.id, case.kind, Status.FAILED, [f"VISSL's YAML files are not at {configs}: {HINT}"])
 
     def leaf(node: JsonValue) -> Tensor:
         return torch.as_tensor(arrays.tree(node))
@@ -164,7 +167,11 @@ def run(index: Index, cases: Sequence[Case], configs: Path) -> Iterator[Outcome]
         if of_kind(case) not in ADAPTERS:
             yield Outcome(case.id, case.kind, Status.FAILED, [f"no adapter knows {case.component}/{case.name}"])
             continue
-        bug = bug_of(case, arrays)
+        try:
+            bug = bug_of(case, arrays)
+        except (TypeError, ValueError, KeyError) as error:
+            yield Outcome(case.id, case.kind, Status.FAILED, [failure(error)])
+            continue
         if bug is not None and not bug.put_back:
             yield Outcome(case.id, case.kind, Status.EXCUSED, [bug.says])
         elif case.world_size == 1:

@@ -64,7 +64,7 @@ def _rank(rank: int, scratch: Path, cases: Sequence[Case], folder: Path, check: 
     arrays, found = Arrays(folder), {}
     for case in cases:
         found[case.id] = check(case.of_rank(rank), arrays)
-    (scratch / f"{rank}.json").write_text(json.dumps(found))
+        (scratch / f"{rank}.json").write_text(json.dumps(found))
     dist.barrier()
     dist.destroy_process_group()
 
