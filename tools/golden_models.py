@@ -17,9 +17,10 @@ from ssltyped import config
 from ssltyped.config import ConfigError
 from ssltyped.engine.parallel import Rates, StepModule
 from ssltyped.engine.step import Step
-from ssltyped.freeze import Frozen, for_ever
+from ssltyped.freeze import Frozen
 from ssltyped.heads.siamese import SiameseConcatHead
 from ssltyped.interop.vissl import Imported, build_model, import_config, import_trunk
+from ssltyped.interop.vissl_yaml import compose
 from ssltyped.model import SSLModel
 from ssltyped.resolve import resolve
 from ssltyped.trunks.alexnet import AlexNet
@@ -146,7 +147,7 @@ def model_forward(case: RawCase, arrays: Arrays, configs: Path, fill: Fill) -> R
 def train_steps(case: RawCase, arrays: Arrays, configs: Path, fill: Fill) -> Result:
     """Loss and learning rates of each step, the outputs of the first one, and a summary of the weights at the end."""
     params, inputs = _mapping(case["params"]), _mapping(case["inputs"])
-    imported = import_config(configs, [*_strings(params["overrides"]), *_loss_overrides(params)])
+    imported = import_config(configs, [*_strings(params["overrides"]), *_loss_overrides(params, configs)])
     batches = [_batch(*pair, imported) for pair in zip(*_lists(inputs, arrays), strict=True)]
     model = build_model(imported, _views_of(imported, len(batches[0].views)))
     layout = imported.layout(model)
@@ -174,10 +175,6 @@ def train_steps(case: RawCase, arrays: Arrays, configs: Path, fill: Fill) -> Res
 
 
 def _step(model: SSLModel, imported: Imported, batches: Sequence[Batch]) -> Step:
-    for part in imported.freeze:
-        if part.steps is None:
-            for name in for_ever([part]):
-                model.get_submodule(name).requires_grad_(False)
     loss = _loss(imported.loss, model, batches[0])
     loss.setup(cast(Model, model))
     module = StepModule(model, loss)
@@ -232,14 +229,30 @@ def _weights(value: Tensor) -> list[float]:
 def _nothing(batch: Batch, output: StepOutput) -> None: ...
 
 
-def _loss_overrides(params: Mapping[str, JsonValue]) -> list[str]:
-    """What was set on the loss after VISSL's inference; the number of crops follows from the batch here."""
-    found = _mapping(params.get("loss_overrides_after_inference") or {})
-    name = next((o.partition("=")[2] for o in _strings(params["overrides"]) if o.startswith("config.LOSS.name=")), None)
-    changes = {key: value for key, value in found.items() if key not in ("num_crops", "num_prototypes")}
-    if changes and name is None:
-        raise ValueError(f"loss_overrides_after_inference {sorted(changes)}: the loss is not named in the overrides")
-    return [f"++config.LOSS.{name}.{key}={value}" for key, value in changes.items()]
+def _loss_overrides(params: Mapping[str, JsonValue], configs: Path) -> list[str]:
+    """What was set on the loss after VISSL's inference, as overrides."""
+    changes = _mapping(params.get("loss_overrides_after_inference") or {})
+    run = compose(configs, _strings(params["overrides"]))["config"]
+    assert isinstance(run, dict)
+    section = run["LOSS"]
+    assert isinstance(section, dict)
+    return [f"++config.LOSS.{section['name']}.{path}={_written(value)}" for path, value in _leaves(changes)]
+
+
+def _leaves(values: Mapping[str, JsonValue], path: str = "") -> Iterator[tuple[str, JsonValue]]:
+    """Each value that is no mapping, with its path."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def _written(value: JsonValue) -> str:
+    """A value in Hydra's grammar."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_written, value))}]"
+    return "null" if value is None else f"'{value}'" if isinstance(value, str) else str(value)
 
 
 def _lists(inputs: Mapping[str, JsonValue], arrays: Arrays) -> tuple[Sequence[object], Sequence[object]]:

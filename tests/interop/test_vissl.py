@@ -127,6 +127,11 @@ def test_a_linear_evaluation_freezes_the_trunk_whose_weights_are_one_level_down(
     found = imported(LINEAR)
     assert config.to_tree(found.freeze) == config.to_tree([FreezeConf(parts=["trunk"])])
     assert found.trunk_prefix == "trunk.base_model."
+    with torch.device("meta"):
+        model = build_model(found, {})
+    assert not any(parameter.requires_grad for parameter in model.trunk.parameters())
+    assert all(parameter.requires_grad for parameter in model.heads.parameters())
+    assert (model.trunk.training, model.heads.training) == (False, True)
     assert found.wired.features == ["conv1", "res2", "res3", "res4", "res5", "res5avg", "res5avg"]
     both = imported(LINEAR, "config.MODEL.FEATURE_EVAL_SETTINGS.FREEZE_TRUNK_AND_HEAD=True")
     assert config.to_tree(both.freeze) == config.to_tree([FreezeConf(parts=["trunk", "heads"])])

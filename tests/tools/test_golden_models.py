@@ -100,3 +100,13 @@ def test_another_fill_is_another_result() -> None:
     got = model_forward(case, array, CONFIGS, lambda state: {key: 2 * value for key, value in fill(state).items()})
     wrong = list(differences(ARRAYS.tree(case["expected"]), cast(Tree, got), Tolerance(rtol=2e-3, atol=1e-4)))
     assert wrong
+
+
+def test_what_was_set_on_the_loss_counts() -> None:
+    case = copy.deepcopy(next(case for case in small() if case["name"] == "train_swav"))
+    params = TypeAdapter(dict[str, JsonValue]).validate_python(case["params"])
+    outcome = train_steps(case, array, CONFIGS, fill)
+    params["loss_overrides_after_inference"] = {"num_crops": 3, "queue": {"start_iter": 2}, "crops_for_assign": [0, 2]}
+    other = train_steps({**case, "params": params}, array, CONFIGS, fill)
+    first, second = cast(Tensor, outcome["loss_step0"]), cast(Tensor, other["loss_step0"])
+    assert not first.isclose(second)

@@ -22,7 +22,7 @@ import torch
 from ssltyped import config
 from ssltyped.config import ConfigError
 from ssltyped.engine.parallel import Distributed, Precision
-from ssltyped.freeze import Freeze
+from ssltyped.freeze import Freeze, for_ever
 from ssltyped.hints import nearest
 from ssltyped.interop.vissl_losses import Run, loss
 from ssltyped.interop.vissl_optimizer import Weights, training
@@ -168,7 +168,7 @@ def _default_feature(dims: Mapping[str, int]) -> str:
 
 
 def build_model(imported: Imported, views_of: Mapping[str, int]) -> SSLModel:
-    """The model; `views_of` is the number of views of each of its inputs."""
+    """The model, what never learns frozen; `views_of` is the number of views of each of its inputs."""
     wired = imported.wired
     return SSLModel(
         trunk=config.build(imported.trunk, "trunk"),
@@ -177,6 +177,7 @@ def build_model(imported: Imported, views_of: Mapping[str, int]) -> SSLModel:
         inputs=wired.inputs,
         views_of=views_of,
         passes=wired.passes,
+        frozen=for_ever(imported.freeze),
     )
 
 
