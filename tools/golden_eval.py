@@ -147,6 +147,7 @@ def overflowed(case: Case, x: Inputs) -> Tensor:
 class Retrieval:
     p: Union[float, str] = 3.0
     clamp: bool = True
+    add_bias: bool = False
     dim: int = 1
     rmac_levels: int = 3
     pca_components: int = 1
@@ -159,12 +160,12 @@ class Retrieval:
 
 def generalized_mean(case: Case, x: Inputs) -> Mapping[str, Tree]:
     params = read_params(case, Retrieval)
-    return {"y": gem(x.tensor("x"), float(params.p), clamp=params.clamp)}
+    return {"y": gem(x.tensor("x"), float(params.p), clamp=params.clamp, bias=params.add_bias)}
 
 
 def average_gem(case: Case, x: Inputs) -> Mapping[str, Tree]:
     params = read_params(case, Retrieval)
-    return {"y": multiscale_gem(x.tensors("xs"), float(params.p), clamp=params.clamp)}
+    return {"y": multiscale_gem(x.tensors("xs"), float(params.p), clamp=params.clamp, bias=params.add_bias)}
 
 
 def unit_length(case: Case, x: Inputs) -> Mapping[str, Tree]:
@@ -213,8 +214,9 @@ def compute_map(case: Case, x: Inputs) -> Mapping[str, Tree]:
 
 
 def get_precision_recall(case: Case, x: Inputs) -> Mapping[str, Tree]:
-    weights = x.tensor("weights") if "weights" in x else None
-    curve = precision_recall(x.tensor("targets"), x.tensor("scores"), weights)
+    """Of images with the same score the last one comes first there, so they are given from the last one on."""
+    weights = x.tensor("weights").flip(0) if "weights" in x else None
+    curve = precision_recall(x.tensor("targets").flip(0), x.tensor("scores").flip(0), weights)
     return {"P": curve.precision, "R": curve.recall, "score": curve.scores, "ap": curve.average_precision}
 
 

@@ -73,7 +73,7 @@ def schedule(curve: Curve) -> Scheduler:
     """Ours of the same name."""
     epoch, step = curve.update_interval or Update.EPOCH, curve.update_interval or Update.STEP
     builders: Mapping[str, Callable[[], Scheduler]] = {
-        "constant": lambda: Constant(value=curve.value),
+        "constant": lambda: Constant(value=curve.value, update=epoch),
         "cosine": lambda: Cosine(start=curve.start_value, end=curve.end_value, update=step),
         "linear": lambda: Linear(start=curve.start_value, end=curve.end_value, update=step),
         "polynomial": lambda: Polynomial(start=curve.base_value, power=curve.power, update=step),

@@ -47,6 +47,12 @@ def test_activations_are_clamped_unless_told() -> None:
     assert not torch.equal(gem(x, 2, clamp=False), gem(x, 2))
 
 
+def test_a_bias_is_one_more_value() -> None:
+    x = maps()
+    torch.testing.assert_close(gem(x, 3, bias=True), torch.cat([gem(x, 3), torch.ones(2, 1).double()], dim=1))
+    torch.testing.assert_close(multiscale_gem([x, x], 3, bias=True), gem(x, 3, bias=True))
+
+
 def test_scales_are_averaged() -> None:
     x = [maps(), maps(4, 4)]
     torch.testing.assert_close(multiscale_gem(x, 3), (gem(x[0]) + gem(x[1])) / 2)

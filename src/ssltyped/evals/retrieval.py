@@ -18,25 +18,30 @@ OVERLAP = 0.4
 GEM_FLOOR = 1e-6
 
 
-def gem(maps: Float[Tensor, "B C H W"], p: float = 3.0, *, clamp: bool = True) -> Float[Tensor, "B C"]:
+def gem(
+    maps: Float[Tensor, "B C H W"], p: float = 3.0, *, clamp: bool = True, bias: bool = False
+) -> Float[Tensor, "B D"]:
     """Generalized mean of each channel: (mean over pixels of x^p)^(1/p); p = inf is the maximum, p = 1 the mean.
 
-    With `clamp`, activations count as 1e-6 at least for other p; without, negative ones give nan unless p is even or
-    odd and the sum is positive. Radenovic et al. 2018 (arXiv 1711.02512), eq. 2; p 3 is their start value.
+    With `clamp`, activations count as 1e-6 at least for other p; without, a mean of powers below 0 gives nan. `bias`
+    appends a 1, for a linear map that follows (D = C + 1, else C). Radenovic et al. 2018 (arXiv 1711.02512), eq. 2;
+    p 3 is their start value.
     """
     if math.isinf(p):
-        return maps.amax(dim=(2, 3))
-    if p == 1:
-        return maps.mean(dim=(2, 3))
-    powers = (maps.clamp(min=GEM_FLOOR) if clamp else maps).pow(p)
-    return powers.mean(dim=(2, 3)).pow(1 / p)
+        pooled = maps.amax(dim=(2, 3))
+    elif p == 1:
+        pooled = maps.mean(dim=(2, 3))
+    else:
+        powers = (maps.clamp(min=GEM_FLOOR) if clamp else maps).pow(p)
+        pooled = powers.mean(dim=(2, 3)).pow(1 / p)
+    return F.pad(pooled, (0, 1), value=1.0) if bias else pooled
 
 
 def multiscale_gem(
-    maps: Sequence[Float[Tensor, "B C _ _"]], p: float = 3.0, *, clamp: bool = True
-) -> Float[Tensor, "B C"]:
+    maps: Sequence[Float[Tensor, "B C _ _"]], p: float = 3.0, *, clamp: bool = True, bias: bool = False
+) -> Float[Tensor, "B D"]:
     """The mean over scales of the generalized mean of the same images' maps; Radenovic et al. 2018, section 4.4."""
-    return torch.stack([gem(one, p, clamp=clamp) for one in maps]).mean(dim=0)
+    return torch.stack([gem(one, p, clamp=clamp, bias=bias) for one in maps]).mean(dim=0)
 
 
 class Region(NamedTuple):
