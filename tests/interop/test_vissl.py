@@ -177,8 +177,20 @@ def test_a_trunk_alone_comes_with_its_default_feature() -> None:
     conf, feature = import_trunk(CONFIGS, [SIMCLR, *SMALL])
     assert config.to_tree(conf) == config.to_tree(ResNetConf(depth=18, width_multiplier=0.125))
     assert feature == "flatten"
-    assert import_trunk(CONFIGS, [SIMCLR, "config.MODEL.TRUNK.NAME=beit"])[1] == "lastCLS"
-    assert import_trunk(CONFIGS, [SIMCLR, "config.MODEL.TRUNK.NAME=swin_transformer"])[1] == "lastPOOL"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "feature"),
+    [
+        (["NAME=beit"], "lastCLS"),
+        (["NAME=swin_transformer"], "lastPOOL"),
+        (["NAME=vision_transformer"], "lastCLS"),
+        (["NAME=convit", "VISION_TRANSFORMERS.CLASSIFIER=gap"], "lastPOOL"),
+        (["NAME=mobilenetv3_timm"], "global_pool"),
+    ],
+)
+def test_heads_that_ask_for_no_feature_read_what_vissl_gives(overrides: list[str], feature: str) -> None:
+    assert import_trunk(CONFIGS, [SIMCLR, *(f"config.MODEL.TRUNK.{text}" for text in overrides)])[1] == feature
 
 
 def test_a_small_model_computes() -> None:

@@ -33,7 +33,9 @@ from ssltyped.interop.vissl_wiring import Wired, wiring
 from ssltyped.interop.vissl_yaml import ROOT, Tree, Value, compose, read
 from ssltyped.model import SSLModel
 from ssltyped.resolve import Row
+from ssltyped.trunks.beit import BEiT
 from ssltyped.trunks.resnet import ResNet
+from ssltyped.trunks.timm_trunk import TimmTrunk
 from ssltyped.types import Loss, Optimizer, Problem, Scheduler, Trunk
 from ssltyped.weights.vissl import EVALUATED, ModelLayout, model_layout
 
@@ -154,7 +156,7 @@ def import_trunk(configs: Path, overrides: Sequence[str]) -> tuple[Trunk, str]:
     run = tree.get("config")
     assert isinstance(run, dict), "defaults.yaml has it"
     its_trunk = trunk(Settings(run, "config", set()).at("MODEL"))
-    return its_trunk, _default_feature(_feature_dims(its_trunk))
+    return its_trunk, _default_feature(its_trunk, _feature_dims(its_trunk))
 
 
 def _feature_dims(its_trunk: Trunk) -> Mapping[str, int]:
@@ -162,9 +164,10 @@ def _feature_dims(its_trunk: Trunk) -> Mapping[str, int]:
         return config.build(its_trunk, "config.MODEL.TRUNK").feature_dims
 
 
-def _default_feature(dims: Mapping[str, int]) -> str:
-    """What VISSL's trunks give when asked for nothing: the class token, or the last feature where there is none."""
-    return "lastCLS" if "lastCLS" in dims else list(dims)[-1]
+def _default_feature(its_trunk: Trunk, dims: Mapping[str, int]) -> str:
+    """What VISSL's trunk gives when asked for nothing: the last feature, but for two trunks."""
+    others: Mapping[type, str] = {BEiT: "lastCLS", TimmTrunk: "global_pool"}
+    return others.get(config.part_of(its_trunk).kind, list(dims)[-1])
 
 
 def build_model(imported: Imported, views_of: Mapping[str, int]) -> SSLModel:
@@ -188,7 +191,7 @@ def _imported(top: Settings) -> Imported:
     batch = top.at("DATA", "TRAIN").get("BATCHSIZE_PER_REPLICA", int, 256)
     its_trunk = trunk(model)
     dims = _feature_dims(its_trunk)
-    wired = wiring(model, dims, _default_feature(dims), rows)
+    wired = wiring(model, dims, _default_feature(its_trunk, dims), rows)
     prefix = _prefix(model)
     names = _names(its_trunk, wired, prefix)
     sync = _sync_bn(model, nodes * procs, procs)
