@@ -10,6 +10,7 @@ import sys
 from jaxtyping import install_import_hook
 
 PARTS = ["trunks", "heads", "losses", "optimizers", "schedulers", "transforms", "meters", "model", "evals.knn"]
+PARTS += ["evals.retrieval", "evals.average_precision", "evals.pca"]
 PARTS += ["distributed", "sync_batch_norm", "data.decode", "data.digits", "data.sampler", "data.pipeline"]
 PARTS += ["data.mixing", "data.targets", "data.reading", "data.image_list", "engine.step", "engine.checkpoint"]
 

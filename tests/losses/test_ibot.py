@@ -21,6 +21,16 @@ def test_without_masked_patches_the_patch_term_is_zero() -> None:
     assert loss.step(model, masked_crops(0)).logs["patch"] > 0
 
 
+def test_the_temperature_of_the_patches_rises_from_the_first_mask_on() -> None:
+    loss = IBOTLoss(num_prototypes=6, num_patch_prototypes=4, temperature_warmup_steps=4, masking_start_steps=2)
+    found = []
+    for step in range(7):
+        loss.steps_done = step
+        found.append((loss.temperature((0.04, 0.07)), loss.temperature((0.04, 0.07), 2)))
+    assert [a for a, _ in found] == pytest.approx([0.04, 0.05, 0.06, 0.07, 0.07, 0.07, 0.07])
+    assert [b for _, b in found] == pytest.approx([0.04, 0.04, 0.04, 0.05, 0.06, 0.07, 0.07])
+
+
 def test_what_it_infers_and_refuses() -> None:
     asked = IBOTLossConf(temperature_warmup_epochs=2.0)
     known = {"feature_dims": {"lastCLS": 8, "lastBLK": 8}, "mask_grids": ((2, 2), (2, 2)), "output_dims": (6, 4)}

@@ -56,7 +56,7 @@ class IBOTLoss(CountingLoss):
         warmup_teacher_temperature: and at the start; 0.04.
         teacher_patch_temperature: T_t of the patches after the warmup; 0.07.
         warmup_teacher_patch_temperature: and at the start; 0.04.
-        temperature_warmup_steps: steps over which both rise.
+        temperature_warmup_steps: steps over which both rise, that of the patches from `masking_start_steps` on.
         temperature_warmup_epochs: the same in epochs; 30 in the paper.
         center_momentum: of the class token's centre; 0.9.
         patch_center_momentum: of the patches' centre; 0.9.
@@ -156,9 +156,9 @@ class IBOTLoss(CountingLoss):
             raise ValueError(f"iBOT needs the outputs of class token and patches; the model gives {len(outputs)}")
         return precise(outputs[0]), precise(outputs[1])
 
-    def temperature(self, ends: tuple[float, float]) -> float:
-        """T_t of the next step, on its way from the first to the second value."""
-        return warmed_up(*ends, self.steps_done, self.temperature_warmup_steps or 0)
+    def temperature(self, ends: tuple[float, float], start: int = 0) -> float:
+        """T_t of the next step, on its way from the first to the second value since step `start`."""
+        return warmed_up(*ends, max(0, self.steps_done - start), self.temperature_warmup_steps or 0)
 
     def distil(
         self,
@@ -174,7 +174,7 @@ class IBOTLoss(CountingLoss):
         images = len(targets[0])
         log_p = F.log_softmax(student_cls / self.student_temperature, dim=-1).chunk(len(student_cls) // images)
         pairs = [_cross(t, s).mean() for q, t in enumerate(targets) for v, s in enumerate(log_p) if v != q]
-        patch_temperature = self.temperature(self.patch_temperatures)
+        patch_temperature = self.temperature(self.patch_temperatures, self.masking_start_steps or 0)
         target = F.softmax((teacher_patch - self.patch_center) / patch_temperature, dim=-1)
         entropy = _cross(target, F.log_softmax(student_patch / self.student_temperature, dim=-1))
         masked = mask.flatten(1).to(entropy.dtype)
