@@ -35,7 +35,7 @@ def test_generalized_mean_in_plain_loops(p: float) -> None:
 
 def test_generalized_mean_runs_from_the_mean_to_the_maximum() -> None:
     x = maps()
-    torch.testing.assert_close(gem(x, 1), x.mean(dim=(2, 3)))
+    torch.testing.assert_close(gem(x, 1.0), x.mean(dim=(2, 3)))
     torch.testing.assert_close(gem(x, math.inf), x.amax(dim=(2, 3)))
     torch.testing.assert_close(gem(x, 500.0), x.amax(dim=(2, 3)), rtol=0.02, atol=0)
 
@@ -43,19 +43,19 @@ def test_generalized_mean_runs_from_the_mean_to_the_maximum() -> None:
 def test_activations_are_clamped_unless_told() -> None:
     x = maps()
     assert (x < 0).any()
-    torch.testing.assert_close(gem(x, 3), gem(x.clamp(min=1e-6), 3, clamp=False))
-    assert not torch.equal(gem(x, 2, clamp=False), gem(x, 2))
+    torch.testing.assert_close(gem(x, 3.0), gem(x.clamp(min=1e-6), 3.0, clamp=False))
+    assert not torch.equal(gem(x, 2.0, clamp=False), gem(x, 2.0))
 
 
 def test_a_bias_is_one_more_value() -> None:
     x = maps()
-    torch.testing.assert_close(gem(x, 3, bias=True), torch.cat([gem(x, 3), torch.ones(2, 1).double()], dim=1))
-    torch.testing.assert_close(multiscale_gem([x, x], 3, bias=True), gem(x, 3, bias=True))
+    torch.testing.assert_close(gem(x, 3.0, bias=True), torch.cat([gem(x, 3.0), torch.ones(2, 1).double()], dim=1))
+    torch.testing.assert_close(multiscale_gem([x, x], 3.0, bias=True), gem(x, 3.0, bias=True))
 
 
 def test_scales_are_averaged() -> None:
     x = [maps(), maps(4, 4)]
-    torch.testing.assert_close(multiscale_gem(x, 3), (gem(x[0]) + gem(x[1])) / 2)
+    torch.testing.assert_close(multiscale_gem(x, 3.0), (gem(x[0]) + gem(x[1])) / 2)
 
 
 @pytest.mark.parametrize("size, extra", [((7, 7), (0, 0)), ((5, 8), (0, 1)), ((20, 14), (1, 0)), ((4, 12), (0, 3))])
