@@ -83,3 +83,11 @@ def test_channels_divide_the_width() -> None:
     (problem,) = EvalMLPHead.problems(wrong, FACTS)
     assert (problem.path, problem.message) == ("in_channels", "got 5, which does not divide in_dim 12")
     assert not list(EvalMLPHead.problems(EvalMLPHeadConf(dims=[3], in_channels=5), FACTS))
+
+
+def test_norms_take_their_settings() -> None:
+    head = EvalMLPHead(dims=[4, 3], in_dim=6, use_bn=True, bn_eps=1e-3, bn_momentum=0.5)
+    norms = [module for module in head.modules() if isinstance(module, torch.nn.BatchNorm1d)]
+    assert [(norm.eps, norm.momentum) for norm in norms] == [(1e-3, 0.5)] * 2
+    plain = EvalMLPHead(dims=[3], in_dim=6, bn_eps=1e-3)
+    assert plain.channel_bn.eps == 1e-3

@@ -61,10 +61,17 @@ def test_nothing_to_learn_and_a_gradient_through() -> None:
         assert tuple(PoolHead(size=2, in_dim=3)(torch.empty(2, 3, 4, 4)).shape) == (2, 12)
 
 
+def test_a_result_may_be_higher_than_wide() -> None:
+    maps = waves((2, 3, 7, 5))
+    head = PoolHead(size=(3, 1), in_dim=3, flatten=False)
+    assert torch.equal(head(maps), torch.nn.functional.adaptive_avg_pool2d(maps, (3, 1)))
+    assert head.out_dim == 9
+
+
 def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="in_dim is None"):
         PoolHead(size=1)
-    with pytest.raises(ValueError, match=r"a map of \(7, 7\) gives 3 x 3, not size=2"):
+    with pytest.raises(ValueError, match=r"a map of \(7, 7\) gives 3 x 3, not size 2 x 2"):
         PoolHead(size=2, in_dim=3, kernel_size=3, stride=2)(waves((2, 3, 7, 7)))
     for options in ({"stride": 2}, {"padding": 1}):
         make = partial(PoolHeadConf, size=2, **options)  # type: ignore[arg-type]  # by name

@@ -7,10 +7,19 @@ from functools import partial
 
 import pytest
 import torch
+from facts import FACTS
 from heads.contract import check_head, linear, outputs_of, unit, waves
 from torch import nn
 
-from ssltyped.heads.prototypes import Activation, DINOHead, Prototypes, PrototypesHead, Scale, gelu_mlp
+from ssltyped.heads.prototypes import (
+    Activation,
+    DINOHead,
+    Prototypes,
+    PrototypesHead,
+    PrototypesHeadConf,
+    Scale,
+    gelu_mlp,
+)
 
 
 @pytest.mark.parametrize(("scale", "fixed"), [(Scale.FREE, 0), (Scale.LEARNED, 0), (Scale.ONE, 2)])
@@ -138,3 +147,12 @@ def test_dino_starts_small_and_one_layer_is_linear() -> None:
     assert [type(layer) for layer in DINOHead(num_prototypes=9, num_layers=1, in_dim=8).layers] == [nn.Linear]
     assert len(gelu_mlp([3, 4, 5], nn.LayerNorm, Activation.NONE)) == 3
     assert len(outputs_of(head, waves((2, 200)))) == 1
+
+
+def test_norms_take_their_settings() -> None:
+    head = PrototypesHead(dims=[4, 3], num_prototypes=[2], in_dim=6, bn_eps=1e-3, bn_momentum=0.5)
+    norms = [module for module in head.modules() if isinstance(module, torch.nn.BatchNorm1d)]
+    assert [(norm.eps, norm.momentum) for norm in norms] == [(1e-3, 0.5)]
+    asked = PrototypesHeadConf(dims=[3], num_prototypes=[2], use_bn=False, bn_eps=1e-3)
+    (problem,) = PrototypesHead.problems(asked, FACTS)
+    assert "no effect without use_bn" in str(problem)

@@ -129,6 +129,7 @@ def test_a_pooled_feature_is_what_torch_pools() -> None:
         (["AdaptiveMaxPool2d", [2]], torch.nn.AdaptiveMaxPool2d(2)),
         (["MaxPool2d", [3]], torch.nn.MaxPool2d(3)),
         (["AvgPool2d", [3]], torch.nn.AvgPool2d(3)),
+        (["AdaptiveAvgPool2d", [[4, 1]]], torch.nn.AdaptiveAvgPool2d((4, 1))),
     ],
 )
 def test_every_operation_pools_as_that_of_torch(operation: list[Value], reference: torch.nn.Module) -> None:
@@ -150,9 +151,13 @@ def test_a_map_may_be_read_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("heads", "pools", "message"),
     [
-        ([["mlp", {"dims": [32, 3]}]], [["res5", ["AvgPool2d", [[2, 1]]]]], "pooling is square here"),
-        ([["mlp", {"dims": [32, 3]}]], [["res5", ["AdaptiveAvgPool2d", [[3, 3]]]]], "its head reads 2 x 2"),
-        ([["mlp", {"dims": [24, 3]}]], [["res5", ["AdaptiveAvgPool2d", [[3, 1]]]]], "no square of 8 channels"),
+        ([["mlp", {"dims": [32, 3]}]], [["res5", ["AvgPool2d", [[2, 1]]]]], "windows are square here"),
+        (
+            [["mlp", {"dims": [32, 3]}]],
+            [["res5", ["AdaptiveAvgPool2d", [[3, 3]]]]],
+            "gives 3 x 3 of 8 channels, and its head reads 32",
+        ),
+        ([["mlp", {"dims": [24, 3]}]], [["res5", ["AvgPool2d", [2]]]], "no square of 8 channels"),
         ([["mlp", {"dims": [32, 3]}]], [["res5", ["LPPool2d", [2]]]], "want AvgPool2d"),
         ([A], [["res5", "Identity"]], "want [FEATURE"),
         ([A, A], [["res5", ["Identity", []]]], "1 features for 2 heads"),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Optional
 
-from annotated_types import Gt, Len
+from annotated_types import Gt, Le, Len
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssltyped.config import config_for
-from ssltyped.heads.mlp import MLPHead
+from ssltyped.heads.mlp import BN_EPS, BN_MOMENTUM, MLPHead
 from ssltyped.types import Facts, Head, Problem
 
 
@@ -30,6 +30,8 @@ class EvalMLPHead(Head):
         use_bn: batch normalization after each linear layer but the last.
         use_relu: relu after each linear layer but the last.
         residual: a layer whose input and output are equally wide adds its input.
+        bn_eps: added to the variance in batch normalization.
+        bn_momentum: weight of the newest batch in the running mean and variance.
     """
 
     def __init__(
@@ -41,14 +43,24 @@ class EvalMLPHead(Head):
         use_bn: bool = False,
         use_relu: bool = False,
         residual: bool = False,
+        bn_eps: Annotated[float, Gt(0)] = BN_EPS,
+        bn_momentum: Annotated[float, Gt(0), Le(1)] = BN_MOMENTUM,
     ) -> None:
         super().__init__()
         if in_dim is None:
             raise ValueError("in_dim is None: give the width of the flattened feature, or resolve the config first")
         self.in_dim: Optional[int] = in_dim
         self.dims, self.in_channels = list(dims), in_channels or in_dim
-        self.channel_bn = nn.BatchNorm1d(self.in_channels)
-        self.mlp = MLPHead(dims=dims, in_dim=in_dim, use_bn=use_bn, use_relu=use_relu, residual=residual)
+        self.channel_bn = nn.BatchNorm1d(self.in_channels, eps=bn_eps, momentum=bn_momentum)
+        self.mlp = MLPHead(
+            dims=dims,
+            in_dim=in_dim,
+            use_bn=use_bn,
+            use_relu=use_relu,
+            residual=residual,
+            bn_eps=bn_eps if use_bn else BN_EPS,
+            bn_momentum=bn_momentum if use_bn else BN_MOMENTUM,
+        )
 
     def problems(self, facts: Facts) -> Iterable[Problem]:
         channels: Optional[int] = self.in_channels

@@ -23,14 +23,14 @@ class Pooling(Enum):
 
 
 class PoolHead(Head):
-    """(B C h w) -> (B C s s), flattened to (B C s s) values an image if asked: windows of a feature map.
+    """(B C h w) -> (B C s t), or one row of C s t values an image: windows of a feature map.
 
-    With `kernel_size` None the windows divide the map into s x s parts (adaptive pooling); else they are of
-    kernel_size x kernel_size pixels, `stride` apart, and must come out as s x s. Raises ValueError when built without
+    With `kernel_size` None the windows divide the map into s x t parts (adaptive pooling); else they are of
+    kernel_size x kernel_size pixels, `stride` apart, and must come out as s x t. Raises ValueError when built without
     in_dim, or for a map that gives another size.
 
     Args:
-        size: s, the side of the result.
+        size: s and t, the height and width of the result; one number for both.
         in_dim: C, channels of the feature; None infers it from the trunk.
         pooling: mean or maximum.
         kernel_size: side of a window; None: as the map needs.
@@ -42,7 +42,7 @@ class PoolHead(Head):
     def __init__(
         self,
         *,
-        size: Annotated[int, Gt(0)],
+        size: Annotated[int, Gt(0)] | tuple[Annotated[int, Gt(0)], Annotated[int, Gt(0)]],
         in_dim: Optional[Annotated[int, Gt(0)]] = None,
         pooling: Pooling = Pooling.AVERAGE,
         kernel_size: Optional[Annotated[int, Gt(0)]] = None,
@@ -54,7 +54,8 @@ class PoolHead(Head):
         if in_dim is None:
             raise ValueError("in_dim is None: give the channels of the feature, or resolve the config first")
         self.in_dim: Optional[int] = in_dim
-        self._channels, self.size, self.pooling, self.flatten = in_dim, size, pooling, flatten
+        self.size = (size, size) if isinstance(size, int) else (size[0], size[1])
+        self._channels, self.pooling, self.flatten = in_dim, pooling, flatten
         self.kernel_size, self.stride, self.padding = kernel_size, stride or kernel_size, padding
 
     def problems(self, facts: Facts) -> Iterable[Problem]:
@@ -63,7 +64,7 @@ class PoolHead(Head):
 
     @property
     def out_dim(self) -> int:
-        return self._channels * self.size**2
+        return self._channels * self.size[0] * self.size[1]
 
     def forward(self, features: Float[Tensor, "B C h w"]) -> Tensor:
         average = self.pooling is Pooling.AVERAGE
@@ -73,9 +74,11 @@ class PoolHead(Head):
             out = F.avg_pool2d(features, self.kernel_size, self.stride, self.padding)
         else:
             out = F.max_pool2d(features, self.kernel_size, self.stride, self.padding)
-        if out.shape[-2:] != (self.size, self.size):
+        if out.shape[-2:] != self.size:
             got = f"{out.shape[-2]} x {out.shape[-1]}"
-            raise ValueError(f"pooling a map of {tuple(features.shape[-2:])} gives {got}, not size={self.size}")
+            raise ValueError(
+                f"pooling a map of {tuple(features.shape[-2:])} gives {got}, not size {self.size[0]} x {self.size[1]}"
+            )
         return out.flatten(1) if self.flatten else out
 
 

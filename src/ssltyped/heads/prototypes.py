@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from itertools import pairwise
 from typing import Annotated, Optional
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Gt, Len
+from annotated_types import Ge, Gt, Le, Len
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssltyped.config import config_for
-from ssltyped.types import Head
+from ssltyped.heads.mlp import BN_EPS, BN_MOMENTUM
+from ssltyped.types import Facts, Head, Problem
 
 
 class Activation(Enum):
@@ -84,6 +85,8 @@ class PrototypesHead(Head):
         normalize: scale z to length 1.
         return_embedding: z is the first output.
         scale: lengths of the prototypes.
+        bn_eps: added to the variance in batch normalization.
+        bn_momentum: weight of the newest batch in the running mean and variance.
     """
 
     def __init__(
@@ -99,6 +102,8 @@ class PrototypesHead(Head):
         normalize: bool = True,
         return_embedding: bool = True,
         scale: Scale = Scale.FREE,
+        bn_eps: Annotated[float, Gt(0)] = BN_EPS,
+        bn_momentum: Annotated[float, Gt(0), Le(1)] = BN_MOMENTUM,
     ) -> None:
         super().__init__()
         if in_dim is None:
@@ -110,10 +115,18 @@ class PrototypesHead(Head):
         for index, (before, after) in enumerate(pairwise([in_dim, *dims])):
             layers.append(nn.Linear(before, after, bias=use_bias))
             if not (last_layer_bare and index == len(dims) - 1):
-                layers += [nn.BatchNorm1d(after)] if use_bn else []
+                layers += [nn.BatchNorm1d(after, eps=bn_eps, momentum=bn_momentum)] if use_bn else []
                 layers += activation.layers()
         self.layers = nn.Sequential(*layers)
         self.prototypes = nn.ModuleList([Prototypes(count, dims[-1], scale) for count in num_prototypes])
+
+    use_bn: bool
+    bn_eps: float
+    bn_momentum: float
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if not self.use_bn and (self.bn_eps, self.bn_momentum) != (BN_EPS, BN_MOMENTUM):
+            yield Problem("bn_eps", "bn_eps and bn_momentum have no effect without use_bn")
 
     @property
     def out_dim(self) -> int:

@@ -81,7 +81,7 @@ UNREAD = {"VERSION", "node_id", "DISTRIBUTED", "MONITOR_PERF_STATS", "engine", "
 
 UNSUPPORTED = dict.fromkeys(
     ("config.MODEL.HEAD.BATCHNORM_EPS", "config.MODEL.HEAD.BATCHNORM_MOMENTUM"),
-    "only the norms of an mlp head take it here, and there is none: leave it at its default",
+    "only the norms of an mlp, eval_mlp or swav_head take it, and there is none: leave it at its default",
 )
 """What VISSL has and we have not."""
 

@@ -77,11 +77,16 @@ def _mlp(residual: bool, s: Settings, width: int | None, section: Settings) -> M
         "residual": residual,
         "init_scale": section.get("PARAMS_MULTIPLIER", float, 1.0),
     }
-    bn = {
+    bn = _bn(section)
+    return Made(make(MLPHead, {**fields, **(bn if use_bn else {})}, s.path), dims[-1])
+
+
+def _bn(section: Settings) -> dict[str, object]:
+    """What all BatchNorms of the heads share."""
+    return {
         "bn_eps": section.get("BATCHNORM_EPS", float, 1e-5),
         "bn_momentum": section.get("BATCHNORM_MOMENTUM", float, 0.1),
     }
-    return Made(make(MLPHead, {**fields, **(bn if use_bn else {})}, s.path), dims[-1])
 
 
 def _eval_mlp(pooled: bool, s: Settings, width: int | None, section: Settings) -> Made:
@@ -96,6 +101,7 @@ def _eval_mlp(pooled: bool, s: Settings, width: int | None, section: Settings) -
         "use_bn": s.get("use_bn", bool, False) and len(dims) > 1,
         "use_relu": s.get("use_relu", bool, False),
         "residual": False if pooled else s.get("use_residual", bool, False),
+        **_bn(section),
     }
     return Made(make(EvalMLPHead, fields, s.path), dims[-1])
 
@@ -123,7 +129,7 @@ def _swav(s: Settings, width: int | None, section: Settings) -> Made:
         "return_embedding": s.get("return_embeddings", bool, True),
         "scale": _scale(s, s.get("use_weight_norm_prototypes", bool, False), False),
     }
-    return Made(make(PrototypesHead, fields, s.path), None)
+    return Made(make(PrototypesHead, {**fields, **(_bn(section) if fields["use_bn"] else {})}, s.path), None)
 
 
 def _dino(s: Settings, width: int | None, section: Settings) -> Made:

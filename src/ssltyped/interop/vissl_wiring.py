@@ -199,6 +199,13 @@ def _operation(pool: Value, where: str) -> tuple[str, str, Sequence[Value]]:
 
 def _pool(name: str, args: Sequence[Value], wanted: int, channels: int | None, where: str) -> dict[str, object]:
     """The fields of a `PoolHead` that gives `wanted` values of a feature with these channels."""
+    kind = Pooling.MAX if "Max" in name else Pooling.AVERAGE
+    if name in ("AdaptiveAvgPool2d", "AdaptiveMaxPool2d"):
+        height, width = _sides(args[0] if args else None, where)
+        if height * width * (channels or 0) != wanted:
+            message = f"gives {height} x {width} of {channels} channels, and its head reads {wanted} values"
+            raise ConfigError([Problem(where, message)])
+        return {"size": height if height == width else (height, width), "in_dim": channels, "pooling": kind}
     size = math.isqrt(wanted // channels) if channels else 0
     if channels is None or size * size * channels != wanted:
         message = f"its head reads {wanted} values, which are no square of {channels} channels"
@@ -206,11 +213,6 @@ def _pool(name: str, args: Sequence[Value], wanted: int, channels: int | None, w
     fields: dict[str, object] = {"size": size, "in_dim": channels}
     if name == "Identity":
         return {**fields, "kernel_size": 1}
-    kind = Pooling.MAX if "Max" in name else Pooling.AVERAGE
-    if name in ("AdaptiveAvgPool2d", "AdaptiveMaxPool2d"):
-        if _side(args[0] if args else None, where) != size:
-            raise ConfigError([Problem(where, f"gives {args}, and its head reads {size} x {size}")])
-        return {**fields, "pooling": kind}
     if name not in ("AvgPool2d", "MaxPool2d") or not 1 <= len(args) <= 3:
         raise ConfigError([Problem(where, f"got {name}{list(args)}: want AvgPool2d, MaxPool2d, or an adaptive one")])
     kernel, *rest = (_side(arg, where) for arg in args)
@@ -218,9 +220,18 @@ def _pool(name: str, args: Sequence[Value], wanted: int, channels: int | None, w
     return {**fields, "pooling": kind, "kernel_size": kernel, "stride": stride, "padding": padding}
 
 
+def _sides(value: Value, where: str) -> tuple[int, int]:
+    """Height and width."""
+    sides = value if isinstance(value, list) else [value]
+    known = [side for side in sides if isinstance(side, int)]
+    if len(known) != len(sides) or len(known) not in (1, 2):
+        raise ConfigError([Problem(where, f"got {value!r}: want a side, or height and width")])
+    return known[0], known[-1]
+
+
 def _side(value: Value, where: str) -> int:
     """The side of a square."""
-    sides = value if isinstance(value, list) else [value]
-    if len(sides) in (1, 2) and isinstance(sides[0], int) and all(side == sides[0] for side in sides):
-        return sides[0]
-    raise ConfigError([Problem(where, f"got {value!r}: pooling is square here")])
+    height, width = _sides(value, where)
+    if height != width:
+        raise ConfigError([Problem(where, f"got {value!r}: windows are square here")])
+    return height
