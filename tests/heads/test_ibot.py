@@ -10,10 +10,14 @@ import pytest
 import torch
 from facts import FACTS
 from heads.contract import check_head, linear, unit, waves
+from ranks import run_on_ranks
 from torch import Tensor, nn
 
+from ssltyped import distributed
 from ssltyped.heads.ibot import IBOTDistillationHead, IBOTHead, IBOTHeadConf, TokenBatchNorm, TokenNorm
 from ssltyped.heads.prototypes import Activation, Scale
+from ssltyped.sync_batch_norm import convert_sync_batchnorm
+from ssltyped.weights.vissl_heads import LAYOUTS
 
 TOKENS = waves((3, 5, 8))
 ibot = partial(IBOTHead, num_prototypes=6, hidden_dim=7)
@@ -88,10 +92,59 @@ def test_shared_prototypes_score_patches_as_class_tokens(
 def test_batch_norm_of_tokens_is_over_all_of_them() -> None:
     norm = TokenBatchNorm(8)
     rows = TOKENS.reshape(15, 8)
-    wanted = (rows - rows.mean(0)) / (rows.var(0, correction=0) + norm.eps).sqrt()
+    wanted = (rows - rows.mean(0)) / (rows.var(0, correction=0) + norm.norm.eps).sqrt()
     torch.testing.assert_close(norm(TOKENS), wanted.reshape(3, 5, 8))
-    assert norm.running_mean is not None
-    torch.testing.assert_close(norm.running_mean, 0.1 * rows.mean(0))
+    assert norm.norm.running_mean is not None
+    torch.testing.assert_close(norm.norm.running_mean, 0.1 * rows.mean(0))
+
+
+def normed(kind: str) -> IBOTHead | IBOTDistillationHead:
+    """A head with batch norm wherever there can be one, in float64."""
+    torch.manual_seed(0)
+    make = ibot if kind == "prototypes" else distillation
+    return make(in_dim=8, norm=TokenNorm.BATCH, last_norm=TokenNorm.BATCH).double()
+
+
+def learned(head: nn.Module, tokens: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Outputs and the input's gradient, the parameters' gradients, buffers."""
+    x = tokens.clone().requires_grad_()
+    outputs = head(x)
+    torch.autograd.backward([(output**3).sum() for output in outputs])
+    assert x.grad is not None
+    own = [parameter.grad for parameter in head.parameters() if parameter.grad is not None]
+    return [*(output.detach() for output in outputs), x.grad], own, list(head.buffers())
+
+
+def learned_on_rank(kind: str, tokens: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    head = convert_sync_batchnorm(normed(kind), distributed.world_size())
+    return learned(head, tokens.chunk(distributed.world_size())[distributed.rank()])
+
+
+@pytest.mark.parametrize("kind", ["prototypes", "distillation"])
+@pytest.mark.parametrize("tokens", [5, 7, 8])
+def test_synchronised_over_ranks_as_in_one_process(kind: str, tokens: int) -> None:
+    """Also with as many tokens as the input (8) or a hidden layer (7) is wide."""
+    x = waves((4, tokens, 8)).double()
+    rows, grads, buffers = learned(normed(kind), x)
+    ranks = run_on_ranks(learned_on_rank, 2, kind, x)
+    close = partial(torch.testing.assert_close, rtol=1e-8, atol=1e-8)
+    for number, want in enumerate(rows):
+        close(torch.cat([found[0][number] for found in ranks]), want)
+    for number, want in enumerate(grads):  # losses are sums here
+        close(torch.stack([found[1][number] for found in ranks]).sum(0), want)
+    for _, _, found in ranks:
+        close(found, buffers)
+
+
+def test_batch_norms_have_their_names_in_vissl() -> None:
+    head = ibot(in_dim=8, norm=TokenNorm.BATCH, last_norm=TokenNorm.BATCH)
+    theirs = LAYOUTS["ibot_head"](head).export(head)
+    statistics = {"running_mean", "running_var", "num_batches_tracked"}
+    hidden = {f"mlp.{place}.{key}" for place in (1, 4) for key in {"weight", "bias", *statistics}}
+    linears = {f"mlp.{place}.{key}" for place in (0, 3, 6) for key in ("weight", "bias")}
+    lasts = {f"{name}.{key}" for name in ("last_norm", "last_norm2") for key in statistics}
+    prototypes = {f"prototypes{i}.weight_{part}" for i in (0, 1) for part in "gv"}
+    assert set(theirs) == hidden | linears | lasts | prototypes
 
 
 def test_the_norm_of_the_scores_has_nothing_to_learn() -> None:

@@ -35,11 +35,22 @@ class TokenNorm(Enum):
         )
 
 
-class TokenBatchNorm(nn.BatchNorm1d):
-    """Batch normalization of (B, D), or of every token in (B, T, D), over B or over B T."""
+class TokenBatchNorm(nn.Module):
+    """Batch normalization of (B, D), or of every token in (B, T, D), over B or over B T.
+
+    The norm is a layer inside, so that a synchronised one can take its place. Its parameters are `norm.weight`, ...
+
+    Args:
+        width: D.
+        affine: whether there are a learnable scale and shift.
+    """
+
+    def __init__(self, width: int, *, affine: bool = True) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(width, affine=affine)
 
     def forward(self, x: Float[Tensor, "B *T D"]) -> Float[Tensor, "B *T D"]:
-        normalized: Tensor = super().forward(x.flatten(0, -2))
+        normalized: Tensor = self.norm(x.flatten(0, -2))
         return normalized.reshape(x.shape)
 
 

@@ -52,7 +52,9 @@ def _dino(head: Head) -> Layout:
 
 
 def _ibot(head: Head) -> Layout:
-    return _token_head(head, {"prototypes": "prototypes0", "patch_prototypes": "prototypes1"})
+    """As DINO's; our batch norms of tokens are layers inside."""
+    layout = _token_head(head, {"prototypes": "prototypes0", "patch_prototypes": "prototypes1"})
+    return Layout(renames=[*layout.renames, (r"^(mlp\.\d+|last_norm2?)\.norm\.", r"\1.")])
 
 
 def _token_head(head: Head, prototypes: Mapping[str, str]) -> Layout:
