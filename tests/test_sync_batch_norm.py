@@ -121,6 +121,40 @@ def test_bfloat16_keeps_its_dtype() -> None:
     assert run_on_ranks(_bfloat16, 2) == [(torch.bfloat16, True)] * 2
 
 
+class _Shared(nn.Module):
+    """One norm under two names and, deeper, in a module that is there twice; no child under a third name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = self.b = _norm(2)
+        self.first = self.second = nn.Sequential(self.a, _norm(2))
+        self.nothing: Optional[nn.Module]
+        self.register_module("nothing", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.second(self.first(self.b(self.a(x)) * 2))
+        return y
+
+
+def _shared(parts: list[Tensor]) -> tuple[list[Tensor], bool]:
+    module = _Shared()
+    names = list(module.state_dict())
+    assert convert_sync_batchnorm(module, 2) is module
+    one = module.a is module.b is module.first[0] and module.first is module.second and module.nothing is None
+    synchronised = isinstance(module.b, SyncBatchNorm) and isinstance(module.first[1], SyncBatchNorm)
+    assert list(module.state_dict()) == names
+    return _two_steps(module, parts[distributed.rank()]), one and synchronised
+
+
+def test_a_layer_at_several_places_is_converted_at_all() -> None:
+    x = _input((8, CHANNELS))
+    y, grad, *_ = _two_steps(_Shared(), x)
+    results = run_on_ranks(_shared, 2, list(torch.split(x, [5, 3])))
+    assert all(good for _, good in results)
+    torch.testing.assert_close(torch.cat([out[0] for out, _ in results]), y, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(torch.cat([out[1] for out, _ in results]), grad, rtol=1e-8, atol=1e-8)
+
+
 def test_one_process_or_group_size_1_changes_nothing() -> None:
     norm = _norm(4)
     assert convert_sync_batchnorm(norm, 1) is norm

@@ -148,8 +148,9 @@ def convert_sync_batchnorm(module: nn.Module, group_size: int) -> nn.Module:
     """`module` with every BatchNorm synchronised over groups of `group_size` consecutive ranks.
 
     A layer on an accelerator becomes torch's, one on the CPU becomes ours (which works after a move too). The
-    parameters, buffers and their names stay the same. group_size 1 leaves the module as it is; the world size
-    means all ranks. Every rank must call this at the same point, because it may make process groups.
+    parameters, buffers and their names stay the same, and a layer at several places stays one. group_size 1 leaves
+    the module as it is; the world size means all ranks. Every rank must call this at the same point, because it may
+    make process groups.
 
     Raises:
         ValueError: group_size does not divide the world size.
@@ -157,15 +158,19 @@ def convert_sync_batchnorm(module: nn.Module, group_size: int) -> nn.Module:
     world = _size(None)
     if group_size < 1 or world % group_size != 0:
         raise ValueError(f"group_size is {group_size}; it must divide the number of ranks, {world}")
-    return module if group_size == 1 else _convert(module, _own_group(group_size))
+    return module if group_size == 1 else _convert(module, _own_group(group_size), {})
 
 
-def _convert(module: nn.Module, group: Group) -> nn.Module:
-    if isinstance(module, _BatchNorm) and not isinstance(module, _SharesGroup):
-        return _synchronised(module, group)
-    for name, child in module.named_children():
-        setattr(module, name, _convert(child, group))
-    return module
+def _convert(module: nn.Module, group: Group, converted: dict[nn.Module, nn.Module]) -> nn.Module:
+    """What takes the place of `module`, wherever it is: `converted` has the modules seen before (and keeps them)."""
+    if module not in converted:
+        converted[module] = module
+        if isinstance(module, _BatchNorm) and not isinstance(module, _SharesGroup):
+            converted[module] = _synchronised(module, group)
+        for name, child in list(module._modules.items()):  # named_children gives a shared one only once
+            if child is not None:
+                setattr(module, name, _convert(child, group, converted))
+    return converted[module]
 
 
 def _synchronised(norm: _BatchNorm, group: Group) -> _SharesGroup:
