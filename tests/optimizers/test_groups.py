@@ -1,6 +1,7 @@
 """Parameter groups: those recorded for a ResNet-50 with heads, every rule alone, sharing and freezing."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import ClassVar, Optional
 
@@ -244,6 +245,35 @@ def test_heads_of_their_own() -> None:
     assert all(name.startswith("heads.1.") for name in names(model, optimizer)["head1.decay"])
     with pytest.raises(ValueError, match="per_head: 1 entries for 3 heads"):
         SGD(lr=0.5, per_head=[PerHead()])(model)
+
+
+class Stepped(nn.Module):
+    """A model beside a loss with a teacher's copy of it, and a head that learns in the loss."""
+
+    def __init__(self, model: Nest) -> None:
+        super().__init__()
+        self.model, self.loss = model, nn.Module()
+        self.loss.teacher = nn.Module()
+        self.loss.teacher.model = deepcopy(model).requires_grad_(False)
+        self.loss.predictor = MLPHead(in_dim=2, dims=[2])
+
+
+def test_heads_of_a_loss_are_none_of_the_model() -> None:
+    module = Stepped(Nest(TinyViT(), [MLPHead(in_dim=4, dims=[2]) for _ in range(3)]))
+    module.model.heads[0].requires_grad_(False)  # frozen for ever: the others keep their numbers
+    own = [PerHead(), PerHead(lr_scale=0.1), PerHead(weight_decay=0.7)]
+    optimizer = SGD(lr=0.5, weight_decay=0.1, per_head=own)(module)
+    values = {g["name"]: (g["weight_decay"], g["lr_scale"]) for g in optimizer.param_groups if "head" in g["name"]}
+    assert values == {
+        "head.decay": (0.1, pytest.approx(1.0)),
+        "head1.decay": (0.1, pytest.approx(0.1)),
+        "head2.decay": (0.7, pytest.approx(1.0)),
+    }
+    found = names(module, optimizer)
+    assert found["head.decay"] == {f"loss.predictor.layers.0.{kind}" for kind in ("weight", "bias")}
+    assert found["head2.decay"] == {f"model.heads.2.layers.0.{kind}" for kind in ("weight", "bias")}
+    with pytest.raises(ValueError, match="per_head: 6 entries for 3 heads"):
+        SGD(lr=0.5, per_head=own * 2)(module)
 
 
 def test_a_trunk_without_layers_is_an_error() -> None:

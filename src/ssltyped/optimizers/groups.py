@@ -103,14 +103,16 @@ class _Key(NamedTuple):
 def param_groups(module: nn.Module, rules: GroupRules) -> list[ParamGroup]:
     """The trainable parameters, each once, in groups of {trunk, head, other} x {decay, no_decay}.
 
-    With `per_head` the heads are apart from each other, with `layer_decay` the layers of the trunk. Within a group
+    With `per_head` the heads of the model are apart from each other (those of a module `loss` beside it, such as a
+    teacher's copies, do not count and stay together), with `layer_decay` the layers of the trunk. Within a group
     they keep the order of the network. Raises ValueError if nothing is trainable, if an entry of `no_decay` is in
     no parameter's name, if there are not as many `per_head` as heads, or if a trunk has no layers to tell apart.
     """
-    owned = list(_walk(module, "", Role.OTHER, _heads(module), None))
+    heads = _trained_heads(module)
+    owned = list(_walk(module, "", Role.OTHER, heads, None))
     _check_names([entry.name for entry in owned], rules.no_decay)
-    if rules.per_head and len(rules.per_head) != len(_heads(module)):
-        counts = f"{len(rules.per_head)} entries for {len(_heads(module))} heads"
+    if rules.per_head and len(rules.per_head) != len(heads):
+        counts = f"{len(rules.per_head)} entries for {len(heads)} heads"
         raise ValueError(f"per_head: {counts}: give one each, in the order of the model")
     layers, last = ({}, 0) if rules.layer_decay is None else _layers(module)
     groups: dict[_Key, list[nn.Parameter]] = {}
@@ -150,6 +152,14 @@ def _walk(module: nn.Module, path: str, role: Role, heads: Sequence[nn.Module], 
         yield Owned(path + name, parameter, module, role, head)
     for name, child in module.named_children():
         yield from _walk(child, f"{path}{name}.", role, heads, head)
+
+
+def _trained_heads(module: nn.Module) -> list[nn.Module]:
+    """The heads of the model, frozen ones too; not those of a `loss` beside it, which may hold a teacher's copies."""
+    if isinstance(module, Head):
+        return [module]
+    found = [head for name, child in module.named_children() if name != "loss" for head in _heads(child)]
+    return list(dict.fromkeys(found))
 
 
 def _heads(module: nn.Module) -> list[nn.Module]:
