@@ -18,6 +18,7 @@ from ssltyped.data.relabelled import RelabelledSource, RelabelledSourceConf
 from ssltyped.evals.cluster_labels import ClusterLabels, ClusterLabelsConf, in_source_order
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import launch
+from ssltyped.losses import kmeans
 from ssltyped.losses.cross_entropy import CrossEntropyLossConf
 from ssltyped.plan import plan
 
@@ -30,6 +31,23 @@ def test_groups_get_a_label_each() -> None:
     assert torch.equal(clusters.reshape(10, 4), clusters[:4].expand(10, 4))
     assert len(set(clusters[:4].tolist())) == 4
     assert 0.95 < similarity <= 1
+
+
+def test_in_parts_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    want, similarity = clustered()
+    monkeypatch.setattr(kmeans, "SCORES_BYTES", 3 * 4 * 4)  # three rows of four products
+    seen: list[int] = []
+    matmul = Tensor.__matmul__
+
+    def recorded(x: Tensor, y: Tensor) -> Tensor:
+        seen.append(len(x))
+        return matmul(x, y)
+
+    monkeypatch.setattr(Tensor, "__matmul__", recorded)
+    clusters, found = clustered()
+    assert set(seen) == {3, 1}  # 40 = 13 x 3 + 1
+    assert torch.equal(clusters, want)
+    assert found == pytest.approx(similarity, rel=1e-6)
 
 
 def clustered() -> tuple[Tensor, float]:

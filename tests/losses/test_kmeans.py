@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from losses.proofs import waves
@@ -9,7 +10,8 @@ from ranks import run_on_ranks
 from torch import Tensor
 
 from ssltyped import distributed
-from ssltyped.losses.kmeans import spherical_kmeans
+from ssltyped.losses import kmeans
+from ssltyped.losses.kmeans import nearest, spherical_kmeans
 
 ROWS = F.normalize(waves(24, 4), dim=1)
 
@@ -17,39 +19,39 @@ ROWS = F.normalize(waves(24, 4), dim=1)
 def slow(rows: Tensor, centroids: Tensor, rounds: int) -> tuple[Tensor, list[int]]:
     centres = [c.clone() for c in centroids]
 
-    def nearest() -> list[int]:
+    def owner_of_each() -> list[int]:
         return [max(range(len(centres)), key=lambda k: float(row @ centres[k])) for row in rows]
 
     for _ in range(rounds):
-        owners = nearest()
+        owners = owner_of_each()
         for k in range(len(centres)):
             own = [row for row, owner in zip(rows, owners, strict=True) if owner == k]
             if own:
                 total = torch.stack(own).sum(dim=0)
                 centres[k] = total / total.norm()
-    return torch.stack(centres), nearest()
+    return torch.stack(centres), owner_of_each()
 
 
 def test_as_in_plain_loops() -> None:
     want, owners = slow(ROWS, ROWS[:5], 7)
-    got, nearest = spherical_kmeans(ROWS, ROWS[:5], num_iters=7)
+    got, found = spherical_kmeans(ROWS, ROWS[:5], num_iters=7)
     torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
-    assert nearest.tolist() == owners
+    assert found.tolist() == owners
 
 
 def test_a_centroid_that_nobody_is_near_stays() -> None:
     rows = F.normalize(torch.rand(8, 3, dtype=torch.float64) + 0.1, dim=1)
     far = torch.tensor([[-1.0, 0.0, 0.0]], dtype=torch.float64)
-    got, nearest = spherical_kmeans(rows, torch.cat([rows[:1], far]), num_iters=3)
+    got, found = spherical_kmeans(rows, torch.cat([rows[:1], far]), num_iters=3)
     torch.testing.assert_close(got[1:], far)
-    assert nearest.tolist() == [0] * 8
+    assert found.tolist() == [0] * 8
 
 
 def test_separate_groups_are_found() -> None:
     centres = F.normalize(torch.eye(3, dtype=torch.float64) + 0.01, dim=1)
     rows = F.normalize(centres.repeat(10, 1) + 0.05 * waves(30, 3), dim=1)
-    _, nearest = spherical_kmeans(rows, rows[:3], num_iters=5)
-    assert nearest.reshape(10, 3).eq(torch.arange(3)).all()
+    _, found = spherical_kmeans(rows, rows[:3], num_iters=5)
+    assert found.reshape(10, 3).eq(torch.arange(3)).all()
 
 
 def on_rank() -> tuple[Tensor, Tensor]:
@@ -58,8 +60,39 @@ def on_rank() -> tuple[Tensor, Tensor]:
 
 
 def test_ranks_share_the_centroids() -> None:
-    want, nearest = spherical_kmeans(ROWS, ROWS[:5], num_iters=7)
+    want, found = spherical_kmeans(ROWS, ROWS[:5], num_iters=7)
     results = run_on_ranks(on_rank, 2)
     for centroids, _ in results:
         torch.testing.assert_close(centroids, want, rtol=1e-12, atol=1e-12)
-    assert torch.equal(torch.cat([own for _, own in results]), nearest)
+    assert torch.equal(torch.cat([own for _, own in results]), found)
+
+
+@pytest.mark.parametrize("rows_at_a_time", [0, 1, 7, 24, 100])
+def test_in_parts_as_at_once(rows_at_a_time: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when not even one row's products fit."""
+    centroids = F.normalize(waves(24, 4) + 0.3, dim=1)[:20]
+    scores = ROWS @ centroids.T
+    centres, owners = spherical_kmeans(ROWS, centroids, num_iters=4)
+    monkeypatch.setattr(kmeans, "SCORES_BYTES", 20 * 8 * rows_at_a_time + 3)
+    seen: list[int] = []
+    matmul = Tensor.__matmul__
+
+    def recorded(x: Tensor, y: Tensor) -> Tensor:
+        seen.append(len(x))
+        return matmul(x, y)
+
+    monkeypatch.setattr(Tensor, "__matmul__", recorded)
+    index, similarity = nearest(ROWS, centroids)
+    assert max(seen) == min(24, max(1, rows_at_a_time))
+    assert sum(seen) == 24
+    torch.testing.assert_close(similarity, scores.amax(dim=1), rtol=1e-12, atol=1e-12)
+    assert torch.equal(index, scores.argmax(dim=1))
+    got, found = spherical_kmeans(ROWS, centroids, num_iters=4)
+    torch.testing.assert_close(got, centres, rtol=1e-12, atol=1e-12)
+    assert torch.equal(found, owners)
+
+
+def test_no_rows_have_no_centroids() -> None:
+    """A rank may have none."""
+    index, similarity = nearest(ROWS[:0], ROWS[:5])
+    assert (index.shape, similarity.shape, index.dtype) == ((0,), (0,), torch.int64)

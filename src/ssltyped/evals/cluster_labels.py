@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ssltyped import distributed
 from ssltyped.config import config_for
-from ssltyped.losses.kmeans import spherical_kmeans
+from ssltyped.losses.kmeans import nearest, spherical_kmeans
 from ssltyped.types import Callback, Facts, Inference, Problem, Subset, TrainState
 
 
@@ -72,14 +72,17 @@ class ClusterLabels(Callback):
             save(state.folder / self.file_name, clusters)
 
     def cluster(self, features: Float[Tensor, "N D"]) -> tuple[Int64[Tensor, "N"], float]:
-        """The cluster of each row, and the mean product of a row and its centroid; every rank has all rows."""
+        """The cluster of each row, and the mean product of a row and its centroid; every rank has all rows.
+
+        Memory: the rows twice, and a part of their products with the centroids at a time (`kmeans.SCORES_BYTES`).
+        """
         rows = F.normalize(features, dim=1)
         generator = torch.Generator().manual_seed(self.seed)
         first = rows[torch.randperm(len(rows), generator=generator)[: self.num_clusters].to(rows.device)]
         world, rank = distributed.world_size(), distributed.rank()
         centroids, _ = spherical_kmeans(rows[rank::world], first, num_iters=self.num_iters)
-        best = (rows @ centroids.T).max(dim=1)
-        return best.indices, float(best.values.mean())
+        clusters, similarity = nearest(rows, centroids)
+        return clusters, float(similarity.mean())
 
 
 def in_source_order(images: int) -> Int64[Tensor, "N"]:

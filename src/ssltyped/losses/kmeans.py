@@ -9,6 +9,9 @@ from torch import Tensor
 
 from ssltyped import distributed
 
+SCORES_BYTES = 64 * 2**20
+"""The most memory that products of rows and centroids take at a time; one row's are computed in any case."""
+
 
 @torch.no_grad()
 def spherical_kmeans(
@@ -19,16 +22,26 @@ def spherical_kmeans(
         a_n = argmax_k x_n . c_k        c_k <- normalized(sum of x_n with a_n = k)
 
     Sums run over the rows of all ranks; a centroid without rows stays. The rows are assigned once more at the end.
-    Dhillon and Modha 2001, "Concept decompositions for large sparse text data using clustering". Memory: B K.
+    Dhillon and Modha 2001, "Concept decompositions for large sparse text data using clustering". Memory: K D and
+    B numbers, and the scores of `nearest`.
     """
     for _ in range(num_iters):
-        nearest = _nearest(rows, centroids)
-        sums = torch.zeros_like(centroids).index_add_(0, nearest, rows)
-        counts = torch.bincount(nearest, minlength=len(centroids)).to(rows.dtype)
+        owners, _ = nearest(rows, centroids)
+        sums = torch.zeros_like(centroids).index_add_(0, owners, rows)
+        counts = torch.bincount(owners, minlength=len(centroids)).to(rows.dtype)
         sums, counts = distributed.all_reduce_sum(sums), distributed.all_reduce_sum(counts)
         centroids = F.normalize(torch.where(counts[:, None] > 0, sums, centroids), dim=1)
-    return centroids, _nearest(rows, centroids)
+    return centroids, nearest(rows, centroids)[0]
 
 
-def _nearest(rows: Float[Tensor, "B D"], centroids: Float[Tensor, "K D"]) -> Int64[Tensor, "B"]:
-    return (rows @ centroids.T).argmax(dim=1)
+@torch.no_grad()
+def nearest(
+    rows: Float[Tensor, "B D"], centroids: Float[Tensor, "K D"]
+) -> tuple[Int64[Tensor, "B"], Float[Tensor, "B"]]:
+    """For each row the number of the centroid with the largest product x_n . c_k, and that product.
+
+    Memory: of the B K products, no more than `SCORES_BYTES` exist at a time.
+    """
+    chunk = max(1, SCORES_BYTES // (len(centroids) * rows.element_size()))
+    best = [(part @ centroids.T).max(dim=1) for part in torch.split(rows, chunk)]
+    return torch.cat([found.indices for found in best]), torch.cat([found.values for found in best])
