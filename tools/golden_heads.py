@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from ssltyped import config
+from ssltyped.heads.ibot import TokenBatchNorm
 from ssltyped.heads.mlp import Residual
 from ssltyped.interop.vissl_heads import head as imported_head
 from ssltyped.interop.vissl_settings import Settings
@@ -53,7 +54,7 @@ def add_inputs_again(head: nn.Module) -> None:
 def share_norms(layers: nn.Module) -> None:
     """One norm in the place of each hidden layer's own."""
     assert isinstance(layers, nn.Sequential)
-    norms = [place for place, layer in enumerate(layers) if isinstance(layer, (nn.LayerNorm, nn.BatchNorm1d))]
+    norms = [place for place, layer in enumerate(layers) if isinstance(layer, (nn.LayerNorm, TokenBatchNorm))]
     for place in norms[1:]:
         layers[place] = layers[norms[0]]
 

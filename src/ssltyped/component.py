@@ -27,6 +27,8 @@ class Facts:
         labelled: whether both the images to train on and those to evaluate on have labels
         train_labelled: whether the images to train on have a label, of their own or of a pretext task
         evaluates: whether `data.val` says how images are read for an evaluation
+        uses_labels: whether the method reads the labels
+        pretext: whether the labels are those of a pretext task that the views make
         num_classes: classes of the pretext task that the views make
         lr: peak learning rate
         base_lr_of_one_node: what it would be on one node
@@ -48,6 +50,8 @@ class Facts:
     labelled: Optional[bool] = None
     train_labelled: Optional[bool] = None
     evaluates: bool = True
+    uses_labels: bool = True
+    pretext: bool = False
     num_classes: Optional[int] = None
     lr: Optional[float] = None
     base_lr_of_one_node: Optional[float] = None

@@ -152,8 +152,11 @@ class Loss(Component, nn.Module, ABC):
     """A method. It owns all that the method needs beside trunk and heads: queues, centres, teachers, prototypes.
 
     Contract: W ranks x B images give the loss and the (DDP-averaged) gradients of one process x W*B images.
-    State that is not learned moves in `after_update` only: a step may be computed without being taken.
+    State that is not learned moves in `after_update` only, by what the steps since the last update saw.
     """
+
+    uses_labels: bool = False
+    """Whether the method reads the labels of a batch."""
 
     same_on_all_ranks: tuple[str, ...] = ()
     """Buffers whose names start with one of these are equal on all ranks: a checkpoint holds them once."""

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from facts import FACTS
+from tiny import tiny
 from torch import Tensor
 
+from ssltyped import config
+from ssltyped.config import ConfigError
 from ssltyped.data.mixing import Draw, Mix, MixConf, PairMixUp, PairMixUpConf
+from ssltyped.experiment import resolve_experiment
+from ssltyped.heads.mlp import MLPHeadConf
+from ssltyped.launch import launch
+from ssltyped.losses.cross_entropy import CrossEntropyLossConf
 from ssltyped.resolve import problems_of
 from ssltyped.types import Batch, Facts
 
@@ -152,8 +160,7 @@ def test_smoothing_without_labels_and_other_labels() -> None:
     assert smoothed[0].tolist() == pytest.approx([0.84, 0.04, 0.04, 0.04, 0.04])
     unlabelled = Mix()(batch(labelled=False), random(0))
     assert unlabelled.label is None
-    with pytest.raises(ValueError, match="num_classes is None"):
-        Mix()(batch(), random(0))
+    assert Mix()(batch(), random(0)).label is None, "the method does not read it"
     rows = dataclasses.replace(batch(), label=torch.zeros(IMAGES, 3))
     with pytest.raises(ValueError, match="rows"):
         Mix(num_classes=CLASSES)(rows, random(0))
@@ -225,3 +232,17 @@ def test_one_share_a_batch_from_beta() -> None:
 def test_an_odd_batch_is_refused() -> None:
     with pytest.raises(ValueError, match="it has 5 images"):
         PairMixUp()(batch(images=5), random(0))
+
+
+def test_a_method_without_labels_has_its_images_mixed(tmp_path: Path) -> None:
+    asked = config.replaced(tiny(output=tmp_path, steps=2), {"data.train.collators": [MixConf()]})
+    assert launch(asked).metrics["loss"] > 0
+
+
+def test_outputs_that_are_no_classes() -> None:
+    asked = config.replaced(
+        tiny(loss=CrossEntropyLossConf()),
+        {"data.train.collators": [MixConf()], "heads": [MLPHeadConf(dims=[4]), MLPHeadConf(dims=[3])]},
+    )
+    with pytest.raises(ConfigError, match=r"collators.0.num_classes: the outputs are \(4, 3\) wide"):
+        resolve_experiment(asked)

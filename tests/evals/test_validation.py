@@ -18,6 +18,9 @@ from ssltyped.launch import launch
 from ssltyped.losses.cross_entropy import CrossEntropyLossConf
 from ssltyped.meters.accuracy import TopKAccuracyConf
 from ssltyped.meters.per_output import PerOutputConf
+from ssltyped.transforms.geometry import CenterCropConf
+from ssltyped.transforms.rotated import RotatedViewsConf
+from ssltyped.transforms.views import RepeatViewsConf, SeveralInputsConf
 from ssltyped.types import Callback
 
 
@@ -52,6 +55,17 @@ def test_training_is_not_moved(tmp_path: Path) -> None:
     alone = launch(supervised(tmp_path / "b", callbacks=[]))
     for name, value in alone.model.state_dict().items():
         assert torch.equal(watched.model.state_dict()[name], value), name
+
+
+def test_a_pretext_task_or_several_inputs_cannot_be_validated(tmp_path: Path) -> None:
+    rotated = RotatedViewsConf(transforms=[CenterCropConf(size=16)])
+    with pytest.raises(ConfigError, match=r"callbacks.0: the model predicts the classes of a pretext task"):
+        resolve_experiment(config.replaced(supervised(tmp_path), {"data.train.views": rotated}))
+    one = RepeatViewsConf(num_views=1, transforms=[CenterCropConf(size=16)])
+    several = SeveralInputsConf(names=["a", "b"], views=[one, one])
+    changes = {"data.train.views": several, "inputs": ["a", "b"]}
+    with pytest.raises(ConfigError, match=r"callbacks.0: shows the model one image; it reads the inputs a, b"):
+        resolve_experiment(config.replaced(supervised(tmp_path, heads=2), changes))
 
 
 def test_labels_are_needed(tmp_path: Path) -> None:

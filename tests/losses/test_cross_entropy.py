@@ -32,6 +32,29 @@ def test_rows_of_targets() -> None:
     torch.testing.assert_close(CrossEntropyLoss().of_output(X, target), F.cross_entropy(X, target))
 
 
+def test_options_hold_for_rows_too() -> None:
+    target, weights = waves(6, 4).softmax(dim=1), [1.0, 0.5, 2.0, 3.0]
+    smooth = 0.9 * target + 0.1 / 4
+    want = F.cross_entropy(X, smooth, weight=torch.tensor(weights, dtype=torch.float64))
+    got = CrossEntropyLoss(label_smoothing=0.1, class_weights=weights).of_output(X, target)
+    torch.testing.assert_close(got, want)
+    with pytest.raises(ValueError, match="use BCELoss"):
+        CrossEntropyLoss().of_output(X, torch.ones(6, 4, dtype=torch.int64))
+
+
+def test_a_label_that_is_no_class() -> None:
+    with pytest.raises(ValueError, match="an image has the label 4, and an output has 4 classes"):
+        CrossEntropyLoss().of_output(X, torch.tensor([0, 1, 2, 3, 4, -1]))
+
+
+def test_ignored_images_do_not_count_in_the_accuracy() -> None:
+    model, batch = LinearModel().double(), Batch(views=(waves(6, 5, 1, 1),), index=torch.arange(6))
+    best = model([batch.views[0]])[0].argmax(dim=1)
+    label = torch.where(torch.arange(6) < 2, best, -1)
+    labelled = Batch(views=batch.views, index=batch.index, label=label)
+    assert CrossEntropyLoss().step(model, labelled).logs["top1"] == 1
+
+
 def test_views_and_predictions_share_the_label() -> None:
     one = CrossEntropyLoss().of_output(X, Y)
     torch.testing.assert_close(CrossEntropyLoss().of_output(torch.cat([X, X]), Y), one)

@@ -39,6 +39,13 @@ def test_the_constant_is_that_of_the_first_batch_for_ever() -> None:
     assert MemoryBankLoss(embedding_dim=5, num_images=30, norm_constant=7.0).z == 7
 
 
+def test_of_several_views_the_last_counts() -> None:
+    loss = MemoryBankLoss(embedding_dim=3, num_images=9, momentum=0.0)
+    rows = torch.eye(3)
+    loss.move(torch.tensor([4, 7, 4]), rows)
+    assert torch.equal(loss.memory[[4, 7]], rows[[2, 1]])
+
+
 def test_one_output_can_move_the_bank_alone() -> None:
     loss = MemoryBankLoss(
         embedding_dim=5, num_images=9, num_negatives=4, loss_weights=[0.5, 0.5], memory_output=1, momentum=0.0

@@ -59,6 +59,17 @@ def test_noise_is_off_and_the_statistics_are_as_asked(batch_statistics: bool) ->
     assert student.dropout.training
 
 
+def test_tied_weights_move_once() -> None:
+    student = Normed()
+    student.tied = student.weight
+    teacher = MomentumTeacher(student, batch_statistics=False)
+    with torch.no_grad():
+        teacher.model.get_parameter("weight").zero_()
+        student.weight.fill_(1.0)
+    teacher.update(student, 0.9)
+    torch.testing.assert_close(teacher.model.get_parameter("weight"), torch.full((4, 4), 0.1, dtype=torch.float64))
+
+
 def test_what_is_frozen_in_the_student_is_frozen_in_the_teacher() -> None:
     trunk = ResNet(depth=18, width_multiplier=0.125)
     student = SSLModel(trunk=trunk, heads=[IdentityHead(in_dim=64)], features=["flatten"], frozen=["trunk.layer1"])

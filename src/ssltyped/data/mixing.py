@@ -36,8 +36,8 @@ class Mix(Collator):
 
     CutMix puts a rectangle of the other image, with sides sqrt(1 - lam) of the image's and a centre anywhere, in its
     place; lam is then the share of the image that is left. Every view of an image is mixed with the same share and
-    partner, the rectangle at the same relative place. Labels become rows (see `OneHot`); images without labels
-    keep none. Drawn for each rank by itself. Mixup: Zhang et al. 2018, arXiv 1710.09412. CutMix: Yun et al. 2019,
+    partner, the rectangle at the same relative place. Labels become rows (see `OneHot`); a method that reads no labels
+    gets none. Drawn for each rank by itself. Mixup: Zhang et al. 2018, arXiv 1710.09412. CutMix: Yun et al. 2019,
     arXiv 1905.04899. The form with the flipped batch and the defaults are those of DeiT (arXiv 2012.12877).
 
     Args:
@@ -46,7 +46,7 @@ class Mix(Collator):
         prob: share of the batches (pairs, images) that are mixed at all.
         switch_prob: share of CutMix, if both are on.
         draw: for whom the share is drawn.
-        num_classes: K; null: the width of the model's output.
+        num_classes: K; null: the width of the model's output, where the method reads labels.
         smoothing: of the labels.
     """
 
@@ -65,10 +65,13 @@ class Mix(Collator):
         self.draw, self.num_classes, self.smoothing = draw, num_classes, smoothing
 
     def infer(self, facts: Facts) -> Iterable[Inference]:
-        if self.num_classes is None and facts.train_labelled and len(set(facts.output_dims)) == 1:
+        labels = facts.uses_labels and facts.train_labelled
+        if self.num_classes is None and labels and len(set(facts.output_dims)) == 1:
             yield Inference("num_classes", facts.output_dims[0], "width of the model's output")
 
     def problems(self, facts: Facts) -> Iterable[Problem]:
+        if self.num_classes is None and facts.uses_labels and len(set(facts.output_dims)) > 1:
+            yield Problem("num_classes", f"the outputs are {facts.output_dims} wide: give the number of classes")
         if not self.mixup_alpha and not self.cutmix_alpha:
             yield Problem("mixup_alpha", "mixup_alpha and cutmix_alpha are both 0: nothing would be mixed")
         if not (self.mixup_alpha and self.cutmix_alpha) and self.switch_prob != SWITCH_PROB:
@@ -84,10 +87,8 @@ class Mix(Collator):
             view * part[:, None] + view.flip(0) * (1 - part[:, None])
             for view, part in zip(batch.views, kept, strict=True)
         )
-        if batch.label is None:
-            return dataclasses.replace(batch, views=views)
-        if self.num_classes is None:
-            raise ValueError("num_classes is None: give the number of classes, or resolve the config first")
+        if batch.label is None or self.num_classes is None:  # the method does not read it
+            return dataclasses.replace(batch, views=views, label=None)
         rows = one_hot(classes_of(batch), self.num_classes, self.smoothing)
         share = kept[0].mean(dim=(1, 2))[:, None]  # of the pixels that are there, at the border too
         return dataclasses.replace(batch, views=views, label=rows * share + rows.flip(0) * (1 - share))
@@ -115,9 +116,11 @@ class Mix(Collator):
         shares: Float[np.ndarray, "B"],
         cuts: Bool[np.ndarray, "B"],
         centres: Float[np.ndarray, "B 2"],
-    ) -> Float[Tensor, "B H W"]:
-        """The weight of each image's own pixels: lam everywhere, or 0 in the rectangle and 1 around it."""
+    ) -> Float[Tensor, "B _ _"]:
+        """The weight of each image's own pixels: lam everywhere (one number), or 0 in the rectangle and 1 around it."""
         height, width = view.shape[-2:]
+        if not cuts.any():
+            return torch.from_numpy(shares.astype(np.float32)).to(view.device, view.dtype)[:, None, None]
         kept = np.ones((len(view), height, width), dtype=np.float32) * np.where(cuts, 1.0, shares)[:, None, None]
         for place in np.flatnonzero(cuts):
             sides = np.sqrt(1 - shares[place]) * np.array([height, width])

@@ -62,6 +62,10 @@ class OneHot(Collator):
     def problems(self, facts: Facts) -> Iterable[Problem]:
         if facts.train_labelled is False:
             yield Problem("", "needs labels, and the images to train on have none")
+        if not facts.uses_labels:
+            yield Problem("", "makes rows of labels, and the method reads none: remove it")
+        if self.num_classes is None and len(set(facts.output_dims)) > 1:
+            yield Problem("num_classes", f"the outputs are {facts.output_dims} wide: give the number of classes")
 
     def __call__(self, batch: Batch, random: Random) -> Batch:
         return dataclasses.replace(batch, label=one_hot(classes_of(batch), self._known(), self.smoothing))

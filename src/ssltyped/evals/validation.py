@@ -32,6 +32,11 @@ class Validation(Callback):
         if facts.labelled is False:
             yield Problem("", "needs labels, and data.train or data.val has none: remove this callback, or give labels")
 
+        if facts.pretext:
+            yield Problem("", "the model predicts the classes of a pretext task, which data.val has not: remove this")
+        if len(facts.inputs) > 1:
+            yield Problem("", f"shows the model one image; it reads the inputs {', '.join(facts.inputs)}: remove this")
+
     def on_epoch_end(self, state: TrainState) -> None:
         if state.step != state.steps and state.epoch % self.every_epochs:
             return

@@ -45,7 +45,7 @@ class Prototypes(nn.Module):
 
     def __init__(self, num_prototypes: int, dim: int, scale: Scale) -> None:
         super().__init__()
-        self.weight = nn.Parameter(nn.Linear(dim, num_prototypes, bias=False).weight.detach())
+        self.weight = nn.Parameter(F.normalize(nn.Linear(dim, num_prototypes, bias=False).weight.detach(), dim=1))
         self.kind = scale
         if scale is not Scale.FREE:
             self.scale = nn.Parameter(torch.ones(num_prototypes, 1), requires_grad=scale is Scale.LEARNED)

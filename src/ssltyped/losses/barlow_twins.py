@@ -22,7 +22,8 @@ class BarlowTwinsLoss(Loss):
     """Redundancy reduction (Zbontar et al. 2021, arXiv 2103.03230, eq. 1 and 2).
 
     The head's output z (2B, D) holds the first views, then the second ones. Each feature is standardized over both
-    views and all ranks, with the biased variance and eps 1e-5; over the N images of the world,
+    views together and all ranks, with the biased variance and eps 1e-5, as VISSL does (the paper standardizes each view
+    by itself, which is the same for views of equal distribution); over the N images of the world,
 
         C = 1/N  sum_n a_n b_n^T          (a, b: the standardized views; D x D)
         loss = scale ( sum_i (1 - C_ii)^2 + lambda_off sum_{i != j} C_ij^2 )

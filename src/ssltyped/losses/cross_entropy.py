@@ -25,7 +25,7 @@ class CrossEntropyLoss(Loss):
         loss = sum over outputs of  mean_n  - w_y log softmax_k(x(n) / T) at k = y
 
     (a weighted mean when `class_weights` are given, over all images of the world). A target may also be a distribution
-    t (B, K), from mixed images: then mean_n - sum_k t_k log softmax_k(x / T). Label smoothing replaces y by
+    t (B, K), from mixed images: then mean_n - sum_k w_k t_k log softmax_k(x / T). Label smoothing replaces y by
     (1 - smoothing) one-hot + smoothing / K (Szegedy et al. 2016, arXiv 1512.00567, section 7). Images with the label
     `ignore_label` count nothing. Several views of an image share its label. Memory and time grow as B K. Logs
     `top1` of the first output.
@@ -33,7 +33,7 @@ class CrossEntropyLoss(Loss):
     RotNet: Gidaris et al. 2018, arXiv 1803.07728. Jigsaw: Noroozi and Favaro 2016, arXiv 1603.09246.
 
     Raises:
-        ValueError: a batch without labels.
+        ValueError: a batch without labels, a label that is no class (seen on the CPU only), or rows of 1, 0 and -1.
 
     Args:
         temperature: T.
@@ -55,6 +55,11 @@ class CrossEntropyLoss(Loss):
         super().__init__()
         self.temperature, self.label_smoothing, self.ignore_label = temperature, label_smoothing, ignore_label
         self.class_weights, self.normalize = class_weights, normalize
+        weights = None if class_weights is None else torch.tensor(class_weights)
+        self.register_buffer("_weights", weights, persistent=False)
+
+    _weights: Optional[Tensor]
+    uses_labels = True
 
     def problems(self, facts: Facts) -> Iterable[Problem]:
         yield from needs_labels(facts)
@@ -69,7 +74,7 @@ class CrossEntropyLoss(Loss):
         label = labels_of(batch)
         outputs = [precise(output) for output in model(batch.views)]
         losses = [self.of_output(output, label) for output in outputs]
-        logs = {"top1": _top1(outputs[0], label)} if label.ndim == 1 else {}
+        logs = {"top1": self._top1(outputs[0], label)} if label.ndim == 1 else {}
         return StepOutput(loss=torch.stack(losses).sum(), logs=logs)
 
     def of_output(self, output: Tensor, label: Target) -> Float[Tensor, ""]:
@@ -78,21 +83,32 @@ class CrossEntropyLoss(Loss):
         if self.normalize:
             logits = F.normalize(logits, dim=1)
         log_p = F.log_softmax(logits / self.temperature, dim=1)
-        if target.ndim == 2:
-            return -(target * log_p).sum(dim=1).mean()
-        return self._of_classes(log_p, target)
+        if target.ndim == 1:
+            return self._of_classes(log_p, target)
+        if not target.is_floating_point():
+            raise ValueError("cross entropy needs a class or shares an image; these are rows of 1, 0, -1: use BCELoss")
+        shares = torch.lerp(target.to(log_p.dtype), torch.full_like(log_p, 1 / log_p.shape[1]), self.label_smoothing)
+        weighted = shares if self._weights is None else shares * self._weights.to(log_p.dtype)
+        return -(weighted * log_p).sum(dim=1).mean()
 
     def _of_classes(self, log_p: Float[Tensor, "B K"], target: Tensor) -> Float[Tensor, ""]:
         counts = target != self.ignore_label
         known = torch.where(counts, target, 0)
+        if known.device.type == "cpu" and len(known) and int(known.max()) >= log_p.shape[1]:
+            raise ValueError(f"an image has the label {int(known.max())}, and an output has {log_p.shape[1]} classes")
         weight = counts.to(log_p.dtype)
-        if self.class_weights is not None:
-            weight = weight * torch.tensor(self.class_weights, dtype=log_p.dtype, device=log_p.device)[known]
+        if self._weights is not None:
+            weight = weight * self._weights.to(log_p.dtype)[known]
         nll = -log_p.gather(1, known[:, None])[:, 0]
         if self.label_smoothing:
             nll = torch.lerp(nll, -log_p.mean(dim=1), self.label_smoothing)
         total = distributed.all_reduce_mean(weight.sum())
         return (nll * weight).sum() / total.clamp(min=1e-12)
+
+    def _top1(self, output: Tensor, label: Target) -> Float[Tensor, ""]:
+        logits, target = per_prediction(output.detach(), label)
+        counts = (target != self.ignore_label).sum().clamp(min=1)
+        return (logits.argmax(dim=1) == target).sum() / counts
 
 
 class BCELoss(Loss):
@@ -110,6 +126,8 @@ class BCELoss(Loss):
     Args:
         normalize: scale logits to length 1.
     """
+
+    uses_labels = True
 
     def __init__(self, *, normalize: bool = False) -> None:
         super().__init__()
@@ -158,11 +176,6 @@ def per_prediction(output: Tensor, label: Target) -> tuple[Tensor, Tensor]:
     within = len(rows) // len(output)
     target = label.repeat(len(output) // len(label), *[1] * (label.ndim - 1)).repeat_interleave(within, dim=0)
     return rows, target
-
-
-def _top1(output: Tensor, label: Target) -> Float[Tensor, ""]:
-    logits, target = per_prediction(output.detach(), label)
-    return (logits.argmax(dim=1) == target).float().mean()
 
 
 CrossEntropyLossConf = config_for(CrossEntropyLoss)

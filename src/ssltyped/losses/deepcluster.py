@@ -30,11 +30,12 @@ class DeepClusterV2Loss(CountingLoss):
 
         loss = mean over clusterings of  mean over crops and images  - log softmax_k(v . c_k / T) at k = a_n
 
-    An image without an assignment counts nothing. The memory of a rank holds the newest embeddings, of one pass over
-    its images, of the crops in `crops_for_memory`; clustering h uses crop h modulo their number. It is filled by a pass
-    through the model before the first step. The first centroids are images drawn by (step, clustering), the same on any
-    number of ranks. Memory grows as V B K for the scores, images a rank x D for the bank, and N for the assignments;
-    time as V B K D, and the iterations of k-means x images x K x D an epoch.
+    An image without an assignment counts nothing. The memory of a rank holds the newest embeddings, of one pass
+    over its images, of the crops in `crops_for_memory`; clustering h uses crop h modulo their number. It is filled
+    by a pass through the model before the first step, and a run resumes on as many ranks as it had. The first
+    centroids are images drawn by (step, clustering), the same on any number of ranks. Memory grows as V B K for the
+    scores, images a rank x D for the bank, and N for the assignments; time as V B K D, and the iterations of
+    k-means x images x K x D an epoch.
 
     Raises:
         ValueError: a model that has not exactly one output; more clusters than images.

@@ -31,5 +31,4 @@ def _mixed(x: Int64[Tensor, "*n"]) -> Int64[Tensor, "*n"]:
 
 def _shifted(x: Int64[Tensor, "*n"], bits: int) -> Int64[Tensor, "*n"]:
     """A shift to the right that brings in zeros: torch's copies the sign."""
-    mask = torch.tensor(2 ** (64 - bits) - 1, device=x.device)
-    return (x >> bits) & mask
+    return torch.bitwise_and(x >> bits, 2 ** (64 - bits) - 1)

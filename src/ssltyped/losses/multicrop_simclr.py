@@ -66,7 +66,10 @@ class MultiCropSimCLRLoss(Loss):
         owners = (torch.arange(len(world), device=u.device) // len(u)) * images + owner.repeat(distributed.world_size())
         mine = owner + distributed.rank() * images
         chunks = [slice(first, first + self.chunk_size) for first in range(0, len(u), self.chunk_size)]
-        parts = [checkpoint(self._negatives, u[c], world, mine[c], owners, use_reentrant=False) for c in chunks]
+        parts = [
+            checkpoint(self._negatives, u[c], world, mine[c], owners, use_reentrant=False, preserve_rng_state=False)
+            for c in chunks
+        ]
         negatives = torch.cat(parts)
         terms = [
             -F.logsigmoid((u * u.roll(-shift * images, 0)).sum(1) / self.temperature - negatives)

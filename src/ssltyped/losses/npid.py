@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from enum import Enum
 from typing import Annotated, Optional
@@ -138,7 +139,7 @@ class MemoryBankLoss(CountingLoss):
         if self.contrast is Contrast.INFO_NCE:
             return F.cross_entropy(s, torch.zeros(len(s), dtype=torch.int64, device=s.device))
         log_p = s - torch.log(self.constant(s))
-        log_noise = torch.log(torch.tensor((images.shape[1] - 1) / self.num_images, dtype=s.dtype, device=s.device))
+        log_noise = math.log((images.shape[1] - 1) / self.num_images)
         own = -F.logsigmoid(log_p[:, 0] - log_noise)
         noise = -F.logsigmoid(log_noise - log_p[:, 1:])
         return (own + noise.sum(dim=1)).mean()
@@ -165,9 +166,11 @@ class MemoryBankLoss(CountingLoss):
         super().after_update(model, progress)
 
     def move(self, index: Int64[Tensor, "N"], embedding: Float[Tensor, "N D"]) -> None:
-        """Update the bank; of an image that is there several times, one place wins on every rank."""
+        """Update the bank; of an image that is there several times, the last row counts, on every rank and device."""
+        ordered, order = index.sort(stable=True)
+        last = order[torch.searchsorted(ordered, index, right=True) - 1]
         old = self.memory[index]
-        self.memory[index] = F.normalize(torch.lerp(embedding.to(old.dtype), old, self.momentum), dim=1)
+        self.memory[index] = F.normalize(torch.lerp(embedding[last].to(old.dtype), old, self.momentum), dim=1)
 
 
 MemoryBankLossConf = config_for(MemoryBankLoss)

@@ -46,7 +46,7 @@ def sinkhorn(log_q: Float[Tensor, "K B"], *, num_iters: int, power_law: float = 
     log_q = log_q - _row_sums(log_q.flatten()[None])
     for _ in range(num_iters):
         lacks = (_row_sums(log_q) == -math.inf).any()
-        log_q = torch.where(lacks, torch.logaddexp(log_q, log_q.new_tensor(math.log(TINY))), log_q)
+        log_q = torch.where(lacks, torch.logaddexp(log_q, log_q.new_full((), math.log(TINY))), log_q)
         log_q = log_q + (log_share - _row_sums(log_q))[:, None]
         log_q = log_q - log_q.logsumexp(dim=0) - log_count
     return log_q.T.softmax(dim=1)

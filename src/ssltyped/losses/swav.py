@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Le, Len
 from jaxtyping import Float
 from torch import Tensor
 
-from ssltyped.config import config_for
+from ssltyped.config import ConfigError, config_for
 from ssltyped.losses.outputs import full_precision, precise
 from ssltyped.losses.prototypes import parts_with_prototypes, prototypes_of
 from ssltyped.losses.sinkhorn import assign, hard
@@ -30,11 +30,11 @@ class SwAVLoss(CountingLoss):
         loss = mean over C and over i of  mean_{p != i}  mean_n  - sum_k q_i(n, k) log softmax_k(s_p(n) / T)
 
     With a queue, the embeddings of the last images take part in the assignment (scored by the prototypes of today),
-    once the queue is full; it fills from `queue_start_steps` on. Prototypes are scaled to length 1 after each update.
-    The queue of W ranks holds the images that one process's would. With a momentum encoder,
-    theta_t <- m theta_t + (1 - m) theta_s, it sees the assign crops in eval mode; its scores make the codes, its
-    embeddings fill the queue, and its prototypes score it. Memory
-    grows as V B K, and as the queue's size x D; time as (V + Sinkhorn iterations) B K.
+    once the queue is full; it fills from `queue_start_steps` on. Prototypes are scaled to length 1 after each
+    update. The queue of W ranks holds the images that one process's would; a run with a queue resumes on as many
+    ranks. With a momentum encoder, theta_t <- m theta_t + (1 - m) theta_s, it sees the assign crops in eval mode;
+    its scores make the codes, its embeddings fill the queue, and its prototypes score it. Memory grows as V B K,
+    and as the queue's size x D; time as (V + Sinkhorn iterations) B K.
 
     Raises:
         ValueError: a model that does not give an embedding and scores, or fewer crops than `crops_for_assign` names.
@@ -136,6 +136,9 @@ class SwAVLoss(CountingLoss):
         return StepOutput(loss=self.swapped(outputs[1:], targets, len(batch.views), queue_scores))
 
     def setup(self, model: Model) -> None:
+        if self.local_queue_size and not prototypes_of(model):
+            message = "no head has prototypes to score the queue with: use PrototypesHead"
+            raise ConfigError([Problem("loss.queue_size", message)])
         if self.momentum is not None:
             self.encoder = MomentumTeacher(model, batch_statistics=False)
 

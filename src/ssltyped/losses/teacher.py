@@ -54,12 +54,17 @@ class MomentumTeacher(nn.Module):
     @torch.no_grad()
     def update(self, student: Model, momentum: float) -> None:
         """Move towards the student; a few kernels for all parameters."""
-        ours, theirs = self.model.state_dict(), module_of(student).state_dict()
-        averaged = [name for name in ours if isinstance(ours[name], Tensor) and ours[name].is_floating_point()]
+        ours, theirs = tensors_of(self.model), tensors_of(module_of(student))
+        averaged = [name for name in ours if ours[name].is_floating_point()]
         torch._foreach_lerp_([ours[name] for name in averaged], [theirs[name] for name in averaged], 1.0 - momentum)
-        for name in ours:
-            if isinstance(ours[name], Tensor) and not ours[name].is_floating_point():
-                ours[name].copy_(theirs[name])
+        for name in ours.keys() - set(averaged):
+            ours[name].copy_(theirs[name])
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, each once: a state dict names a tied one twice, which would move it twice."""
+    named = (*module.named_parameters(), *module.named_buffers())
+    return {name: tensor.detach() for name, tensor in named}
 
 
 def module_of(model: Model) -> nn.Module:
