@@ -265,6 +265,18 @@ def test_parts_that_other_processes_cannot_import(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_mistake_that_a_rank_finds(tmp_path: Path) -> None:
+    """A checkpoint of another model: the command tells it, and ends as for every mistake."""
+    first = launch(tiny(output=tmp_path, steps=1))
+    code, out, err = run_cli(
+        "tiny", "steps=2", "epochs=null", "data.train.batch_size=4", "distributed.num_procs=2", "name=more",
+        "heads.0.dims=[16,9]", f"resume={first.folder}", f"output={tmp_path}",
+    )  # fmt: skip
+    assert code == 2, out + err
+    assert "is not started:\n  resume: the checkpoint is of another model or optimizer: " in err
+    assert "Traceback" not in err
+
+
 def test_a_rank_that_fails(tmp_path: Path) -> None:
     """The error of the rank is shown; nothing looks like an end."""
     asked = tiny(output=tmp_path, batch_size=4, source=PatchesConf(broken=list(range(1, 24))))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from jaxtyping import Float
@@ -29,7 +30,7 @@ from ssltyped.plan import Memory, curve, measure, plan
 from ssltyped.schedulers.composite import CompositeConf
 from ssltyped.schedulers.cosine import Cosine
 from ssltyped.schedulers.linear import LinearConf
-from ssltyped.types import Batch, Features, Loss, Model, StepOutput, Trunk, Update
+from ssltyped.types import Batch, Collator, Features, Loss, Model, StepOutput, Trunk, Update
 
 PIXELS, WIDTH, OUT, BATCH = 3 * 16 * 16, 10, 4, 8
 
@@ -63,7 +64,29 @@ class Square(Loss):
         return StepOutput(loss=z.square().mean())
 
 
+class Misfit(Collator):
+    """Of no batch.
+
+    Args:
+        text: what it says.
+    """
+
+    def __init__(self, *, text: str = "labels are rows") -> None:
+        self.text = text
+
+    def __call__(self, batch: Batch, random: np.random.Generator) -> Batch:
+        raise ValueError(self.text)
+
+
+class Incomplete(Loss):
+    """Calls with too few arguments."""
+
+    def step(self, model: Model, batch: Batch) -> StepOutput:
+        return StepOutput(loss=nn.CTCLoss()(model(batch.views)[0], batch.index))
+
+
 FlatConf, SquareConf = config_for(Flat), config_for(Square)
+MisfitConf, IncompleteConf = config_for(Misfit), config_for(Incomplete)
 
 
 def flat() -> Experiment:
@@ -205,6 +228,23 @@ def test_what_fits_is_not_complained_about() -> None:
 def test_mistakes_are_errors() -> None:
     with pytest.raises(ConfigError, match="steps"):
         plan(config.replaced(tiny(), {"epochs": None}), "tiny")
+
+
+def told(asked: Experiment, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        plan(override(asked, overrides), "tiny")
+    return str(caught.value)
+
+
+def test_what_one_step_would_raise_is_a_mistake() -> None:
+    """Whichever part it comes from: data, loss, what is frozen, optimizer."""
+    collated = config.replaced(tiny(), {"data.train.collators": [MisfitConf()]})
+    assert told(collated) == "one step of this does not fit together: labels are rows"
+    assert "does not fit together: CTCLoss.forward() missing 2" in told(tiny(loss=IncompleteConf()))
+    nothing = told(tiny(), "freeze=[Freeze]", "freeze.0.parts=[trunk,heads]")
+    assert nothing == "freeze: nothing is left that learns: leave a part of the model out of it"
+    assert told(tiny(), "optimizer.no_decay=[foo]").startswith("optimizer: no_decay: no parameter has 'foo' in its")
+    assert "optimizer: per_head: 2 entries" in told(tiny(), "optimizer.per_head=[PerHead,PerHead]")
 
 
 @pytest.mark.parametrize(("overrides", "code"), [([], 0), (["loss.temperature=-1"], 2)])

@@ -149,6 +149,25 @@ def test_a_mistake_is_told_and_exits_with_2(
     assert sorted(line.strip() for line in others) == sorted(lines)
 
 
+@pytest.mark.parametrize("mode", ["", "--plan"])
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["freeze=[Freeze]", "freeze.0.parts=[trunk,heads]"], "freeze: nothing is left that learns"),
+        (["optimizer.no_decay=[foo]"], "optimizer: no_decay: no parameter has 'foo' in its name"),
+        (["optimizer=TorchOptimizer", "optimizer.name=Muon", "optimizer.lr=3e-3"], "optimizer.name: torch.optim has"),
+        (["loss=TorchLoss", "loss.name=CTCLoss"], "loss.name: torch.nn has no loss 'CTCLoss' of an output and a label"),
+    ],
+)
+def test_a_mistake_that_only_the_built_parts_show_exits_with_2(
+    overrides: list[str], told: str, mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capsys, *TINY, f"output={tmp_path}", *overrides, *filter(None, [mode]))
+    assert code == 2, err
+    assert err.startswith(f"error: recipes.quickstart is not started:\n  {told}")
+    assert "Traceback" not in err
+
+
 def test_an_unknown_option_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as leaving:
         main(["recipes.quickstart", "--pan"])

@@ -206,6 +206,8 @@ class FactFinder:
                 "num_images": num_images,
                 "labelled": labelled,
                 "evaluates": experiment.data.val is not None,
+                "uses_labels": getattr(config.part_of(experiment.loss).kind, "uses_labels", False),
+                "pretext": views.num_classes is not None,
                 "train_labelled": True if views.num_classes is not None else train_labelled,
                 "lr": getattr(experiment.optimizer, "lr", None),
                 "base_lr_of_one_node": _inferred_lr(experiment.optimizer, one_node),
@@ -282,6 +284,24 @@ def build_model(built: Experiment, facts: Facts) -> SSLModel:
     )
 
 
+def build_module(built: Experiment, facts: Facts) -> StepModule:
+    """Model and loss of a built experiment. Raises `ConfigError` if none of their parameters learns."""
+    model = build_model(built, facts)
+    built.loss.setup(model)
+    module = StepModule(model, built.loss)
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise ConfigError([Problem("freeze", "nothing is left that learns: leave a part of the model out of it")])
+    return module
+
+
+def build_optimizer(built: Experiment, module: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer over a module's parameters. Raises `ConfigError` for what it cannot be with these."""
+    try:
+        return built.optimizer(module)
+    except (TypeError, ValueError) as error:
+        raise ConfigError([Problem("optimizer", str(error))]) from error
+
+
 def _inferred_lr(optimizer: Optimizer, facts: Facts) -> Optional[float]:
     """The learning rate that the optimizer would infer from these facts."""
     for inference in config.part_of(optimizer).kind.infer(optimizer, facts):  # type: ignore[attr-defined]  # an Optimizer
@@ -333,19 +353,17 @@ def build_trainer(resolved: Experiment, *, device: torch.device, folder: Path, f
     torch.manual_seed(resolved.seed)
     built = config.build(resolved)
     assert built.steps is not None
-    model = build_model(built, facts)
-    built.loss.setup(model)
-    module: nn.Module = StepModule(model, built.loss).to(device)
+    module: nn.Module = build_module(built, facts).to(device)
     module = convert_sync_batchnorm(module, built.distributed.sync_bn_group or 1)
     assert isinstance(module, StepModule)
     step = Step(
         module=module,
         wrapped=wrap(module, device),
-        optimizer=built.optimizer(module),
+        optimizer=build_optimizer(built, module),
         device=device,
         precision=built.precision,
         grad_clip=built.grad_clip,
-        frozen=Frozen(model, built.freeze, built.steps),
+        frozen=Frozen(module.model, built.freeze, built.steps),
     )
     return Trainer(
         step=step,

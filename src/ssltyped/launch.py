@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -29,6 +30,7 @@ from ssltyped.resolve import Resolution
 from ssltyped.types import Batch, Problem, StepOutput
 
 _ABORTED = 130
+_MISTAKE = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,11 +178,12 @@ def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> R
     resume = "auto" if resolved.resume == "never" else resolved.resume
     named = config.replaced(asked, {"name": str(folder.relative_to(resolved.output)), "resume": resume})
     world_size = resolution.facts.world_size
-    arguments = (world_size, _free_port(), config.to_yaml(named))
-    processes = torch.multiprocessing.spawn(_worker, args=arguments, nprocs=world_size, join=False)  # type: ignore[no-untyped-call]  # torch's
-    assert processes is not None
-    with _passing_signals_on([process.pid or 0 for process in processes.processes]) as passed_on:
-        _join(processes, passed_on)
+    with tempfile.TemporaryDirectory() as told:
+        arguments = (world_size, _free_port(), config.to_yaml(named), told)
+        processes = torch.multiprocessing.spawn(_worker, args=arguments, nprocs=world_size, join=False)  # type: ignore[no-untyped-call]  # torch's
+        assert processes is not None
+        with _passing_signals_on([process.pid or 0 for process in processes.processes]) as passed_on:
+            _join(processes, passed_on, Path(told))
     result = json.loads((folder / "result.json").read_text())
     built = config.build(resolved)
     model = build_model(built, resolution.facts)
@@ -192,20 +195,30 @@ def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> R
     return Run(Outcome(result["outcome"]), folder, metrics=result["metrics"], first=result["first"], model=model)
 
 
-def _join(processes: torch.multiprocessing.ProcessContext, passed_on: Sequence[int]) -> None:
+def _join(processes: torch.multiprocessing.ProcessContext, passed_on: Sequence[int], told: Path) -> None:
     """Until all have ended. One that fails ends the others; so does one that a second Ctrl-C aborts, or that a
-    signal ends which comes before it listens."""
+    signal ends which comes before it listens. A mistake that one leaves in the folder `told` is raised here."""
     try:
         while not processes.join():
             pass
     except torch.multiprocessing.ProcessExitedException as error:
         if error.exit_code == _ABORTED or (passed_on and error.signal_name is not None):
             raise KeyboardInterrupt from error
+        mistake = _mistake_file(told, error.error_index)
+        if error.exit_code == _MISTAKE and mistake.exists():
+            raise ConfigError([Problem(*pair) for pair in json.loads(mistake.read_text())]) from error
         raise
 
 
-def _worker(rank: int, world_size: int, port: int, asked: str) -> None:
-    """The body of one of our processes, which is as if torchrun had started it. Its mistakes are the user's, too."""
+def _mistake_file(told: Path, rank: int) -> Path:
+    return told / f"rank_{rank}.json"
+
+
+def _worker(rank: int, world_size: int, port: int, asked: str, told: str) -> None:
+    """The body of one of our processes, which is as if torchrun had started it.
+
+    What it finds wrong with the config goes into the folder `told`: the user reads it from the first process.
+    """
     os.environ.update(
         {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)},
         LOCAL_WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
@@ -216,6 +229,9 @@ def _worker(rank: int, world_size: int, port: int, asked: str) -> None:
         launch(config.from_yaml(asked))
     except KeyboardInterrupt:  # which torch would take for a good end, and the other ranks would wait
         sys.exit(_ABORTED)
+    except ConfigError as error:
+        _mistake_file(Path(told), rank).write_text(json.dumps([(one.path, one.message) for one in error.problems]))
+        sys.exit(_MISTAKE)
 
 
 def _free_port() -> int:

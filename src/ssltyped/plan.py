@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ssltyped import config
 from ssltyped.config import ConfigError
 from ssltyped.engine.parallel import Place, StepModule
-from ssltyped.experiment import Experiment, build_model, resolve_experiment
+from ssltyped.experiment import Experiment, build_module, build_optimizer, resolve_experiment
 from ssltyped.hints import brief
 from ssltyped.launch import misfit
 from ssltyped.resolve import Resolution
@@ -53,9 +53,7 @@ def _part_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
     resolved = resolution.config
     with torch.device("meta"):
         built = config.build(resolved)
-        model = build_model(built, resolution.facts)
-        built.loss.setup(model)
-        module = StepModule(model, built.loss)
+        module = build_module(built, resolution.facts)
     yield "parts"
     heads = [(f"heads.{index}", head) for index, head in enumerate(built.heads)]
     named: list[tuple[str, nn.Module]] = [("trunk", built.trunk), *heads, ("loss", built.loss)]
@@ -72,10 +70,40 @@ def measure(module: StepModule, built: Experiment, resolution: Resolution[Experi
     """Run one step's shapes on the meta device and add up what it holds, in fp32.
 
     A large batch is measured on a part of it: what a step holds grows with the batch.
-    Raises `ConfigError` for shapes that do not fit together: the run would fail too, at its first step.
+    Raises `ConfigError` for parts that do not fit together: the run would fail too, at its first step.
     """
     facts = resolution.facts
     rows = min(facts.batch_size, _MEASURED_BATCH)
+    saved: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        saved[_storage(tensor)] = tensor.untyped_storage()
+        return tensor
+
+    try:
+        batch = _batch(built, facts, rows)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            output = module(batch)
+        output.loss.backward()
+        optimizer = build_optimizer(built, module)
+        optimizer.step()
+    except ConfigError:
+        raise
+    except (RuntimeError, ValueError, TypeError) as error:
+        message = f"one step of this does not fit together: {brief(str(error))}"
+        raise ConfigError([Problem("", message)]) from error
+    views = batch.views
+    fixed = {_storage(tensor) for tensor in (*module.parameters(), *module.buffers(), *views)}
+    activations = sum(storage.nbytes() for key, storage in saved.items() if key not in fixed)
+    state = sum(_bytes(v) for entry in optimizer.state.values() for v in entry.values() if isinstance(v, Tensor))
+    weights = sum(map(_bytes, module.parameters()))
+    images = sum(map(_bytes, views))
+    gradients = sum(_bytes(parameter) for parameter in module.parameters() if parameter.requires_grad)
+    return Memory(weights, gradients, state, activations * facts.batch_size // rows, images * facts.batch_size // rows)
+
+
+def _batch(built: Experiment, facts: Facts, rows: int) -> Batch:
+    """What one rank collates, without numbers."""
     with torch.device("meta"):
         views = tuple(torch.empty(rows, len(built.data.mean), size, size) for size in facts.crop_sizes)
         masks = tuple(grid and torch.zeros(rows, *grid, dtype=torch.bool) for grid in facts.mask_grids)
@@ -84,28 +112,7 @@ def measure(module: StepModule, built: Experiment, resolution: Resolution[Experi
         batch = Batch(views=views, index=index, label=label, masks=masks)
         for collator in built.data.train.collators:
             batch = collator(batch, np.random.default_rng(0))
-    saved: dict[int, torch.UntypedStorage] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        saved[_storage(tensor)] = tensor.untyped_storage()
-        return tensor
-
-    try:
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            output = module(batch)
-    except (RuntimeError, ValueError) as error:
-        message = f"one step of this does not fit together: {brief(str(error))}"
-        raise ConfigError([Problem("", message)]) from error
-    fixed = {_storage(tensor) for tensor in (*module.parameters(), *module.buffers(), *views)}
-    activations = sum(storage.nbytes() for key, storage in saved.items() if key not in fixed)
-    output.loss.backward()
-    optimizer = built.optimizer(module)
-    optimizer.step()
-    state = sum(_bytes(v) for entry in optimizer.state.values() for v in entry.values() if isinstance(v, Tensor))
-    weights = sum(map(_bytes, module.parameters()))
-    images = sum(map(_bytes, views))
-    gradients = sum(_bytes(parameter) for parameter in module.parameters() if parameter.requires_grad)
-    return Memory(weights, gradients, state, activations * facts.batch_size // rows, images * facts.batch_size // rows)
+    return batch
 
 
 def _label_shape(built: Experiment, facts: Facts) -> tuple[int, ...]:

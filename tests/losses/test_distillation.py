@@ -15,9 +15,11 @@ from ssltyped.losses.distillation import (
     DINODistillationLoss,
     DistillationLoss,
     IBOTDistillationLoss,
+    MSNDistillationLoss,
     Soft,
+    SwAVDistillationLoss,
 )
-from ssltyped.types import Batch
+from ssltyped.types import Batch, Loss
 
 SCORES = partial(LinearModel, scored=(6,), embeds=False)
 X, T = waves(5, 6), waves(7, 6)[2:]
@@ -65,3 +67,26 @@ def test_mistakes_are_named() -> None:
     batch = Batch(views=(waves(4, 5, 1, 1),), index=torch.arange(4))
     with pytest.raises(ValueError, match="exactly one output; it has 2"):
         taught(DistillationLoss, SCORES).step(LinearModel(scored=(6,)), batch)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fits", "wrong", "wanted"),
+    [
+        (DistillationLoss, [(8,)], [(8, 8)], "one output"),
+        (DINODistillationLoss, [(8,)], [(8, 8)], "one output"),
+        (MSNDistillationLoss, [(8,)], [(8, 8)], "one output"),
+        (SwAVDistillationLoss, [(8, 6), (8, 6, 6)], [(8,)], "an embedding and scores"),
+        (IBOTDistillationLoss, [(8, 6)], [(8,), (8, 6, 6)], "two outputs"),
+    ],
+)
+def test_the_number_of_outputs(
+    kind: type[Loss], fits: list[tuple[int, ...]], wrong: list[tuple[int, ...]], wanted: str
+) -> None:
+    """Nothing is said while it is not known."""
+    loss = taught(kind, SCORES)
+    for dims in [(), *fits]:
+        assert problems(loss, output_dims=dims) == ""
+    for dims in wrong:
+        told = problems(loss, output_dims=dims)
+        assert told.startswith(f"needs a model with {wanted}")
+        assert told.endswith(f"; it has {len(dims)}")

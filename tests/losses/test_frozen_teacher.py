@@ -63,6 +63,34 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
         teacher(file, width=9).load()
 
 
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04junk", b"\x80\x02}q\x00.", b"hello world, no weights"])
+def test_a_file_that_is_something_else_is_told(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "weights.pt"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"^loss.teacher.weights: .*weights.pt cannot be read as weights: "):
+        teacher(file).load()
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"module": {"a": 1}}])
+def test_a_file_of_something_else_than_weights_is_told(content: object, tmp_path: Path) -> None:
+    file = tmp_path / "weights.pt"
+    torch.save(content, file)
+    with pytest.raises(ConfigError, match=r"^loss.teacher.weights: .* holds no tensors by name: give the weights.pt"):
+        teacher(file).load()
+
+
+def test_the_command_tells_wrong_weights(tmp_path: Path) -> None:
+    """A run needs them, and ends as one with a mistake."""
+    file = tmp_path / "weights.pt"
+    asked = tiny(output=tmp_path, steps=1, loss=distilled(file))
+    file.write_bytes(b"junk")
+    with pytest.raises(ConfigError, match="cannot be read as weights"):
+        launch(asked)
+    torch.save(teacher(file, width=9).model.state_dict(), file)
+    with pytest.raises(ConfigError, match=r"^loss.teacher.weights: .* is not of this teacher: heads.0.layers.2.weight"):
+        launch(asked)
+
+
 def test_missing_weights_are_found_by_the_plan(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"loss.teacher.weights: .*gone.pt does not exist"):
         plan(tiny(output=tmp_path, steps=2, loss=distilled(tmp_path / "gone.pt")), "run")

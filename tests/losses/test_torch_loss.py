@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from losses.proofs import LinearModel, waves
 from losses.told import problems
+from torch import Tensor, nn
 
 from ssltyped.losses.torch_loss import KNOWN, TorchLoss, TorchLossConf
 from ssltyped.types import Batch
@@ -26,9 +27,30 @@ def test_every_loss_of_torch_is_known() -> None:
     assert not any(name.startswith("_") for name in KNOWN)
 
 
+@pytest.mark.parametrize("name", ["CTCLoss", "TripletMarginLoss", "CosineEmbeddingLoss", "GaussianNLLLoss"])
+def test_losses_of_more_than_an_output_and_a_label_are_refused(name: str) -> None:
+    assert f"name: torch.nn has no loss {name!r} of an output and a label" in problems(TorchLossConf(name=name))
+
+
+def test_every_known_loss_is_computed_from_an_output_and_a_label() -> None:
+    """Of one shape or another: of rows, of classes, or of rows of classes."""
+    output = (waves(6, 5).double() / 4).sigmoid()
+    labels = [output.clone().round(), torch.tensor([0, 1, 2, 3, 4, 0]), output.clone().round().long()]
+    for name, kind in KNOWN.items():
+        assert any(_computes(kind(), output, label) for label in labels), name
+
+
+def _computes(loss: nn.Module, output: Tensor, label: Tensor) -> bool:
+    try:
+        return bool(loss(output, label).isfinite().all())
+    except (RuntimeError, ValueError):
+        return False
+
+
 def test_wrong_names_and_arguments() -> None:
-    assert "name: torch.nn has no loss 'CrossEntropyLos'; did you mean 'CrossEntropyLoss'?" in problems(
-        TorchLossConf(name="CrossEntropyLos")
+    assert (
+        "name: torch.nn has no loss 'CrossEntropyLos' of an output and a label; did you mean 'CrossEntropyLoss'?"
+        in problems(TorchLossConf(name="CrossEntropyLos"))
     )
     wrong = problems(TorchLossConf(name="CrossEntropyLoss", args={"ignore_indx": 1}), train_labelled=False)
     assert "args.ignore_indx: CrossEntropyLoss takes no 'ignore_indx'; did you mean 'ignore_index'?" in wrong

@@ -8,7 +8,7 @@ from facts import FACTS
 from torch import nn
 
 from ssltyped.config import build
-from ssltyped.optimizers.by_name import TorchOptimizer, TorchOptimizerConf
+from ssltyped.optimizers.by_name import TorchOptimizer, TorchOptimizerConf, _classes
 from ssltyped.optimizers.larc import LARC
 
 NAMES = [
@@ -25,6 +25,16 @@ NAMES = [
     "Rprop",
     "SGD",
 ]
+
+
+def test_every_class_of_torch_that_is_offered_trains_any_shape() -> None:
+    """A bias and a convolution, too."""
+    for name in _classes():
+        module = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(), nn.Linear(2, 1))
+        optimizer = TorchOptimizer(lr=0.1, name=name)(module)
+        module(torch.ones(3, 1, 1, 1)).sum().backward()
+        optimizer.step()
+    assert set(NAMES) <= set(_classes())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -63,6 +73,7 @@ def test_larc_before_it() -> None:
     [
         (TorchOptimizerConf(lr=0.1, name="Adagard"), "name", "did you mean 'Adagrad'"),
         (TorchOptimizerConf(lr=0.1, name="LBFGS"), "name", "no 'LBFGS' that works here"),
+        (TorchOptimizerConf(lr=0.1, name="Muon"), "name", "no 'Muon' that works here"),
         (
             TorchOptimizerConf(lr=0.1, name="Adagrad", args={"lr_deacy": 0.1}),
             "args.lr_deacy",

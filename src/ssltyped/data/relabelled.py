@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Integer
 
 from ssltyped.config import config_for
-from ssltyped.types import Image, Source
+from ssltyped.types import Facts, Image, Problem, Source
 
 
 class RelabelledSource(Source):
@@ -17,7 +18,7 @@ class RelabelledSource(Source):
 
     The second stage of ClusterFit (Yan et al. 2020, arXiv 1912.03330, section 3.1) trains on the clusters that
     `ClusterLabels` saves. Raises ValueError on first use for a file that is missing, holds no whole numbers, or has
-    not one entry an image.
+    not one entry an image; a missing file is a mistake that the plan tells.
 
     Args:
         source: the images; its own labels are not used.
@@ -26,6 +27,10 @@ class RelabelledSource(Source):
 
     def __init__(self, *, source: Source, labels: Path) -> None:
         self.source, self.labels = source, labels
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        if not Path(self.labels).is_file():
+            yield Problem("labels", f"{self.labels} does not exist: give the .npy that ClusterLabels saved")
 
     def __getstate__(self) -> dict[str, object]:
         return {"source": self.source, "labels": self.labels}  # a memory map pickles as a copy of all it maps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Optional
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +62,7 @@ class DistillationLoss(Loss):
         self.hard = CrossEntropyLoss()
 
     def problems(self, facts: Facts) -> Iterable[Problem]:
+        yield from _outputs(facts, 1, 1, "one output")
         if self.alpha < 1:
             yield from needs_labels(facts)
         if self.soft is Soft.MSE and self.temperature != 1:
@@ -183,6 +184,10 @@ class SwAVDistillationLoss(CropDistillationLoss):
         )
         self.epsilon, self.num_iters = epsilon, num_iters
 
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        yield from CropDistillationLoss.problems(self, facts)
+        yield from _outputs(facts, 2, None, "an embedding and scores, as PrototypesHead gives them")
+
     def step(self, model: Model, batch: Batch) -> StepOutput:
         student = [precise(output) for output in model(batch.views)][1:]
         losses = []
@@ -221,6 +226,10 @@ class DINODistillationLoss(CropDistillationLoss):
         )
         self.teacher_temperature = teacher_temperature
 
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        yield from CropDistillationLoss.problems(self, facts)
+        yield from _outputs(facts, 1, 1, "one output")
+
     def step(self, model: Model, batch: Batch) -> StepOutput:
         student = precise(single_output(model(batch.views), "DINO distillation"))
         targets = F.softmax(self.taught(batch)[0] / self.teacher_temperature, dim=1)
@@ -249,6 +258,10 @@ class MSNDistillationLoss(CropDistillationLoss):
             swapped=swapped,
             student_temperature=student_temperature,
         )
+
+    def problems(self, facts: Facts) -> Iterable[Problem]:
+        yield from CropDistillationLoss.problems(self, facts)
+        yield from _outputs(facts, 1, 1, "one output")
 
     def step(self, model: Model, batch: Batch) -> StepOutput:
         student = precise(single_output(model(batch.views), "MSN distillation"))
@@ -301,6 +314,7 @@ class IBOTDistillationLoss(CropDistillationLoss):
 
     def problems(self, facts: Facts) -> Iterable[Problem]:
         yield from CropDistillationLoss.problems(self, facts)
+        yield from _outputs(facts, 2, 2, "two outputs, of class token and patches, as IBOTHead gives them")
         if sorted(self.crops_for_teacher) != list(range(len(self.crops_for_teacher))):
             yield Problem("crops_for_teacher", f"got {self.crops_for_teacher}; it must be the first crops: 0, 1, ...")
 
@@ -319,6 +333,13 @@ class IBOTDistillationLoss(CropDistillationLoss):
         patch_term = ((entropy * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)).mean()
         logs = {"cls": cls_term.detach(), "patch": patch_term.detach()}
         return StepOutput(loss=self.lambda_cls * cls_term + self.lambda_patch * patch_term, logs=logs)
+
+
+def _outputs(facts: Facts, fewest: int, most: Optional[int], wanted: str) -> Iterable[Problem]:
+    """A number of outputs that the method cannot use, where it is known."""
+    found = len(facts.output_dims)
+    if found and (found < fewest or (most is not None and found > most)):
+        yield Problem("", f"needs a model with {wanted}; it has {found}")
 
 
 DistillationLossConf = config_for(DistillationLoss)

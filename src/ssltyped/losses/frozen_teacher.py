@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ssltyped import config
-from ssltyped.config import config_for
-from ssltyped.hints import nearest
+from ssltyped.config import ConfigError, config_for
+from ssltyped.hints import brief, nearest
 from ssltyped.model import SSLModel
 from ssltyped.types import Component, Facts, Head, Inference, Problem, Trunk
 
@@ -20,7 +20,8 @@ class FrozenTeacher(Component, nn.Module):
     """Trunk and heads with the weights of a finished run, in eval mode, without gradient.
 
     Raises:
-        ValueError: weights that are not those of this trunk and these heads; what is missing and what is left over.
+        ConfigError: a file that holds no weights, or not those of this trunk and these heads; what is missing and
+            what is left over.
 
     Args:
         trunk: of the teacher.
@@ -58,7 +59,7 @@ class FrozenTeacher(Component, nn.Module):
         """Read the weights; nothing to do on the meta device."""
         if any(parameter.is_meta for parameter in self.model.parameters()):
             return
-        theirs = torch.load(self.weights, map_location="cpu", weights_only=True)
+        theirs = self._read()
         ours = self.model.state_dict()
         wrong = [f"{key} is missing{nearest(key, list(theirs))}" for key in ours if key not in theirs]
         wrong += [f"{key} has no place" for key in theirs if key not in ours]
@@ -68,8 +69,21 @@ class FrozenTeacher(Component, nn.Module):
             if key in theirs and theirs[key].shape != value.shape
         ]
         if wrong:
-            raise ValueError(f"{self.weights} is not of this teacher: " + "; ".join(wrong[:10]))
+            raise self._mistake("is not of this teacher: " + "; ".join(wrong[:10]))
         self.model.load_state_dict(theirs)
+
+    def _read(self) -> Mapping[str, Tensor]:
+        try:
+            found = torch.load(self.weights, map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever torch's reader makes of the bytes of another kind of file
+            raise self._mistake(f"cannot be read as weights: {brief(f'{type(error).__name__}: {error}')}") from error
+        if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+            raise self._mistake("holds no tensors by name: give the weights.pt of the teacher's run")
+        return found
+
+    def _mistake(self, message: str) -> ConfigError:
+        """The file is the user's, and every loss with a teacher has it in this field."""
+        return ConfigError([Problem("loss.teacher.weights", f"{self.weights} {message}")])
 
     def train(self, mode: bool = True) -> FrozenTeacher:
         return super().train(False)

@@ -14,12 +14,21 @@ from ssltyped.losses.cross_entropy import labels_of, needs_labels
 from ssltyped.losses.outputs import precise
 from ssltyped.types import Batch, Facts, Loss, Model, Problem, StepOutput
 
+
+def _compares_two(kind: type[nn.Module]) -> bool:
+    """Whether a loss is made without arguments, and computed from an output and a label alone."""
+    made = list(inspect.signature(kind).parameters.values())
+    needed = [one for one in made if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD]
+    return not needed and len(inspect.signature(kind.forward).parameters) == len(("self", "input", "target"))
+
+
 KNOWN: Mapping[str, type[nn.Module]] = {
     name: kind
     for name, kind in vars(nn.modules.loss).items()
     if isinstance(kind, type) and issubclass(kind, nn.modules.loss._Loss) and not name.startswith("_")
+    if _compares_two(kind)
 }
-"""The losses of `torch.nn.modules.loss`."""
+"""The losses of `torch.nn.modules.loss` of an output and a label; not those of three tensors (TripletMarginLoss)."""
 
 
 class TorchLoss(Loss):
@@ -32,7 +41,7 @@ class TorchLoss(Loss):
         ValueError: an unknown name, an argument that the loss does not take, or a batch without labels.
 
     Args:
-        name: a class of `torch.nn.modules.loss`, such as SmoothL1Loss.
+        name: a class of `torch.nn.modules.loss` that compares two tensors, such as SmoothL1Loss.
         args: its arguments.
     """
 
@@ -57,7 +66,7 @@ class TorchLoss(Loss):
 
 def _faults(name: str, args: Mapping[str, object]) -> Iterable[Problem]:
     if name not in KNOWN:
-        yield Problem("name", f"torch.nn has no loss {name!r}{nearest(name, list(KNOWN))}")
+        yield Problem("name", f"torch.nn has no loss {name!r} of an output and a label{nearest(name, list(KNOWN))}")
         return
     known = [parameter for parameter in inspect.signature(KNOWN[name]).parameters if parameter != "self"]
     for argument in args:

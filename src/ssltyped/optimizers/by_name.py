@@ -21,7 +21,7 @@ from ssltyped.types import Facts, Problem, Scheduler
 Value: TypeAlias = bool | int | float | str | list[float] | None
 """What an argument of an optimizer can be; two betas are a list."""
 
-NOT_THESE = ("LBFGS", "SparseAdam")
+NOT_THESE = ("LBFGS", "Muon", "SparseAdam")
 
 
 class TorchOptimizer(GroupedOptimizer):
@@ -29,8 +29,8 @@ class TorchOptimizer(GroupedOptimizer):
 
     For Adadelta, Adafactor, Adagrad, Adamax, ASGD, NAdam, RAdam, Rprop and what later versions of torch add; SGD,
     Adam, AdamW and RMSprop are better named themselves, whose options the type checker knows. Not those that need a
-    closure or sparse gradients (LBFGS, SparseAdam). Raises ValueError for another name, and for arguments that the
-    class does not take or refuses.
+    closure or sparse gradients (LBFGS, SparseAdam), or take matrices alone (Muon). Raises ValueError for another name,
+    and for arguments that the class does not take or refuses.
 
     Args:
         name: the class, as "Adagrad".
@@ -90,7 +90,7 @@ class TorchOptimizer(GroupedOptimizer):
 
 
 def _classes() -> dict[str, MakeOptimizer]:
-    """The classes of torch.optim that step from dense gradients alone."""
+    """The classes of torch.optim that step from dense gradients alone, of parameters of any shape."""
     found = {name: value for name, value in vars(torch.optim).items() if inspect.isclass(value)}
     base = torch.optim.Optimizer
     return {
