@@ -49,6 +49,8 @@ class DistillationLoss(Loss):
         soft: what compares the logits.
     """
 
+    uses_labels = True
+
     def __init__(
         self,
         *,

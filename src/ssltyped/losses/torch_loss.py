@@ -45,6 +45,8 @@ class TorchLoss(Loss):
         args: its arguments.
     """
 
+    uses_labels = True
+
     def __init__(self, *, name: str, args: dict[str, float | int | bool | str] = {}) -> None:  # noqa: B006
         super().__init__()
         self.name, self.args = name, dict(args)
