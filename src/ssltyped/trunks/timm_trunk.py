@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import Annotated, cast
+from typing import Annotated
 
 from annotated_types import Ge, Gt
 from torch import nn
@@ -71,8 +71,7 @@ def _network(name: str, channels: int, image_size: int) -> nn.Module:
 
     known = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model_pretrained(name) else None
     size = {"img_size": image_size} if known is not None and known.fixed_input_size else {}
-    make = cast("Callable[..., nn.Module]", timm.create_model)
-    return make(name, pretrained=False, num_classes=0, in_chans=channels, **size)
+    return timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **size)
 
 
 TimmTrunkConf = config_for(TimmTrunk)
