@@ -42,7 +42,7 @@ def test_what_is_not_known_is_none_empty_or_there() -> None:
         "world_size", "ranks_per_node", "batch_size", "accumulation", "num_views", "crop_sizes", "feature_dims",
     }  # fmt: skip
     others = [getattr(FACTS, field.name) for field in dataclasses.fields(Facts) if field.name not in needed]
-    assert all(value is None or value is True or len(value) == 0 for value in others)
+    assert all(value is None or isinstance(value, bool) or len(value) == 0 for value in others)
     with pytest.raises(dataclasses.FrozenInstanceError):
         FACTS.batch_size = 3  # type: ignore[misc]  # facts do not change
 

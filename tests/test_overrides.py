@@ -185,7 +185,7 @@ def test_a_wrong_override_is_named_with_what_is_allowed(text: str, path: str, me
 
 
 def test_all_errors_come_at_once() -> None:
-    found = error("los=1", "loss.temperature=-1", "epochs", "heads.0.dims=[x]", "optimizer=Adam")
+    found = error("los=1", "loss.temperature=-1", "epochs", "heads.0.dims=[x]", "optimizer=Adan")
     assert set(found) == {"los", "loss.temperature", "epochs", "heads.0.dims.0", "optimizer"}
 
 
@@ -289,8 +289,8 @@ def test_a_part_of_ones_own_is_checked_like_any_other(own_package: str) -> None:
 def test_finding_a_part_by_name() -> None:
     assert find_part("AdamW", [Optimizer], "optimizer").target is AdamW
     assert find_part("ssltyped.optimizers.adamw:AdamW", [Optimizer], "optimizer").target is AdamW
-    with pytest.raises(ConfigError, match="no Loss is called 'Adam'"):
-        find_part("Adam", [Loss], "loss")
+    with pytest.raises(ConfigError, match="no Loss is called 'Adan'"):
+        find_part("Adan", [Loss], "loss")
 
 
 # --- sweeps -----------------------------------------------------------------------------------------------------

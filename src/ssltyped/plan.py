@@ -90,7 +90,7 @@ def measure(module: StepModule, built: Experiment, resolution: Resolution[Experi
     except ConfigError:
         raise
     except (RuntimeError, ValueError, TypeError) as error:
-        message = f"one step of this does not fit together: {brief(str(error))}"
+        message = f"one step of this does not fit together: {brief(str(error), 300)}"
         raise ConfigError([Problem("", message)]) from error
     views = batch.views
     fixed = {_storage(tensor) for tensor in (*module.parameters(), *module.buffers(), *views)}
