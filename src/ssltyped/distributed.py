@@ -72,6 +72,11 @@ def all_reduce(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return x if world_size() == 1 else cast("Callable[[Tensor], Tensor]", _AllReduce.apply)(x)
 
 
+def mean_over_ranks(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """y = sum_r x_r / W on every rank, with gradient: dL/dx = sum_r dL_r/dy / W."""
+    return all_reduce(x) / world_size()
+
+
 def gather(x: Float[Tensor, "B ..."]) -> Float[Tensor, "N ..."]:
     """The rows of all ranks in rank order, with gradient: dL/dx = this rank's rows of sum_r dL_r/dy."""
     return x if world_size() == 1 else cast("Callable[[Tensor], Tensor]", _Gather.apply)(x)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
@@ -49,6 +49,16 @@ def nearest(name: str, known: Sequence[str]) -> str:
         return f"; did you mean {near[0]!r}?"
     more = ", ..." if len(known) > MOST_KNOWN else ""
     return f"; known: {', '.join(known[:MOST_KNOWN])}{more}" if known else ""
+
+
+def misfits(needed: Mapping[str, Sequence[int]], given: Mapping[str, Sequence[int]]) -> list[str]:
+    """What is wrong with tensors that are given by name, with these shapes, for those that are needed."""
+    wrong = [f"{name} is missing{nearest(name, list(given))}" for name in needed if name not in given]
+    wrong += [f"{name} has no place{nearest(name, list(needed))}" for name in given if name not in needed]
+    for name, shape in needed.items():
+        if name in given and tuple(given[name]) != tuple(shape):
+            wrong.append(f"{name} has the shape {tuple(given[name])}, and {tuple(shape)} is needed")
+    return wrong
 
 
 def failure(error: Exception) -> str:

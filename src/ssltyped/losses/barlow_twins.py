@@ -56,7 +56,7 @@ class BarlowTwinsLoss(Loss):
         z = precise(single_output(model(batch.views), "Barlow Twins"))
         with full_precision(z):
             a, b = standardized(z).chunk(2)
-            c = mean_over_ranks(a.T @ b / len(a))
+            c = distributed.mean_over_ranks(a.T @ b / len(a))
         diagonal = c.diagonal()
         off = c.square().sum() - diagonal.square().sum()
         loss = self.scale * ((diagonal - 1).square().sum() + self.lambda_off * off)
@@ -68,10 +68,5 @@ BarlowTwinsLossConf = config_for(BarlowTwinsLoss)
 
 def standardized(x: Float[Tensor, "B D"], eps: float = EPS) -> Float[Tensor, "B D"]:
     """(x - mean) / sqrt(var + eps) over the rows of all ranks, with the biased variance and gradient through both."""
-    centred = x - mean_over_ranks(x.mean(dim=0))
-    return centred / torch.sqrt(mean_over_ranks(centred.square().mean(dim=0)) + eps)
-
-
-def mean_over_ranks(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """The mean of every rank's x, with gradient."""
-    return distributed.all_reduce(x) / distributed.world_size()
+    centred = x - distributed.mean_over_ranks(x.mean(dim=0))
+    return centred / torch.sqrt(distributed.mean_over_ranks(centred.square().mean(dim=0)) + eps)

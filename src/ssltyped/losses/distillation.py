@@ -116,9 +116,9 @@ class CropDistillationLoss(Loss):
         self,
         *,
         teacher: FrozenTeacher,
-        crops_for_teacher: Annotated[list[Annotated[int, Ge(0)]], Len(1)],
-        swapped: bool,
-        student_temperature: Annotated[float, Gt(0)],
+        crops_for_teacher: Annotated[list[Annotated[int, Ge(0)]], Len(1)] = [0, 1],  # noqa: B006  # never changed
+        swapped: bool = False,
+        student_temperature: Annotated[float, Gt(0)] = 0.1,
     ) -> None:
         super().__init__()
         self.teacher, self.swapped, self.student_temperature = teacher, swapped, student_temperature
@@ -245,21 +245,6 @@ class MSNDistillationLoss(CropDistillationLoss):
 
     MSN: Assran et al. 2022, arXiv 2204.07141. Memory and time grow as V B K.
     """
-
-    def __init__(
-        self,
-        *,
-        teacher: FrozenTeacher,
-        crops_for_teacher: Annotated[list[Annotated[int, Ge(0)]], Len(1)] = [0, 1],  # noqa: B006  # never changed
-        swapped: bool = False,
-        student_temperature: Annotated[float, Gt(0)] = 0.1,
-    ) -> None:
-        super().__init__(
-            teacher=teacher,
-            crops_for_teacher=crops_for_teacher,
-            swapped=swapped,
-            student_temperature=student_temperature,
-        )
 
     def problems(self, facts: Facts) -> Iterable[Problem]:
         yield from CropDistillationLoss.problems(self, facts)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssltyped import config
 from ssltyped.config import ConfigError, config_for
-from ssltyped.hints import brief, nearest
+from ssltyped.hints import brief, misfits
 from ssltyped.model import SSLModel
 from ssltyped.types import Component, Facts, Head, Inference, Problem, Trunk
 
@@ -59,16 +59,9 @@ class FrozenTeacher(Component, nn.Module):
         """Read the weights; nothing to do on the meta device."""
         if any(parameter.is_meta for parameter in self.model.parameters()):
             return
-        theirs = self._read()
-        ours = self.model.state_dict()
-        wrong = [f"{key} is missing{nearest(key, list(theirs))}" for key in ours if key not in theirs]
-        wrong += [f"{key} has no place" for key in theirs if key not in ours]
-        wrong += [
-            f"{key} is {tuple(theirs[key].shape)}, not {tuple(value.shape)}"
-            for key, value in ours.items()
-            if key in theirs and theirs[key].shape != value.shape
-        ]
-        if wrong:
+        theirs, ours = self._read(), self.model.state_dict()
+        shapes = ({name: value.shape for name, value in state.items()} for state in (ours, theirs))
+        if wrong := misfits(*shapes):
             raise self._mistake("is not of this teacher: " + "; ".join(wrong[:10]))
         self.model.load_state_dict(theirs)
 

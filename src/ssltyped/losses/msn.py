@@ -11,8 +11,8 @@ from annotated_types import Ge, Gt, Le
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ssltyped import distributed
 from ssltyped.config import config_for
-from ssltyped.losses.barlow_twins import mean_over_ranks
 from ssltyped.losses.outputs import full_precision, precise, single_output
 from ssltyped.losses.state import CountingLoss
 from ssltyped.losses.teacher import MomentumTeacher, cosine_momentum
@@ -88,7 +88,7 @@ class MSNLoss(CountingLoss):
         with torch.no_grad():
             target = F.softmax(self.log_p(precise(self.teacher(batch.views[:1])[0])) / self.sharpening, dim=1)
         cross = -(target.repeat(anchors, 1) * log_p).sum(dim=1).mean()
-        entropy = torch.special.entr(mean_over_ranks(log_p.exp().mean(dim=0))).sum()
+        entropy = torch.special.entr(distributed.mean_over_ranks(log_p.exp().mean(dim=0))).sum()
         return StepOutput(loss=cross - self.lambda_entropy * entropy, logs={"entropy": entropy.detach()})
 
     def log_p(self, z: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ssltyped.hints import nearest
+from ssltyped.hints import misfits
 
 Extras = Callable[[nn.Module], Mapping[str, Tensor]]
 
@@ -55,14 +55,7 @@ class Layout:
             ValueError: what is missing, of another size, or left over; all of it, with the nearest names.
         """
         known = self.export(module)
-        wrong = [f"{key} is missing{nearest(key, list(theirs))}" for key in known if key not in theirs]
-        wrong += [f"{key} has no place{nearest(key, list(known))}" for key in theirs if key not in known]
-        wrong += [
-            f"{key} has the shape {tuple(theirs[key].shape)}, and {tuple(value.shape)} is needed"
-            for key, value in known.items()
-            if key in theirs and theirs[key].shape != value.shape
-        ]
-        if wrong:
+        if wrong := misfits(_shapes(known), _shapes(theirs)):
             raise ValueError(f"the weights do not fit {type(module).__name__}: " + "; ".join(wrong[:20]))
         with torch.no_grad():
             for key, value in module.state_dict().items():
@@ -74,3 +67,7 @@ class Layout:
             if re.search(pattern, key):
                 return value.reshape(shape)
         return value
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, Sequence[int]]:
+    return {name: value.shape for name, value in state.items()}
