@@ -12,7 +12,6 @@ from tiny import PatchesConf, tiny
 from ssltyped import config
 from ssltyped.data.pipeline import DataConf, TrainSplitConf
 from ssltyped.experiment import Experiment
-from ssltyped.freeze import FreezeConf
 from ssltyped.heads.ibot import IBOTHeadConf
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.heads.prototypes import DINOHeadConf, PrototypesHeadConf
@@ -28,6 +27,7 @@ from ssltyped.losses.msn import MSNLossConf
 from ssltyped.losses.multicrop_simclr import MultiCropSimCLRLossConf
 from ssltyped.losses.npid import Contrast, MemoryBankLossConf
 from ssltyped.losses.swav import SwAVLossConf
+from ssltyped.model.freeze import FreezeConf
 from ssltyped.transforms.geometry import HorizontalFlipConf, RandomResizedCropConf
 from ssltyped.transforms.masks import MaskedViewsConf, Shape
 from ssltyped.transforms.patches import PatchViewsConf

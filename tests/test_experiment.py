@@ -13,14 +13,14 @@ from tiny import PatchesConf, tiny, tiny_trainer
 
 from ssltyped import config
 from ssltyped.config import ConfigError
+from ssltyped.config.overrides import override
+from ssltyped.config.resolve import Resolution
 from ssltyped.engine.parallel import DistributedConf
 from ssltyped.experiment import Experiment, FactFinder, resolve_experiment
-from ssltyped.freeze import FreezeConf
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.cross_entropy import CrossEntropyLossConf
 from ssltyped.losses.msn import MSNLossConf
-from ssltyped.overrides import override
-from ssltyped.resolve import Resolution
+from ssltyped.model.freeze import FreezeConf
 from ssltyped.transforms.geometry import CenterCropConf
 from ssltyped.transforms.rotated import RotatedViewsConf
 from ssltyped.types import Batch, Inference

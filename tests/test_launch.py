@@ -17,13 +17,13 @@ from recipes.simclr_1gpu import recipe as one_gpu
 from recipes.simclr_8node import recipe as eight_nodes
 from ssltyped import config, launch
 from ssltyped.config import ConfigError, config_for
+from ssltyped.config.overrides import override
 from ssltyped.engine.callbacks.metrics_file import MetricsFileConf
 from ssltyped.engine.parallel import Place
 from ssltyped.engine.trainer import Outcome
 from ssltyped.evals.online_knn import KNNConf
 from ssltyped.experiment import Experiment, resolve_experiment
 from ssltyped.launch import Run, _passing_signals_on, misfit
-from ssltyped.overrides import override
 from ssltyped.run import main
 
 

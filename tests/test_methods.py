@@ -14,6 +14,7 @@ from methods import METHODS, crops, method
 from stops import StopConf
 from tiny import TORCHRUN, PatchesConf, sha256
 
+from ssltyped.cli.plan import plan
 from ssltyped.config import ConfigError, replaced
 from ssltyped.data.image_list import ImageListConf
 from ssltyped.data.mixing import MixConf, PairMixUpConf
@@ -23,7 +24,6 @@ from ssltyped.engine.trainer import Outcome
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import launch, replay
 from ssltyped.losses.cross_entropy import BCELossConf, CrossEntropyLossConf
-from ssltyped.plan import plan
 from ssltyped.types import Collator
 
 

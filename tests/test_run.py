@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from ssltyped import catalog, config
+from ssltyped import config
+from ssltyped.cli.recipe import load_recipe, shipped
+from ssltyped.config import catalog
 from ssltyped.experiment import Experiment
 from ssltyped.launch import Run
-from ssltyped.recipe import load_recipe, shipped
 from ssltyped.run import main
 
 HEAVY = ("torchvision", "sklearn", "tensorboard", "torchmetrics")

@@ -16,7 +16,7 @@ METHOD = '''
 """Agreement: two views of an image are to have equal embeddings, and the batch is to be spread."""
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch.nn.functional as F
 from annotated_types import Ge
@@ -37,7 +37,8 @@ class AgreementLoss(Loss):
         super().__init__()
         self.spread = spread
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         if facts.num_views != 2:
             yield Problem("", f"agreement is of 2 views; the data makes {facts.num_views}")
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from facts import FACTS
 
-from ssltyped import catalog, types
-from ssltyped.show import component
+from ssltyped import types
+from ssltyped.config import catalog
+from ssltyped.config.show import component
 from ssltyped.types import Batch, Callback, Component, Facts, Head, Loss, Problem, StepOutput, Trunk, Update
 
 
@@ -80,8 +81,8 @@ def test_a_problem_reads_as_a_line() -> None:
 
 def test_a_part_infers_and_complains_about_nothing_unless_it_says_so() -> None:
     part = Component()
-    assert list(part.infer(FACTS)) == []
-    assert list(part.problems(FACTS)) == []
+    assert list(part.infer(part, FACTS)) == []
+    assert list(part.problems(part, FACTS)) == []
 
 
 @pytest.mark.parametrize("kind", [Trunk, Head, Loss])
@@ -103,10 +104,11 @@ def test_every_kind_of_part_is_a_component() -> None:
 
 
 @pytest.mark.parametrize("name", list(catalog.components()))
-def test_rules_of_a_part_are_methods_that_a_config_can_stand_in_for(name: str) -> None:
+def test_the_rules_of_a_part_are_class_methods_that_get_the_config(name: str) -> None:
     kind = component(name).kind
     for method in (kind.infer, kind.problems):  # type: ignore[attr-defined]  # a Component
-        assert list(inspect.signature(method).parameters) == ["self", "facts"]
+        assert inspect.ismethod(method), "bound to the class, so that super() works in it"
+        assert list(inspect.signature(method).parameters) == ["config", "facts"]
 
 
 def test_a_callback_does_nothing_unless_it_says_so() -> None:

@@ -12,9 +12,9 @@ from methods import METHODS, RESNET, crops, jigsaw, method, pirl, towers
 from tiny import TORCHRUN
 from torch import Tensor, nn
 
+from ssltyped.cli.plan import plan
 from ssltyped.config import ConfigError, build, replaced
 from ssltyped.experiment import Experiment, resolve_experiment
-from ssltyped.freeze import FreezeConf
 from ssltyped.heads.eval_mlp import EvalMLPHeadConf
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.heads.pooling import PoolHead, PoolHeadConf
@@ -23,8 +23,8 @@ from ssltyped.launch import Run, launch
 from ssltyped.losses.cross_entropy import CrossEntropyLossConf
 from ssltyped.losses.npid import Contrast, MemoryBankLossConf
 from ssltyped.losses.simclr import SimCLRLossConf
-from ssltyped.model import Passes, SSLModel
-from ssltyped.plan import plan
+from ssltyped.model.freeze import FreezeConf
+from ssltyped.model.model import Passes, SSLModel
 from ssltyped.transforms.views import SeveralInputsConf
 from ssltyped.types import Head
 

@@ -3,7 +3,7 @@
     python tools/check_budgets.py [--root FOLDER]
 
 Lines of files and functions, a test for every source file, `type: ignore` with code and reason, `Any` only in
-config.py, no `except: pass`. Prints a line a violation; the exit code is 1 if there is one.
+config/, no `except: pass`. Prints a line a violation; the exit code is 1 if there is one.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ MAX_IGNORES = 24
 OWN_LIMITS: Mapping[str, int] = {
     "src/ssltyped/engine/trainer.py": 350,
     "src/ssltyped/engine/step.py": 80,
-    "src/ssltyped/run.py": 80,
+    "src/ssltyped/run.py": 90,
 }
-ANY_ALLOWED = "src/ssltyped/config.py"
+ANY_ALLOWED = "src/ssltyped/config/"
 CHECKED = ("src", "recipes", "tools")
 IGNORE = re.compile(r"#\s*type:\s*ignore")
 GOOD_IGNORE = re.compile(r"#\s*type:\s*ignore\[[\w, -]+\]\s*#\s*\w")
@@ -83,8 +83,8 @@ def _habits(file: File) -> Iterator[str]:
     for node in ast.walk(file.tree):
         if isinstance(node, ast.ExceptHandler) and all(_is_nothing(statement) for statement in node.body):
             yield f"{file.path}:{node.lineno}: an exception is swallowed; handle it or let it pass"
-        if file.path != ANY_ALLOWED and _is_any(node):
-            yield f"{file.path}:{getattr(node, 'lineno', 0)}: Any; only config.py may"
+        if not file.path.startswith(ANY_ALLOWED) and _is_any(node):
+            yield f"{file.path}:{getattr(node, 'lineno', 0)}: Any; only config/ may"
 
 
 def _is_nothing(statement: ast.stmt) -> bool:

@@ -18,38 +18,28 @@ from typing import NamedTuple
 
 PACKAGE = "ssltyped"
 LAYERS: Mapping[str, int] = {
-    "component": 0,
-    "types": 0,
-    "hints": 0,
-    "config": 0,
-    "overrides": 0,
-    "catalog": 0,
     "distributed": 0,
-    "sync_batch_norm": 0,
-    "resolve": 1,
-    "show": 1,
-    "trunks": 1,
-    "heads": 1,
-    "transforms": 1,
-    "optimizers": 1,
-    "schedulers": 1,
-    "meters": 1,
-    "model": 1,
-    "freeze": 2,
-    "losses": 2,
-    "data": 2,
-    "engine": 3,
-    "evals": 3,
-    "weights": 3,
-    "experiment": 4,
-    "launch": 5,
-    "recipe": 5,
-    "plan": 5,
-    "sweep": 5,
-    "interop": 5,
-    "run": 6,
-    "__main__": 7,
-    "": 7,
+    "config": 1,
+    "types": 2,
+    "trunks": 3,
+    "heads": 3,
+    "transforms": 3,
+    "optimizers": 3,
+    "schedulers": 3,
+    "meters": 3,
+    "model": 3,
+    "losses": 4,
+    "data": 4,
+    "engine": 5,
+    "evals": 5,
+    "weights": 5,
+    "experiment": 6,
+    "launch": 7,
+    "cli": 8,
+    "interop": 8,
+    "run": 9,
+    "__main__": 10,
+    "": 10,
 }
 CONFIG_LIBRARIES = {"hydra_zen", "omegaconf"}
 
@@ -126,7 +116,7 @@ def check(root: Path) -> list[str]:
 def _problems(name: str, item: Import, packages: set[str]) -> Iterator[str]:
     top = item.target.split(".")[0]
     if top in CONFIG_LIBRARIES and unit(name) != "config":
-        yield f"imports {top}; only config.py may"
+        yield f"imports {top}; only config/ may"
     if top == "recipes":
         yield "the library imports recipes; it is the other way round"
     if top != PACKAGE:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from ssltyped import config
 from ssltyped.heads.ibot import TokenBatchNorm
 from ssltyped.heads.mlp import Residual
-from ssltyped.interop.vissl_heads import head as imported_head
-from ssltyped.interop.vissl_settings import Settings
+from ssltyped.interop.vissl.heads import head as imported_head
+from ssltyped.interop.vissl.settings import Settings
 from ssltyped.types import Head
 from ssltyped.weights.vissl_heads import LAYOUTS
 from tools.golden_arrays import Adapter, Bug, Case, Inputs, Tree

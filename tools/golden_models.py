@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from ssltyped import config
 from ssltyped.config import ConfigError
+from ssltyped.config.resolve import resolve
 from ssltyped.engine.parallel import Rates, StepModule
 from ssltyped.engine.step import Step
-from ssltyped.freeze import Frozen
 from ssltyped.heads.siamese import SiameseConcatHead
-from ssltyped.interop.vissl import Imported, build_model, import_config, import_trunk
-from ssltyped.interop.vissl_yaml import compose
-from ssltyped.model import SSLModel
-from ssltyped.resolve import resolve
+from ssltyped.interop.vissl.recipe import Imported, build_model, import_config, import_trunk
+from ssltyped.interop.vissl.yaml import compose
+from ssltyped.model.freeze import Frozen
+from ssltyped.model.model import SSLModel
 from ssltyped.trunks.alexnet import AlexNet
 from ssltyped.trunks.resnet_sk import ResNetSK
 from ssltyped.types import Batch, Facts, Loss, Model, StepOutput, Trunk, Update

@@ -97,7 +97,7 @@ def schedule(curve: Curve) -> Scheduler:
 def multistep(curve: Curve, update: Update) -> Scheduler:
     """Milestones that are not given are inferred."""
     given = MultiStep(values=curve.values, milestones=curve.milestones, epochs=curve.num_epochs, update=update)
-    inferred = {inference.field: inference.value for inference in given.infer(FACTS)}
+    inferred = {inference.field: inference.value for inference in given.infer(given, FACTS)}
     milestones = TypeAdapter(Optional[list[int]]).validate_python(inferred.get("milestones", curve.milestones))
     return MultiStep(values=curve.values, milestones=milestones, epochs=curve.num_epochs, update=update)
 

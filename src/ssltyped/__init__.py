@@ -14,9 +14,9 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from ssltyped.config import REQUIRED, ConfigError, build, check, config_for, from_yaml, to_yaml
+from ssltyped.config.overrides import override
 from ssltyped.experiment import Experiment, ExperimentConf
 from ssltyped.launch import Run, launch, replay
-from ssltyped.overrides import override
 
 __all__ = [
     "REQUIRED",

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import torch
 from annotated_types import Ge, Gt, Lt
 from torch import nn
 
 from ssltyped import config
-from ssltyped.config import ConfigError, config_for
+from ssltyped.config import ConfigError, config_for, part_of
+from ssltyped.config.hints import nearest
+from ssltyped.config.resolve import Resolution, resolve
 from ssltyped.data.pipeline import Data
+from ssltyped.distributed.sync_batch_norm import convert_sync_batchnorm
 from ssltyped.engine.checkpoint import Checkpoints
 from ssltyped.engine.parallel import Distributed, Precision, StepModule, wrap
 from ssltyped.engine.step import Step
 from ssltyped.engine.trainer import Trainer
-from ssltyped.freeze import Freeze, Frozen, for_ever
-from ssltyped.hints import nearest
-from ssltyped.model import Passes, SSLModel, named, wrong_counts
-from ssltyped.resolve import Resolution, resolve
-from ssltyped.sync_batch_norm import convert_sync_batchnorm
+from ssltyped.model.freeze import Freeze, Frozen, for_ever
+from ssltyped.model.model import Passes, SSLModel, named, wrong_counts
 from ssltyped.types import (
     Callback,
     Component,
@@ -103,44 +103,46 @@ class Experiment(Component):
         self.checkpoints, self.callbacks, self.seed, self.log_every = checkpoints, callbacks, seed, log_every
         self.output, self.name, self.resume = output, name, resume
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
         ranks = f"{facts.world_size} rank" + "s" * (facts.world_size > 1)
         rule = f"{facts.batch_size} images a rank x {ranks}" + f" x {facts.accumulation} batches" * (
             facts.accumulation > 1
         )
         yield Inference("global_batch_size", facts.global_batch_size, rule)
-        if self.features is None:
+        if config.features is None:
             yield Inference("features", [list(facts.feature_dims)[-1]], "the last feature of the trunk")
-        yield from _length(self, facts)
-        for index, name in enumerate(_head_features(self, facts)):
-            if hasattr(self.heads[index], "in_dim"):
+        yield from _length(config, facts)
+        for index, name in enumerate(_head_features(config, facts)):
+            if hasattr(config.heads[index], "in_dim"):
                 yield Inference(f"heads.{index}.in_dim", facts.feature_dims[name], f"width of the trunk's {name}")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         names = list(facts.feature_dims)
-        for index, feature in enumerate(self.features or []):
+        for index, feature in enumerate(config.features or []):
             if feature not in names:
                 yield Problem(f"features.{index}", f"the trunk has no feature {feature!r}{nearest(feature, names)}")
-        features = names[-1:] if self.features is None else self.features
+        features = names[-1:] if config.features is None else config.features
         if not features:
             yield Problem("features", "is empty: give one feature, or one for each head; null is the trunk's last one")
-        wired = wrong_counts(len(self.heads), features, self.inputs or [], facts.inputs)
+        wired = wrong_counts(len(config.heads), features, config.inputs or [], facts.inputs)
         yield from (Problem(kind, wrong) for kind, wrong in wired)
-        if not self.heads:
+        if not config.heads:
             yield Problem("heads", "at least one is needed: the loss reads the output of a head (IdentityHead is one)")
-        channels = getattr(self.trunk, "in_channels", None)
+        channels = getattr(config.trunk, "in_channels", None)
         if channels not in (None, facts.num_channels):
             yield Problem("trunk.in_channels", f"got {channels}, but data.mean has {facts.num_channels} values")
-        loss = config.part_of(self.loss).kind
+        loss = part_of(config.loss).kind
         if any(facts.mask_grids) and not getattr(loss, "takes_masks", False):
             yield Problem("data.train.views", f"makes masks, and {loss.__name__} uses none")
         per_epoch = facts.steps_per_epoch
         if per_epoch == 0:
             need = f"{facts.global_batch_size} images make one step, and data.train has {facts.num_images}"
             yield Problem("data.train.batch_size", f"{need}: use a smaller batch")
-        if self.steps is None and per_epoch is None:
+        if config.steps is None and per_epoch is None:
             yield Problem("steps", "give steps, or data.train.num_images: the data is not here to count")
-        if self.epochs is None and self.steps is None:
+        if config.epochs is None and config.steps is None:
             yield Problem("epochs", "give epochs or steps")
 
 

@@ -19,14 +19,14 @@ import torch
 
 from ssltyped import config, distributed
 from ssltyped.config import ConfigError
+from ssltyped.config.overrides import override
+from ssltyped.config.resolve import Resolution
 from ssltyped.engine.checkpoint import CheckpointStore
 from ssltyped.engine.folder import Start, prepare, write_result
 from ssltyped.engine.parallel import Device, Place, device_for, process_group, seed_step
 from ssltyped.engine.trainer import Outcome
 from ssltyped.experiment import Experiment, FactFinder, build_model, build_trainer, resolve_experiment
-from ssltyped.model import SSLModel
-from ssltyped.overrides import override
-from ssltyped.resolve import Resolution
+from ssltyped.model.model import SSLModel
 from ssltyped.types import Batch, Problem, StepOutput
 
 _ABORTED = 130

@@ -7,15 +7,15 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from ssltyped.cli.plan import plan
+from ssltyped.cli.recipe import load_recipe, shipped, short_name
+from ssltyped.cli.sweep import runs
 from ssltyped.config import ConfigError
+from ssltyped.config.overrides import override
+from ssltyped.config.show import show, show_components, show_fields, table
 from ssltyped.engine.parallel import say
 from ssltyped.engine.trainer import Outcome
 from ssltyped.launch import launch
-from ssltyped.overrides import override
-from ssltyped.plan import plan
-from ssltyped.recipe import load_recipe, shipped, short_name
-from ssltyped.show import show, show_components, show_fields, table
-from ssltyped.sweep import runs
 
 DONE, FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 FLAGS = {

@@ -22,10 +22,10 @@ import torch
 from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 from torch import Tensor, nn
 
-from ssltyped.component import Component as Component
-from ssltyped.component import Facts as Facts
-from ssltyped.component import Inference as Inference
-from ssltyped.component import Problem as Problem
+from ssltyped.config.component import Component as Component
+from ssltyped.config.component import Facts as Facts
+from ssltyped.config.component import Inference as Inference
+from ssltyped.config.component import Problem as Problem
 
 Image: TypeAlias = UInt8[Tensor, "C _ _"]
 """A decoded image, C x H x W: RGB (or N channels), 0 to 255; the memory behind it is H W C, which OpenCV works on."""
@@ -132,7 +132,7 @@ class Head(Component, nn.Module, ABC):
 
 @runtime_checkable
 class Model(Protocol):
-    """Trunk and heads as a method sees them (`ssltyped.model.SSLModel` is the implementation)."""
+    """Trunk and heads as a method sees them (`ssltyped.model.model.SSLModel` is the implementation)."""
 
     def __call__(
         self,
@@ -154,6 +154,8 @@ class Loss(Component, nn.Module, ABC):
     Contract: W ranks x B images give the loss and the (DDP-averaged) gradients of one process x W*B images.
     State that is not learned moves in `after_update` only, by what the steps since the last update saw.
     """
+
+    hooks = (*Component.hooks, "setup", "step", "on_train_start", "on_epoch_start", "after_backward", "after_update")
 
     uses_labels: bool = False
     """Whether the method reads the labels of a batch."""
@@ -365,6 +367,10 @@ class TrainState(Protocol):
 class Callback(Component):
     """Something that watches a run; it never changes what is computed. On rank 0 unless `every_rank`."""
 
+    hooks = (
+        *Component.hooks,
+        *("on_train_start", "on_step_start", "on_loss", "on_step_end", "on_metrics", "on_epoch_end", "on_train_end"),
+    )
     every_rank: bool = False
 
     def on_train_start(self, state: TrainState) -> None: ...

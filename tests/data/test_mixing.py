@@ -14,12 +14,12 @@ from torch import Tensor
 
 from ssltyped import config
 from ssltyped.config import ConfigError
+from ssltyped.config.resolve import problems_of
 from ssltyped.data.mixing import Draw, Mix, MixConf, PairMixUp, PairMixUpConf
 from ssltyped.experiment import resolve_experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import launch
 from ssltyped.losses.cross_entropy import CrossEntropyLossConf
-from ssltyped.resolve import problems_of
 from ssltyped.types import Batch, Facts
 
 IMAGES, CLASSES = 6, 5

@@ -10,9 +10,9 @@ import pytest
 from tiny import PatchesConf, tiny
 
 from ssltyped import config, launch
+from ssltyped.cli.plan import plan
 from ssltyped.config import ConfigError
 from ssltyped.data.relabelled import RelabelledSourceConf
-from ssltyped.plan import plan
 
 
 def test_it_goes_to_workers_without_its_labels(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 import torch
 from facts import FACTS
 
+from ssltyped.config.resolve import problems_of, resolve
 from ssltyped.data.image_list import ImageList
 from ssltyped.data.targets import OneHot, OneHotConf, classes_of, one_hot, target_rows
-from ssltyped.resolve import problems_of, resolve
 from ssltyped.types import Batch, Facts
 
 RANDOM = np.random.default_rng(0)

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from recipes.quickstart import recipe
 from ssltyped import config, distributed
 from ssltyped.config import config_for
+from ssltyped.config.overrides import override
 from ssltyped.data.pipeline import TrainPipeline
+from ssltyped.distributed.sync_batch_norm import convert_sync_batchnorm
 from ssltyped.engine.parallel import StepModule, wrap
 from ssltyped.experiment import Experiment, resolve_experiment
 from ssltyped.losses.simclr import SimCLRLossConf
-from ssltyped.model import SSLModel
-from ssltyped.overrides import override
-from ssltyped.sync_batch_norm import convert_sync_batchnorm
+from ssltyped.model.model import SSLModel
 from ssltyped.types import Batch, Features, Trunk
 
 IMAGES = 16

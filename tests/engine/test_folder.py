@@ -9,11 +9,11 @@ from tiny import PatchesConf, tiny
 
 from ssltyped import config
 from ssltyped.config import ConfigError
+from ssltyped.config.overrides import override
 from ssltyped.engine.callbacks.nan_guard import NaNGuardConf
 from ssltyped.engine.checkpoint import CheckpointsConf, CheckpointStore
 from ssltyped.engine.folder import Start, prepare, write, write_result
 from ssltyped.experiment import Experiment, resolve_experiment
-from ssltyped.overrides import override
 
 
 def start(output: Path, asked: Experiment, resume: str = "auto") -> Start:

@@ -63,17 +63,17 @@ def test_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_batch_norm_is_shared_on_a_node() -> None:
     two_nodes = dataclasses.replace(FACTS, world_size=8, ranks_per_node=4)
-    (inferred,) = Distributed(num_procs=4, nodes=2).infer(two_nodes)
+    (inferred,) = Distributed.infer(Distributed(num_procs=4, nodes=2), two_nodes)
     assert (inferred.field, inferred.value) == ("sync_bn_group", 4)
-    (alone,) = Distributed().infer(FACTS)
+    (alone,) = Distributed.infer(Distributed(), FACTS)
     assert (alone.value, alone.rule) == (1, "1 process: nothing to share")
-    assert not list(Distributed(sync_bn_group=2).infer(two_nodes))
+    assert not list(Distributed.infer(Distributed(sync_bn_group=2), two_nodes))
 
 
 @pytest.mark.parametrize(("group", "fine"), [(1, True), (2, True), (4, True), (8, True), (3, False), (16, False)])
 def test_groups_that_fit(group: int, fine: bool) -> None:
     facts = dataclasses.replace(FACTS, world_size=8, ranks_per_node=4)
-    problems = list(Distributed(num_procs=4, nodes=2, sync_bn_group=group).problems(facts))
+    problems = list(Distributed.problems(Distributed(num_procs=4, nodes=2, sync_bn_group=group), facts))
     assert [problem.path for problem in problems] == ([] if fine else ["sync_bn_group"])
 
 

@@ -13,12 +13,12 @@ import torch
 from tiny import PatchesConf, run_cli, sha256, start_cli, tiny, tiny_trainer
 
 from ssltyped.config import config_for
+from ssltyped.config.overrides import override
 from ssltyped.engine.checkpoint import CheckpointsConf
 from ssltyped.engine.trainer import Outcome, Trainer
 from ssltyped.launch import launch
 from ssltyped.losses.simclr import SimCLRLoss
 from ssltyped.optimizers.sgd import SGDConf
-from ssltyped.overrides import override
 from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.types import Batch, Callback, Model, StepOutput, Subset, TrainState, Update
 

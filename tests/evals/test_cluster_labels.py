@@ -13,6 +13,7 @@ from tiny import PatchesConf, tiny
 from torch import Tensor
 
 from ssltyped import config, distributed
+from ssltyped.cli.plan import plan
 from ssltyped.config import ConfigError
 from ssltyped.data.relabelled import RelabelledSource, RelabelledSourceConf
 from ssltyped.evals.cluster_labels import ClusterLabels, ClusterLabelsConf, in_source_order
@@ -20,7 +21,6 @@ from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import launch
 from ssltyped.losses import kmeans
 from ssltyped.losses.cross_entropy import CrossEntropyLossConf
-from ssltyped.plan import plan
 
 CENTRES = F.normalize(torch.randn(4, 8, generator=torch.Generator().manual_seed(0)), dim=1)
 ROWS = CENTRES.repeat(10, 1) + 0.05 * torch.randn(40, 8, generator=torch.Generator().manual_seed(1))

@@ -14,9 +14,9 @@ from ranks import run_on_ranks
 from torch import Tensor, nn
 
 from ssltyped import distributed
+from ssltyped.distributed.sync_batch_norm import convert_sync_batchnorm
 from ssltyped.heads.ibot import IBOTDistillationHead, IBOTHead, IBOTHeadConf, TokenBatchNorm, TokenNorm
 from ssltyped.heads.prototypes import Activation, Scale
-from ssltyped.sync_batch_norm import convert_sync_batchnorm
 from ssltyped.weights.vissl_heads import LAYOUTS
 
 TOKENS = waves((3, 5, 8))

@@ -10,6 +10,7 @@ from facts import FACTS
 from heads.contract import check_head, waves
 
 from ssltyped.config import ConfigError, build
+from ssltyped.config.resolve import resolve
 from ssltyped.heads.eval_mlp import EvalMLPHeadConf
 from ssltyped.heads.identity import IdentityHead
 from ssltyped.heads.mlp import MLPHead, MLPHeadConf
@@ -18,7 +19,6 @@ from ssltyped.heads.pooling import PoolHead, PoolHeadConf
 from ssltyped.heads.prototypes import PrototypesHead, PrototypesHeadConf
 from ssltyped.heads.sequence import HeadSequence, HeadSequenceConf
 from ssltyped.heads.siamese import SiameseConcatHeadConf
-from ssltyped.resolve import resolve
 from ssltyped.types import Facts, Head
 
 NINE = dataclasses.replace(FACTS, num_views=9, crop_sizes=(8,) * 9)

@@ -9,12 +9,12 @@ import torch
 from tiny import tiny
 
 from ssltyped import config
+from ssltyped.cli.plan import plan
 from ssltyped.config import ConfigError
 from ssltyped.heads.mlp import MLPHead, MLPHeadConf
 from ssltyped.launch import launch
 from ssltyped.losses.distillation import DistillationLossConf
 from ssltyped.losses.frozen_teacher import FrozenTeacher, FrozenTeacherConf
-from ssltyped.plan import plan
 from ssltyped.trunks.resnet import ResNet, ResNetConf, Stem
 from ssltyped.types import Loss
 

@@ -111,7 +111,7 @@ def test_one_image_a_rank_learns_or_is_refused(proof: Proof) -> None:
     else:
         views = proof.num_views
         told = facts(batch_size=1, num_views=views, crop_sizes=(8,) * views, inputs={"images": views})
-        assert list(training.loss.problems(told)), "a batch of one must be refused"
+        assert list(training.loss.problems(training.loss, told)), "a batch of one must be refused"
 
 
 def _with_one_image(proof: Proof) -> Proof:

@@ -8,7 +8,7 @@ from losses.proofs import LinearModel
 from ssltyped.heads.identity import IdentityHead
 from ssltyped.heads.prototypes import DINOHead, PrototypesHead, Scale
 from ssltyped.losses.prototypes import parts_with_prototypes, prototypes_of
-from ssltyped.model import SSLModel
+from ssltyped.model.model import SSLModel
 from ssltyped.trunks.resnet import ResNet
 
 

@@ -102,19 +102,20 @@ def test_z_std_tells_spread_from_collapsed() -> None:
 
 
 def test_the_chunk_size_is_inferred_and_the_users_is_kept() -> None:
-    (inference,) = SimCLRLoss().infer(_facts(batch_size=1024, world_size=8))
+    (inference,) = SimCLRLoss.infer(SimCLRLoss(), _facts(batch_size=1024, world_size=8))
     assert (inference.field, inference.value) == ("chunk_size", 256)  # 256 x 16,384 x 4 bytes = 16 MiB
     assert "16384" in inference.rule
-    assert [i.value for i in SimCLRLoss().infer(_facts(256, 8))] == [512]
-    assert [i.value for i in SimCLRLoss().infer(_facts(4, 1))] == [8]
-    assert [i.value for i in SimCLRLoss().infer(_facts(2**22, 8))] == [1]
-    assert not list(SimCLRLoss(chunk_size=3).infer(_facts()))
+    assert [i.value for i in SimCLRLoss.infer(SimCLRLoss(), _facts(256, 8))] == [512]
+    assert [i.value for i in SimCLRLoss.infer(SimCLRLoss(), _facts(4, 1))] == [8]
+    assert [i.value for i in SimCLRLoss.infer(SimCLRLoss(), _facts(2**22, 8))] == [1]
+    assert not list(SimCLRLoss.infer(SimCLRLoss(chunk_size=3), _facts()))
 
 
 def test_problems_are_found_before_the_run() -> None:
-    assert not list(SimCLRLoss().problems(_facts()))
-    assert "exactly 2 views of every image; the data makes 3" in str(*SimCLRLoss().problems(_facts(num_views=3)))
-    assert "at least 2 images" in str(*SimCLRLoss().problems(_facts(batch_size=1, world_size=1)))
+    assert not list(SimCLRLoss.problems(SimCLRLoss(), _facts()))
+    (problem,) = SimCLRLoss.problems(SimCLRLoss(), _facts(num_views=3))
+    assert "exactly 2 views of every image; the data makes 3" in str(problem)
+    assert "at least 2 images" in str(*SimCLRLoss.problems(SimCLRLoss(), _facts(batch_size=1, world_size=1)))
 
 
 class TwoOutputs(MatrixModel):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ssltyped.heads.identity import IdentityHead
 from ssltyped.losses.teacher import MomentumTeacher, cosine_momentum
-from ssltyped.model import SSLModel
+from ssltyped.model.model import SSLModel
 from ssltyped.trunks.resnet import ResNet
 
 

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from ssltyped.config import build
+from ssltyped.config.resolve import resolve
 from ssltyped.heads.mlp import MLPHead
 from ssltyped.optimizers.adamw import AdamW, AdamWConf
 from ssltyped.optimizers.base import GroupedOptimizer, LRScaling, scaled_lr
 from ssltyped.optimizers.sgd import SGD, SGDConf
-from ssltyped.resolve import resolve
 from ssltyped.schedulers.composite import CompositeConf
 from ssltyped.schedulers.constant import ConstantConf
 from ssltyped.schedulers.cosine import CosineConf

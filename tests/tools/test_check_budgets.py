@@ -14,14 +14,14 @@ SMALL = "def g() -> int:\n    return 1\n"
 IGNORE = "x = f()  # type: ignore[call-arg]  # a stub is wrong\n"
 CLEAN = {
     "src/ssltyped/__init__.py": "",
-    "src/ssltyped/config.py": "from typing import Any\n" + LINE * 399,
+    "src/ssltyped/config/generate.py": "from typing import Any\n" + LINE * 399,
     "src/ssltyped/run.py": SMALL * 40,
     "src/ssltyped/engine/step.py": FUNCTION + SMALL * 10,
     "src/ssltyped/engine/trainer.py": LINE * 350,
     "src/ssltyped/losses/simclr.py": IGNORE * 24 + "try:\n    f()\nexcept OSError:\n    x = 2\n",
     "src/ssltyped/losses/queue.py": LINE,
     "src/ssltyped/losses/bank.py": LINE,
-    "tests/test_config.py": "",
+    "tests/config/test_generate.py": "",
     "tests/test_run.py": "",
     "tests/engine/test_step.py": "",
     "tests/engine/test_trainer.py": "",
@@ -32,11 +32,11 @@ CLEAN = {
     "tools/check.py": LINE,
 }
 BROKEN = [
-    ({"src/ssltyped/config.py": LINE * 401}, "src/ssltyped/config.py: 401 lines; at most 400"),
+    ({"src/ssltyped/config/generate.py": LINE * 401}, "src/ssltyped/config/generate.py: 401 lines; at most 400"),
     ({"tools/check.py": LINE * 401}, "tools/check.py: 401 lines; at most 400"),
     ({"src/ssltyped/engine/trainer.py": LINE * 351}, "trainer.py: 351 lines; at most 350"),
     ({"src/ssltyped/engine/step.py": SMALL * 41}, "step.py: 82 lines; at most 80"),
-    ({"src/ssltyped/run.py": LINE * 81}, "run.py: 81 lines; at most 80"),
+    ({"src/ssltyped/run.py": LINE * 91}, "run.py: 91 lines; at most 90"),
     (
         {"recipes/simclr.py": "\n" + FUNCTION.replace("    return", "    x = 2\n    return")},
         "recipes/simclr.py:2: f has 61 lines; at most 60",
@@ -55,8 +55,8 @@ BROKEN = [
     ({"src/ssltyped/losses/bank.py": "x = f()  # type: ignore[misc]\n"}, "bank.py:1: `type: ignore` needs a code"),
     ({"tools/check.py": "try:\n    f()\nexcept OSError:\n    pass\n"}, "tools/check.py:3: an exception is swallowed"),
     ({"tools/check.py": "try:\n    f()\nexcept OSError:\n    ...\n"}, "tools/check.py:3: an exception is swallowed"),
-    ({"src/ssltyped/losses/bank.py": "from typing import Any as X\n"}, "bank.py:1: Any; only config.py may"),
-    ({"recipes/simclr.py": "import typing\nx: typing.Any\n"}, "recipes/simclr.py:2: Any; only config.py may"),
+    ({"src/ssltyped/losses/bank.py": "from typing import Any as X\n"}, "bank.py:1: Any; only config/ may"),
+    ({"recipes/simclr.py": "import typing\nx: typing.Any\n"}, "recipes/simclr.py:2: Any; only config/ may"),
 ]
 
 

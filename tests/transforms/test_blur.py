@@ -67,4 +67,4 @@ def test_any_number_of_channels() -> None:
 
 
 def test_names_wrong_radii() -> None:
-    assert [p.path for p in GaussianBlur(radius_min=3.0).problems(FACTS)] == ["radius_min"]
+    assert [p.path for p in GaussianBlur.problems(GaussianBlur(radius_min=3.0), FACTS)] == ["radius_min"]

@@ -122,6 +122,6 @@ def test_input_is_left_as_it_was() -> None:
 @pytest.mark.parametrize("transform", [ColorJitter(), RandomGrayscale(), ColorDistortion()])
 def test_other_channels_are_a_problem_before_the_run(transform: Transform) -> None:
     for channels, problems in ((None, 0), (3, 0), (1, 1), (6, 1)):
-        found = list(transform.problems(dataclasses.replace(FACTS, num_channels=channels)))
+        found = list(transform.problems(transform, dataclasses.replace(FACTS, num_channels=channels)))
         assert len(found) == problems
     assert "the images have 6" in found[0].message

@@ -74,8 +74,8 @@ def test_crop_and_flip_of_any_number_of_channels(channels: int) -> None:
 
 def test_crop_names_wrong_ranges() -> None:
     wrong = RandomResizedCrop(size=8, scale=(0.5, 0.2), ratio=(0.0, 1.0))
-    assert [problem.path for problem in wrong.problems(FACTS)] == ["scale", "ratio"]
-    assert not list(RandomResizedCrop(size=8).problems(FACTS))
+    assert [problem.path for problem in wrong.problems(wrong, FACTS)] == ["scale", "ratio"]
+    assert not list(RandomResizedCrop.problems(RandomResizedCrop(size=8), FACTS))
 
 
 def test_flip_has_its_probability() -> None:

@@ -44,5 +44,5 @@ def test_other_channels() -> None:
     six = to_image(np.zeros((4, 4, 6), dtype=np.uint8))
     with pytest.raises(ValueError, match=r"3 channels.*got 6"):
         ToLab()(six, np.random.default_rng(0))
-    assert len(list(ToLab().problems(dataclasses.replace(FACTS, num_channels=6)))) == 1
-    assert not list(ToLab().problems(FACTS))
+    assert len(list(ToLab.problems(ToLab(), dataclasses.replace(FACTS, num_channels=6)))) == 1
+    assert not list(ToLab.problems(ToLab(), FACTS))

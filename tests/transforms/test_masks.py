@@ -12,7 +12,7 @@ from facts import FACTS
 from jaxtyping import Bool
 from transforms.streams import IMAGE, Streams
 
-from ssltyped.resolve import problems_of
+from ssltyped.config.resolve import problems_of
 from ssltyped.transforms.colour import ColorDistortion
 from ssltyped.transforms.geometry import CenterCrop, CenterCropConf, RandomResizedCrop
 from ssltyped.transforms.masks import MASKS, MaskedViews, MaskedViewsConf, Shape

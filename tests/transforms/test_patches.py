@@ -11,7 +11,7 @@ from facts import FACTS
 from transforms.streams import Noted, Streams
 
 from ssltyped.config import ConfigError, build
-from ssltyped.resolve import problems_of
+from ssltyped.config.resolve import problems_of
 from ssltyped.transforms.geometry import CenterCrop, CenterCropConf, HorizontalFlipConf, RandomResizedCrop
 from ssltyped.transforms.opencv import to_image
 from ssltyped.transforms.patches import PatchViews, PatchViewsConf, cut_patches

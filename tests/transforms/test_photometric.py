@@ -86,6 +86,6 @@ def test_any_number_of_channels_and_the_input_stays(channels: int) -> None:
 
 
 def test_a_threshold_without_effect_is_a_problem() -> None:
-    assert [problem.path for problem in Solarize(threshold=256).problems(FACTS)] == ["threshold"]
-    assert not list(Solarize(threshold=128).problems(FACTS))
-    assert not list(Solarize().problems(FACTS))
+    assert [problem.path for problem in Solarize.problems(Solarize(threshold=256), FACTS)] == ["threshold"]
+    assert not list(Solarize.problems(Solarize(threshold=128), FACTS))
+    assert not list(Solarize.problems(Solarize(), FACTS))

@@ -8,7 +8,7 @@ import torch
 from facts import FACTS
 from transforms.streams import IMAGE, Noted, Streams
 
-from ssltyped.resolve import problems_of
+from ssltyped.config.resolve import problems_of
 from ssltyped.transforms.geometry import CenterCrop, HorizontalFlipConf, RandomResizedCrop
 from ssltyped.transforms.opencv import to_array
 from ssltyped.transforms.rotated import RotatedViews, RotatedViewsConf

@@ -109,8 +109,9 @@ def test_fill_is_what_is_left_empty() -> None:
 
 def test_problems_of_channels() -> None:
     six = dataclasses.replace(FACTS, num_channels=6)
-    assert [len(list(t.problems(six))) for t in (RandAugment(), AutoAugment())] == [1, 1]
-    assert not [p for t in (RandAugment(), AutoAugment()) for p in t.problems(FACTS)]
+    rand, auto = RandAugment(), AutoAugment()
+    assert [len(list(RandAugment.problems(rand, six))), len(list(AutoAugment.problems(auto, six)))] == [1, 1]
+    assert not [*RandAugment.problems(rand, FACTS), *AutoAugment.problems(auto, FACTS)]
 
 
 @pytest.mark.parametrize(

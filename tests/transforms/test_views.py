@@ -12,7 +12,7 @@ from facts import FACTS
 from transforms.streams import IMAGE, Noted, Streams
 
 from ssltyped.config import ConfigError, build
-from ssltyped.resolve import problems_of
+from ssltyped.config.resolve import problems_of
 from ssltyped.transforms.colour import ColorDistortion
 from ssltyped.transforms.geometry import (
     CenterCrop,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ssltyped import distributed
-from ssltyped.sync_batch_norm import SyncBatchNorm, convert_sync_batchnorm
+from ssltyped.distributed.sync_batch_norm import SyncBatchNorm, convert_sync_batchnorm
 from ssltyped.trunks.base import InputColor, Stage, StagedTrunk, cut, statistics_kept
 from ssltyped.trunks.resnet import ResNet, ResNetConf
 from ssltyped.types import Features

@@ -12,7 +12,7 @@ from torchvision.models import resnet18
 
 from ssltyped.heads.mlp import MLPHead
 from ssltyped.heads.sequence import HeadSequence
-from ssltyped.model import SSLModel
+from ssltyped.model.model import SSLModel
 from ssltyped.trunks.beit import BEiT
 from ssltyped.trunks.resnet import ResNet
 from ssltyped.trunks.torchvision_trunk import TorchvisionTrunk

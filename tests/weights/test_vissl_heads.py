@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from ssltyped import config
-from ssltyped.interop.vissl_heads import HEADS, head
-from ssltyped.interop.vissl_settings import Settings
-from ssltyped.interop.vissl_yaml import Tree
+from ssltyped.interop.vissl.heads import HEADS, head
+from ssltyped.interop.vissl.settings import Settings
+from ssltyped.interop.vissl.yaml import Tree
 from ssltyped.weights.vissl_heads import LAYOUTS
 
 

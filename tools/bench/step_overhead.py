@@ -28,9 +28,9 @@ from torch import Tensor
 
 from recipes.quickstart import quickstart
 from ssltyped import config
+from ssltyped.config.overrides import override
 from ssltyped.engine import trainer as engine
 from ssltyped.experiment import Experiment, build_trainer, resolve_experiment
-from ssltyped.overrides import override
 from ssltyped.types import Batch
 
 MIN_RATIO = 0.98

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ssltyped.config.hints import brief
 from ssltyped.data.image_list import ImageListConf
 from ssltyped.data.sources import FlatFolderConf, ImageFolderConf, image_files, is_image, no_images, sub_folders
-from ssltyped.hints import brief
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test"})
 LISTS = (".txt", ".tsv", ".csv", ".lst", ".npy")

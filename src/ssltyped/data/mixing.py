@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from enum import Enum
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import numpy as np
 import torch
@@ -64,19 +64,21 @@ class Mix(Collator):
         self.mixup_alpha, self.cutmix_alpha, self.prob, self.switch_prob = mixup_alpha, cutmix_alpha, prob, switch_prob
         self.draw, self.num_classes, self.smoothing = draw, num_classes, smoothing
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
         labels = facts.uses_labels and facts.train_labelled
-        if self.num_classes is None and labels and len(set(facts.output_dims)) == 1:
+        if config.num_classes is None and labels and len(set(facts.output_dims)) == 1:
             yield Inference("num_classes", facts.output_dims[0], "width of the model's output")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if self.num_classes is None and facts.uses_labels and len(set(facts.output_dims)) > 1:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if config.num_classes is None and facts.uses_labels and len(set(facts.output_dims)) > 1:
             yield Problem("num_classes", f"the outputs are {facts.output_dims} wide: give the number of classes")
-        if not self.mixup_alpha and not self.cutmix_alpha:
+        if not config.mixup_alpha and not config.cutmix_alpha:
             yield Problem("mixup_alpha", "mixup_alpha and cutmix_alpha are both 0: nothing would be mixed")
-        if not (self.mixup_alpha and self.cutmix_alpha) and self.switch_prob != SWITCH_PROB:
+        if not (config.mixup_alpha and config.cutmix_alpha) and config.switch_prob != SWITCH_PROB:
             yield Problem("switch_prob", "has no effect unless both mixup_alpha and cutmix_alpha are above 0")
-        if self.draw is Draw.PAIR and facts.batch_size % 2:
+        if config.draw is Draw.PAIR and facts.batch_size % 2:
             yield Problem("draw", f"pairs need an even batch a rank; it is {facts.batch_size}")
 
     def __call__(self, batch: Batch, random: Random) -> Batch:
@@ -144,7 +146,8 @@ class PairMixUp(Collator):
     def __init__(self, *, alpha: Annotated[float, Gt(0)] = 0.2) -> None:
         self.alpha = alpha
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         if facts.batch_size % 2:
             yield Problem("", f"pairs need an even batch a rank; it is {facts.batch_size}")
 

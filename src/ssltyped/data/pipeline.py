@@ -7,7 +7,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Optional
+from typing import Optional, Self
 
 import numpy as np
 import torch
@@ -242,11 +242,12 @@ class Data(Component):
         self.mean = mean
         self.std = std
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if len(self.mean) != len(self.std):
-            yield Problem("std", f"has {len(self.std)} values, mean has {len(self.mean)}: one a channel")
-        if any(value <= 0 for value in self.std):
-            yield Problem("std", f"is {tuple(self.std)}; it must be above 0")
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if len(config.mean) != len(config.std):
+            yield Problem("std", f"has {len(config.std)} values, mean has {len(config.mean)}: one a channel")
+        if any(value <= 0 for value in config.std):
+            yield Problem("std", f"is {tuple(config.std)}; it must be above 0")
 
     def normalize(self, batch: Batch) -> Batch:
         """The batch with its views as float32 with mean 0 and deviation 1, on its device."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from jaxtyping import Integer
@@ -28,9 +29,10 @@ class RelabelledSource(Source):
     def __init__(self, *, source: Source, labels: Path) -> None:
         self.source, self.labels = source, labels
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if not Path(self.labels).is_file():
-            yield Problem("labels", f"{self.labels} does not exist: give the .npy that ClusterLabels saved")
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if not Path(config.labels).is_file():
+            yield Problem("labels", f"{config.labels} does not exist: give the .npy that ClusterLabels saved")
 
     def __getstate__(self) -> dict[str, object]:
         return {"source": self.source, "labels": self.labels}  # a memory map pickles as a copy of all it maps

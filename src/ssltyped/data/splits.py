@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 from annotated_types import Ge, Gt, Le
 
@@ -28,22 +28,24 @@ class Split(Component):
     source: Optional[Source]
     num_images: Optional[int]
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
-        if self.path is not None and is_there(self.path):
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        if config.path is not None and is_there(config.path):
             try:
-                source, reason = detect(self.path)
+                source, reason = detect(config.path)
             except ValueError:
                 return  # problems() says what is wrong
-            yield Inference("source", source, f"{self.path}: {reason}")
+            yield Inference("source", source, f"{config.path}: {reason}")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if self.source is not None:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if config.source is not None:
             return
-        if self.path is None:
+        if config.path is None:
             yield Problem("path", "give the path of the images, or a source")
-        elif is_there(self.path) or self.num_images is None:
+        elif is_there(config.path) or config.num_images is None:
             try:
-                detect(self.path)
+                detect(config.path)
             except ValueError as error:
                 yield Problem("path", str(error))
 
@@ -97,9 +99,10 @@ class TrainSplit(Split):
         self.max_unreadable = max_unreadable
         self.collators = collators
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
-        yield from Split.infer(self, facts)
-        if self.num_images is None and self.source is not None and facts.num_images is not None:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        yield from super().infer(config, facts)
+        if config.num_images is None and config.source is not None and facts.num_images is not None:
             yield Inference("num_images", facts.num_images, "counted; the order of the images depends on it")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import numpy as np
 import torch
@@ -55,16 +55,18 @@ class OneHot(Collator):
     ) -> None:
         self.num_classes, self.smoothing = num_classes, smoothing
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
-        if self.num_classes is None and len(set(facts.output_dims)) == 1:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        if config.num_classes is None and len(set(facts.output_dims)) == 1:
             yield Inference("num_classes", facts.output_dims[0], "width of the model's output")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         if facts.train_labelled is False:
             yield Problem("", "needs labels, and the images to train on have none")
         if not facts.uses_labels:
             yield Problem("", "makes rows of labels, and the method reads none: remove it")
-        if self.num_classes is None and len(set(facts.output_dims)) > 1:
+        if config.num_classes is None and len(set(facts.output_dims)) > 1:
             yield Problem("num_classes", f"the outputs are {facts.output_dims} wide: give the number of classes")
 
     def __call__(self, batch: Batch, random: Random) -> Batch:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from enum import Enum
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import numpy as np
 import torch
@@ -61,14 +61,16 @@ class Distributed(Component):
         self.num_procs, self.nodes, self.device = num_procs, nodes, device
         self.sync_bn_group, self.timeout_s = sync_bn_group, timeout_s
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
-        if self.sync_bn_group is None:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        if config.sync_bn_group is None:
             rule = "1 process: nothing to share" if facts.world_size == 1 else "BatchNorm over the ranks of one node"
             yield Inference("sync_bn_group", facts.ranks_per_node, rule)
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if self.sync_bn_group is not None and facts.world_size % self.sync_bn_group:
-            yield Problem("sync_bn_group", f"got {self.sync_bn_group}: must divide the {facts.world_size} ranks")
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if config.sync_bn_group is not None and facts.world_size % config.sync_bn_group:
+            yield Problem("sync_bn_group", f"got {config.sync_bn_group}: must divide the {facts.world_size} ranks")
 
 
 DistributedConf = config_for(Distributed)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ssltyped.engine.parallel import Precision, Rates, StepModule
-from ssltyped.freeze import Frozen
+from ssltyped.model.freeze import Frozen
 from ssltyped.types import Batch, StepOutput
 
 

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from ssltyped import distributed
 from ssltyped.config import ConfigError
+from ssltyped.config.hints import brief, nearest
 from ssltyped.data.pipeline import Data, TrainPipeline, Unreadable
 from ssltyped.data.sampler import random_of
 from ssltyped.engine.checkpoint import Checkpoints, CheckpointStore, load, to_cpu
 from ssltyped.engine.interrupt import Interrupt
 from ssltyped.engine.parallel import Rates, say, seed_step
 from ssltyped.engine.step import Step
-from ssltyped.hints import brief, nearest
-from ssltyped.model import SSLModel
+from ssltyped.model.model import SSLModel
 from ssltyped.optimizers.zero import full_state, own_state
 from ssltyped.types import Batch, Callback, Loss, Problem, Scheduler, StepOutput, Subset, Target, Update
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import numpy as np
 import torch
@@ -50,13 +50,15 @@ class ClusterLabels(Callback):
         self.num_clusters, self.num_iters, self.file_name, self.seed = num_clusters, num_iters, file_name, seed
         self.num_images = num_images
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
         if facts.num_images is not None:
             yield Inference("num_images", facts.num_images, "images to train on: each gets a label")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if facts.num_images is not None and self.num_clusters > facts.num_images:
-            yield Problem("num_clusters", f"got {self.num_clusters}; there are only {facts.num_images} images")
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if facts.num_images is not None and config.num_clusters > facts.num_images:
+            yield Problem("num_clusters", f"got {config.num_clusters}; there are only {facts.num_images} images")
         if not facts.evaluates:
             yield Problem("", "reads the images as data.val says, and there is none: give data.val (its transforms)")
 

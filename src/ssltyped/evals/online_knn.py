@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 from annotated_types import Gt
 
@@ -37,15 +37,17 @@ class KNN(Callback):
     ) -> None:
         self.every_epochs, self.k, self.temperature, self.at_start = every_epochs, k, temperature, at_start
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
-        if facts.epochs is not None and self.every_epochs is None:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        if facts.epochs is not None and config.every_epochs is None:
             yield Inference("every_epochs", max(1, facts.epochs // 10), f"a tenth of {facts.epochs} epochs")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         if facts.labelled is False:
             yield Problem("", "needs labels, and data.train or data.val has none: remove this callback, or give labels")
-        if facts.num_images is not None and self.k > facts.num_images:
-            yield Problem("k", f"got {self.k}: data.train has only {facts.num_images} images")
+        if facts.num_images is not None and config.k > facts.num_images:
+            yield Problem("k", f"got {config.k}: data.train has only {facts.num_images} images")
 
     def on_step_start(self, state: TrainState, batch: Batch) -> None:  # all callbacks have started by then
         if self.at_start and state.step == 0:

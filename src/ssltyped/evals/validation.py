@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 from annotated_types import Gt, Len
@@ -28,7 +28,8 @@ class Validation(Callback):
     def __init__(self, *, meters: Annotated[list[PerOutput], Len(1)], every_epochs: Annotated[int, Gt(0)] = 1) -> None:
         self.meters, self.every_epochs = meters, every_epochs
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         if facts.labelled is False:
             yield Problem("", "needs labels, and data.train or data.val has none: remove this callback, or give labels")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 from annotated_types import Gt, Le, Len
 from jaxtyping import Float
@@ -62,10 +62,11 @@ class EvalMLPHead(Head):
             bn_momentum=bn_momentum if use_bn else BN_MOMENTUM,
         )
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        channels: Optional[int] = self.in_channels
-        if self.in_dim is not None and channels is not None and self.in_dim % channels:
-            yield Problem("in_channels", f"got {self.in_channels}, which does not divide in_dim {self.in_dim}")
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        channels: Optional[int] = config.in_channels
+        if config.in_dim is not None and channels is not None and config.in_dim % channels:
+            yield Problem("in_channels", f"got {config.in_channels}, which does not divide in_dim {config.in_dim}")
 
     @property
     def out_dim(self) -> int:

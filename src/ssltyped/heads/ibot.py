@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from functools import partial
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import torch.nn.functional as F
 from annotated_types import Ge, Gt
@@ -100,8 +100,9 @@ class IBOTHead(Head):
         self.last_norm = _last(last_norm, self._dims[0])
         self.patch_last_norm = self.last_norm if shared else _last(last_norm, self._dims[1])
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if self.shared and self.num_patch_prototypes not in (None, self.num_prototypes):
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if config.shared and config.num_patch_prototypes not in (None, config.num_prototypes):
             yield Problem("num_patch_prototypes", "has no effect with shared prototypes: leave it out")
 
     shared: bool

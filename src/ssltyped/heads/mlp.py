@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import torch
 from annotated_types import Ge, Gt, Le, Len, Lt
@@ -85,8 +85,11 @@ class MLPHead(Head):
         output: Tensor = self.layers(features.flatten(1))
         return output
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        return _faults(self.dims, self.last_layer_bare, (self.use_bn, self.bn_eps, self.bn_momentum), self.dropout)
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        return _faults(
+            config.dims, config.last_layer_bare, (config.use_bn, config.bn_eps, config.bn_momentum), config.dropout
+        )
 
 
 class Residual(nn.Sequential):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import torch.nn.functional as F
 from annotated_types import Ge, Gt
@@ -58,8 +58,9 @@ class PoolHead(Head):
         self._channels, self.pooling, self.flatten = in_dim, pooling, flatten
         self.kernel_size, self.stride, self.padding = kernel_size, stride or kernel_size, padding
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if self.kernel_size is None and (self.stride is not None or self.padding):
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if config.kernel_size is None and (config.stride is not None or config.padding):
             yield Problem("stride", "stride and padding have no effect without kernel_size")
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from itertools import pairwise
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import torch
 import torch.nn.functional as F
@@ -124,8 +124,9 @@ class PrototypesHead(Head):
     bn_eps: float
     bn_momentum: float
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if not self.use_bn and (self.bn_eps, self.bn_momentum) != (BN_EPS, BN_MOMENTUM):
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if not config.use_bn and (config.bn_eps, config.bn_momentum) != (BN_EPS, BN_MOMENTUM):
             yield Problem("bn_eps", "bn_eps and bn_momentum have no effect without use_bn")
 
     @property

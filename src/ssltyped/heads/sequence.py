@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import torch
 from annotated_types import Gt, Len
 from torch import Tensor, nn
 
-from ssltyped import config
-from ssltyped.config import config_for
+from ssltyped.config import build, config_for
 from ssltyped.types import Facts, Head, Inference
 
 
@@ -35,15 +34,16 @@ class HeadSequence(Head):
             if after.in_dim not in (None, before.out_dim):
                 raise ValueError(f"heads.{number} has in_dim {after.in_dim}; heads.{number - 1} gives {before.out_dim}")
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
-        if self.in_dim is None:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        if config.in_dim is None:
             return
-        yield Inference("heads.0.in_dim", self.in_dim, "width of the feature that the first head reads")
-        configs: Sequence[Head] = self.heads  # type: ignore[assignment]  # a field of the config
+        yield Inference("heads.0.in_dim", config.in_dim, "width of the feature that the first head reads")
+        configs: Sequence[Head] = config.heads  # type: ignore[assignment]  # a field of the config
         for number, head in enumerate(configs[:-1]):
             try:
                 with torch.device("meta"):
-                    width = config.build(head).out_dim
+                    width = build(head).out_dim
             except ValueError:  # it does not know its own width yet
                 return
             yield Inference(f"heads.{number + 1}.in_dim", width, f"width of what heads.{number} gives")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 from annotated_types import Gt
 from jaxtyping import Float
@@ -31,11 +31,12 @@ class SiameseConcatHead(Head):
         self.in_dim: Optional[int] = in_dim
         self.num_towers, self._out_dim = num_towers, in_dim * num_towers
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         inputs = facts.inputs or {"images": facts.num_views}
-        if self.num_towers not in inputs.values():
+        if config.num_towers not in inputs.values():
             there = ", ".join(f"{count} of {name!r}" for name, count in inputs.items())
-            yield Problem("num_towers", f"got {self.num_towers}; the views of an image are {there}")
+            yield Problem("num_towers", f"got {config.num_towers}; the views of an image are {there}")
 
     @property
     def out_dim(self) -> int:

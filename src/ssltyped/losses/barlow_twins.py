@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 from annotated_types import Gt
@@ -44,7 +44,8 @@ class BarlowTwinsLoss(Loss):
         super().__init__()
         self.lambda_off, self.scale = lambda_off, scale
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         if facts.num_views != 2:
             yield Problem("", f"Barlow Twins needs exactly 2 views of every image; the data makes {facts.num_views}")
         if facts.batch_size * facts.world_size < 2:

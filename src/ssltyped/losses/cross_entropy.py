@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import torch
 import torch.nn.functional as F
@@ -61,9 +61,10 @@ class CrossEntropyLoss(Loss):
     _weights: Optional[Tensor]
     uses_labels = True
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from needs_labels(facts)
-        weights = self.class_weights
+        weights = config.class_weights
         if weights is not None and any(dim != len(weights) for dim in facts.output_dims):
             yield Problem("class_weights", f"has {len(weights)} values; the outputs are {facts.output_dims} wide")
         if facts.num_classes is not None and any(dim < facts.num_classes for dim in facts.output_dims):
@@ -133,7 +134,8 @@ class BCELoss(Loss):
         super().__init__()
         self.normalize = normalize
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         return needs_labels(facts)
 
     def step(self, model: Model, batch: Batch) -> StepOutput:

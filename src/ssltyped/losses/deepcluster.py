@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import torch
 import torch.nn.functional as F
@@ -82,7 +82,8 @@ class DeepClusterV2Loss(CountingLoss):
             self.register_buffer(f"centroids{number}", torch.zeros(count, embedding_dim))
         self._new: list[tuple[Tensor, Tensor]] = []
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
         if len(facts.output_dims) == 1:
             yield Inference("embedding_dim", facts.output_dims[0], "width of the model's output")
         if facts.num_images is not None and facts.steps_per_epoch:
@@ -91,12 +92,13 @@ class DeepClusterV2Loss(CountingLoss):
             rule = f"{facts.steps_per_epoch} steps an epoch x {facts.batch_size * facts.accumulation} images a rank"
             yield Inference("images_per_rank", rows, rule)
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         images = (facts.steps_per_epoch or 0) * facts.global_batch_size
-        if images and max(self.num_clusters) > images:
-            yield Problem("num_clusters", f"got {max(self.num_clusters)} clusters of the {images} images of an epoch")
-        if max(self.crops_for_memory) >= facts.num_views:
-            message = f"got {self.crops_for_memory}, but the data makes the crops 0 to {facts.num_views - 1}"
+        if images and max(config.num_clusters) > images:
+            yield Problem("num_clusters", f"got {max(config.num_clusters)} clusters of the {images} images of an epoch")
+        if max(config.crops_for_memory) >= facts.num_views:
+            message = f"got {config.crops_for_memory}, but the data makes the crops 0 to {facts.num_views - 1}"
             yield Problem("crops_for_memory", message)
         if len(facts.output_dims) > 1:
             yield Problem("", f"DeepCluster needs a model with one output; it has {len(facts.output_dims)}")

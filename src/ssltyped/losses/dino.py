@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import torch
 import torch.nn.functional as F
@@ -77,17 +77,19 @@ class DINOLoss(CountingLoss):
         self.register_buffer("center", torch.zeros(1, num_prototypes))
         self._seen: list[Tensor] = []
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
         if len(facts.output_dims) == 1:
             yield Inference("num_prototypes", facts.output_dims[0], "width of the model's output")
-        steps, epochs = self.temperature_warmup_steps, self.temperature_warmup_epochs
+        steps, epochs = config.temperature_warmup_steps, config.temperature_warmup_epochs
         yield from steps_from_epochs("temperature_warmup_steps", epochs, steps, facts)
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         if facts.num_views < 2:
             yield Problem("", f"DINO needs at least 2 crops of every image; the data makes {facts.num_views}")
-        if max(self.crops_for_teacher) >= facts.num_views:
-            message = f"got {self.crops_for_teacher}, but the data makes the crops 0 to {facts.num_views - 1}"
+        if max(config.crops_for_teacher) >= facts.num_views:
+            message = f"got {config.crops_for_teacher}, but the data makes the crops 0 to {facts.num_views - 1}"
             yield Problem("crops_for_teacher", message)
         if len(facts.output_dims) > 1:
             yield Problem("", f"DINO needs a model with one output; it has {len(facts.output_dims)}")

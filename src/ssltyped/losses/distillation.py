@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import torch
 import torch.nn.functional as F
@@ -63,11 +63,12 @@ class DistillationLoss(Loss):
         self.teacher, self.alpha, self.temperature, self.soft = teacher, alpha, temperature, soft
         self.hard = CrossEntropyLoss()
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from _outputs(facts, 1, 1, "one output")
-        if self.alpha < 1:
+        if config.alpha < 1:
             yield from needs_labels(facts)
-        if self.soft is Soft.MSE and self.temperature != 1:
+        if config.soft is Soft.MSE and config.temperature != 1:
             yield Problem("temperature", "has no effect with mse: leave it out")
 
     def setup(self, model: Model) -> None:
@@ -124,11 +125,12 @@ class CropDistillationLoss(Loss):
         self.teacher, self.swapped, self.student_temperature = teacher, swapped, student_temperature
         self.crops_for_teacher = list(crops_for_teacher)
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if max(self.crops_for_teacher) >= facts.num_views:
-            message = f"got {self.crops_for_teacher}, but the data makes the crops 0 to {facts.num_views - 1}"
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if max(config.crops_for_teacher) >= facts.num_views:
+            message = f"got {config.crops_for_teacher}, but the data makes the crops 0 to {facts.num_views - 1}"
             yield Problem("crops_for_teacher", message)
-        elif self.swapped and facts.num_views < 2:
+        elif config.swapped and facts.num_views < 2:
             yield Problem("swapped", "needs at least 2 crops of every image; the data makes 1")
 
     def setup(self, model: Model) -> None:
@@ -186,8 +188,9 @@ class SwAVDistillationLoss(CropDistillationLoss):
         )
         self.epsilon, self.num_iters = epsilon, num_iters
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        yield from CropDistillationLoss.problems(self, facts)
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
         yield from _outputs(facts, 2, None, "an embedding and scores, as PrototypesHead gives them")
 
     def step(self, model: Model, batch: Batch) -> StepOutput:
@@ -228,8 +231,9 @@ class DINODistillationLoss(CropDistillationLoss):
         )
         self.teacher_temperature = teacher_temperature
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        yield from CropDistillationLoss.problems(self, facts)
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
         yield from _outputs(facts, 1, 1, "one output")
 
     def step(self, model: Model, batch: Batch) -> StepOutput:
@@ -246,8 +250,9 @@ class MSNDistillationLoss(CropDistillationLoss):
     MSN: Assran et al. 2022, arXiv 2204.07141. Memory and time grow as V B K.
     """
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        yield from CropDistillationLoss.problems(self, facts)
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
         yield from _outputs(facts, 1, 1, "one output")
 
     def step(self, model: Model, batch: Batch) -> StepOutput:
@@ -299,11 +304,12 @@ class IBOTDistillationLoss(CropDistillationLoss):
         self.teacher_temperature, self.teacher_patch_temperature = teacher_temperature, teacher_patch_temperature
         self.lambda_cls, self.lambda_patch, self.local_feature = lambda_cls, lambda_patch, local_feature
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        yield from CropDistillationLoss.problems(self, facts)
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
         yield from _outputs(facts, 2, 2, "two outputs, of class token and patches, as IBOTHead gives them")
-        if sorted(self.crops_for_teacher) != list(range(len(self.crops_for_teacher))):
-            yield Problem("crops_for_teacher", f"got {self.crops_for_teacher}; it must be the first crops: 0, 1, ...")
+        if sorted(config.crops_for_teacher) != list(range(len(config.crops_for_teacher))):
+            yield Problem("crops_for_teacher", f"got {config.crops_for_teacher}; it must be the first crops: 0, 1, ...")
 
     def step(self, model: Model, batch: Batch) -> StepOutput:
         crops = len(self.crops_for_teacher)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Self
 
 import torch
 from torch import Tensor, nn
 
-from ssltyped import config
-from ssltyped.config import ConfigError, config_for
-from ssltyped.hints import brief, misfits
-from ssltyped.model import SSLModel
+from ssltyped.config import ConfigError, build, config_for
+from ssltyped.config.hints import brief, misfits
+from ssltyped.model.model import SSLModel
 from ssltyped.types import Component, Facts, Head, Inference, Problem, Trunk
 
 
@@ -39,21 +38,23 @@ class FrozenTeacher(Component, nn.Module):
         self.model.requires_grad_(False)
         self.weights, self.features = weights, features
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
         with torch.device("meta"):
-            widths = config.build(self.trunk, "trunk").feature_dims
-        if self.features is None:
+            widths = build(config.trunk, "trunk").feature_dims
+        if config.features is None:
             yield Inference("features", [list(widths)[-1]], "the last feature of the teacher's trunk")
             return
-        names: Sequence[str] = self.features
-        for index in range(len(self.heads)):
+        names: Sequence[str] = config.features
+        for index in range(len(config.heads)):
             name = names[min(index, len(names) - 1)]
             if name in widths:
                 yield Inference(f"heads.{index}.in_dim", widths[name], f"width of the teacher's {name}")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if not Path(self.weights).is_file():
-            yield Problem("weights", f"{self.weights} does not exist: give the weights.pt of the teacher's run")
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if not Path(config.weights).is_file():
+            yield Problem("weights", f"{config.weights} does not exist: give the weights.pt of the teacher's run")
 
     def load(self) -> None:
         """Read the weights; nothing to do on the meta device."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, NamedTuple, Optional
+from typing import Annotated, NamedTuple, Optional, Self
 
 import torch
 import torch.nn.functional as F
@@ -111,27 +111,33 @@ class IBOTLoss(CountingLoss):
         self.register_buffer("patch_center", torch.zeros(1, 1, num_patch_prototypes))
         self._seen: list[tuple[Tensor, Tensor]] = []
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
         if len(facts.output_dims) == 2:
             yield Inference("num_prototypes", facts.output_dims[0], "width of the model's first output")
             yield Inference("num_patch_prototypes", facts.output_dims[1], "width of the model's second output")
-        steps, epochs = self.temperature_warmup_steps, self.temperature_warmup_epochs
+        steps, epochs = config.temperature_warmup_steps, config.temperature_warmup_epochs
         yield from steps_from_epochs("temperature_warmup_steps", epochs, steps, facts)
-        yield from steps_from_epochs("masking_start_steps", self.masking_start_epochs, self.masking_start_steps, facts)
+        yield from steps_from_epochs(
+            "masking_start_steps", config.masking_start_epochs, config.masking_start_steps, facts
+        )
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if facts.num_views < 2 or facts.num_views < self.num_global_crops:
-            needed = max(2, self.num_global_crops)
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if facts.num_views < 2 or facts.num_views < config.num_global_crops:
+            needed = max(2, config.num_global_crops)
             yield Problem("", f"iBOT needs at least {needed} crops of every image; the data makes {facts.num_views}")
         masked = [place for place, grid in enumerate(facts.mask_grids) if grid is not None]
-        if masked != list(range(self.num_global_crops)):
-            message = f"masks are needed for the first {self.num_global_crops} crops; the data masks {masked or 'none'}"
+        if masked != list(range(config.num_global_crops)):
+            message = (
+                f"masks are needed for the first {config.num_global_crops} crops; the data masks {masked or 'none'}"
+            )
             yield Problem("num_global_crops", message)
         if facts.output_dims and len(facts.output_dims) != 2:
             message = f"the model has {len(facts.output_dims)} outputs; IBOTHead gives those of class token and patches"
             yield Problem("", message)
-        if self.local_feature not in facts.feature_dims:
-            yield Problem("local_feature", f"the trunk has no feature {self.local_feature!r}")
+        if config.local_feature not in facts.feature_dims:
+            yield Problem("local_feature", f"the trunk has no feature {config.local_feature!r}")
 
     def setup(self, model: Model) -> None:
         self.teacher = MomentumTeacher(model, batch_statistics=True)

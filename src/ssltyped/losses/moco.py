@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import torch
 import torch.nn.functional as F
@@ -67,18 +67,20 @@ class MoCoLoss(CountingLoss):
         self.register_buffer("queue", F.normalize(torch.randn(queue_size, embedding_dim), dim=1))
         self._keys: list[Tensor] = []
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
         if len(facts.output_dims) == 1:
             yield Inference("embedding_dim", facts.output_dims[0], "width of the model's output")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         if facts.num_views != 2:
             yield Problem("", f"MoCo needs exactly 2 views of every image; the data makes {facts.num_views}")
         if len(facts.output_dims) > 1:
             yield Problem("", f"MoCo needs a model with one output; it has {len(facts.output_dims)}")
-        if self.queue_size % facts.global_batch_size:
-            message = f"got {self.queue_size}, which is no multiple of the {facts.global_batch_size} images of a step"
-            nearest = max(1, round(self.queue_size / facts.global_batch_size)) * facts.global_batch_size
+        if config.queue_size % facts.global_batch_size:
+            message = f"got {config.queue_size}, which is no multiple of the {facts.global_batch_size} images of a step"
+            nearest = max(1, round(config.queue_size / facts.global_batch_size)) * facts.global_batch_size
             yield Problem("queue_size", f"{message}: {nearest} is")
 
     def setup(self, model: Model) -> None:

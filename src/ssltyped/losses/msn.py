@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import torch
 import torch.nn.functional as F
@@ -65,11 +65,13 @@ class MSNLoss(CountingLoss):
         bound = embedding_dim**-0.5
         self.prototypes = nn.Parameter(torch.empty(num_prototypes, embedding_dim).uniform_(-bound, bound))
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
         if len(facts.output_dims) == 1:
             yield Inference("embedding_dim", facts.output_dims[0], "width of the model's output")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         if facts.num_views < 2:
             yield Problem("", f"MSN needs a target and at least one anchor view; the data makes {facts.num_views} view")
         if facts.mask_grids and facts.mask_grids[0] is not None:

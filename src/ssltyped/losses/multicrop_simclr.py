@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +49,8 @@ class MultiCropSimCLRLoss(Loss):
         super().__init__()
         self.temperature, self.chunk_size = temperature, chunk_size
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         if facts.num_views < 2:
             yield Problem("", f"needs at least 2 views of every image; the data makes {facts.num_views}")
         if facts.batch_size * facts.world_size < 2:

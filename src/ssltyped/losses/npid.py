@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from enum import Enum
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import torch
 import torch.nn.functional as F
@@ -93,24 +93,26 @@ class MemoryBankLoss(CountingLoss):
         self._first_z: Optional[Tensor] = None
         self._new: list[tuple[Tensor, list[Tensor]]] = []
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
         if facts.output_dims:
             yield Inference("embedding_dim", facts.output_dims[0], "width of the model's first output")
         if facts.num_images is not None:
             yield Inference("num_images", facts.num_images, "images to train on: each has a place in the bank")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         outputs = len(facts.output_dims)
-        if outputs and outputs != len(self.loss_weights):
-            message = f"has {len(self.loss_weights)} values, and the model {outputs} outputs: one each"
+        if outputs and outputs != len(config.loss_weights):
+            message = f"has {len(config.loss_weights)} values, and the model {outputs} outputs: one each"
             yield Problem("loss_weights", message)
         if len(set(facts.output_dims)) > 1:
             yield Problem("embedding_dim", f"the outputs are {facts.output_dims} wide; the bank needs one width")
-        if self.memory_output is not None and self.memory_output >= len(self.loss_weights):
+        if config.memory_output is not None and config.memory_output >= len(config.loss_weights):
             yield Problem(
-                "memory_output", f"got {self.memory_output}; there are {len(self.loss_weights)} outputs, from 0"
+                "memory_output", f"got {config.memory_output}; there are {len(config.loss_weights)} outputs, from 0"
             )
-        if self.contrast is Contrast.INFO_NCE and self.norm_constant is not None:
+        if config.contrast is Contrast.INFO_NCE and config.norm_constant is not None:
             yield Problem("norm_constant", "has no effect with info_nce: leave it out")
 
     def step(self, model: Model, batch: Batch) -> StepOutput:

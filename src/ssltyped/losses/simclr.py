@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Annotated, Optional, cast
+from typing import Annotated, Optional, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -55,8 +55,9 @@ class SimCLRLoss(Loss):
         self.temperature = temperature
         self.chunk_size = chunk_size
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
-        if self.chunk_size is None:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        if config.chunk_size is None:
             rows = 2 * facts.batch_size
             columns = rows * facts.world_size
             rule = (
@@ -65,7 +66,8 @@ class SimCLRLoss(Loss):
             )
             yield Inference(field="chunk_size", value=_chunk_rows(rows, columns), rule=rule)
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         if facts.num_views != 2:
             yield Problem(
                 path="", message=f"SimCLR needs exactly 2 views of every image; the data makes {facts.num_views}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import torch
 import torch.nn.functional as F
@@ -96,27 +96,29 @@ class SwAVLoss(CountingLoss):
         self.register_buffer("queue", torch.zeros(len(crops_for_assign), self.local_queue_size, embedding_dim))
         self._new: list[Tensor] = []
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
         if facts.output_dims:
             yield Inference("embedding_dim", facts.output_dims[0], "width of the model's first output")
-        rule = f"{self.queue_size} images in the queue / {facts.world_size} ranks"
-        yield Inference("local_queue_size", self.queue_size // facts.world_size, rule)
-        hard_steps, queue_steps = self.hard_assignment_steps, self.queue_start_steps
-        yield from steps_from_epochs("hard_assignment_steps", self.hard_assignment_epochs, hard_steps, facts)
-        yield from steps_from_epochs("queue_start_steps", self.queue_start_epochs, queue_steps, facts)
+        rule = f"{config.queue_size} images in the queue / {facts.world_size} ranks"
+        yield Inference("local_queue_size", config.queue_size // facts.world_size, rule)
+        hard_steps, queue_steps = config.hard_assignment_steps, config.queue_start_steps
+        yield from steps_from_epochs("hard_assignment_steps", config.hard_assignment_epochs, hard_steps, facts)
+        yield from steps_from_epochs("queue_start_steps", config.queue_start_epochs, queue_steps, facts)
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         if facts.num_views < 2:
             yield Problem("", f"SwAV needs at least 2 crops of every image; the data makes {facts.num_views}")
-        if max(self.crops_for_assign) >= facts.num_views:
-            message = f"got {self.crops_for_assign}, but the data makes the crops 0 to {facts.num_views - 1}"
+        if max(config.crops_for_assign) >= facts.num_views:
+            message = f"got {config.crops_for_assign}, but the data makes the crops 0 to {facts.num_views - 1}"
             yield Problem("crops_for_assign", message)
         if len(facts.output_dims) == 1:
             yield Problem(
                 "", "SwAV needs an embedding and scores, as PrototypesHead gives them; the head has one output"
             )
-        if self.queue_size % facts.global_batch_size:
-            message = f"got {self.queue_size}, no multiple of the {facts.global_batch_size} images of a step"
+        if config.queue_size % facts.global_batch_size:
+            message = f"got {config.queue_size}, no multiple of the {facts.global_batch_size} images of a step"
             yield Problem("queue_size", message)
 
     def step(self, model: Model, batch: Batch) -> StepOutput:

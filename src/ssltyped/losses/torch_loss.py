@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
+from typing import Self
 
 import torch
 from torch import nn
 
 from ssltyped.config import config_for
-from ssltyped.hints import nearest
+from ssltyped.config.hints import nearest
 from ssltyped.losses.cross_entropy import labels_of, needs_labels
 from ssltyped.losses.outputs import precise
 from ssltyped.types import Batch, Facts, Loss, Model, Problem, StepOutput
@@ -54,8 +55,9 @@ class TorchLoss(Loss):
             raise ValueError("; ".join(map(str, wrong)))
         self.loss = KNOWN[name](**self.args)
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        yield from _faults(self.name, self.args)
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from _faults(config.name, config.args)
         yield from needs_labels(facts)
 
     def step(self, model: Model, batch: Batch) -> StepOutput:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Optional
+from typing import Optional, Self
 
 from jaxtyping import Float
 from torch import Tensor
@@ -32,15 +32,17 @@ class PerOutput(Component):
             raise ValueError("; ".join(map(str, faults)))
         self._meters = {name: copy.deepcopy(meter) for name in names or []}
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
-        if self.names is None and facts.output_dims:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        if config.names is None and facts.output_dims:
             names = [str(index) for index in range(len(facts.output_dims))]
             yield Inference("names", names, "the number of each output of the model")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if self.names is None:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if config.names is None:
             yield Problem("names", "is not set, and the number of the model's outputs is not known: give it")
-        yield from _faults(self.names, len(facts.output_dims) or None)
+        yield from _faults(config.names, len(facts.output_dims) or None)
 
     def update(self, outputs: Sequence[Float[Tensor, "B _"]], target: Target) -> None:
         """One batch: an output a name, rows the same images in each."""

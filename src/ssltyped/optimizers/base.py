@@ -7,7 +7,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
-from typing import Annotated, Optional, cast
+from typing import Annotated, Optional, Self, cast
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -100,26 +100,28 @@ class GroupedOptimizer(Optimizer):
         self.head_lr, self.head_weight_decay, self.layer_decay = head_lr, head_weight_decay, layer_decay
         self.larc, self.zero = larc, zero
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
-        if self.base_lr is not None:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        if config.base_lr is not None:
             images = facts.global_batch_size
-            lr = scaled_lr(self.base_lr, images, self.base_batch_size, self.lr_scaling)
-            scale = f"{images} images a step / {self.base_batch_size}"
-            scale = f"({scale})" if self.lr_scaling is LRScaling.LINEAR else f"sqrt({scale})"
-            yield Inference("lr", lr, f"base_lr {self.base_lr:g} x {scale} ({self.lr_scaling.value} scaling)")
-        if self.weight_decay_schedule is not None:
-            yield from _inferred_schedule(self.weight_decay_schedule, self.weight_decay, facts)
+            lr = scaled_lr(config.base_lr, images, config.base_batch_size, config.lr_scaling)
+            scale = f"{images} images a step / {config.base_batch_size}"
+            scale = f"({scale})" if config.lr_scaling is LRScaling.LINEAR else f"sqrt({scale})"
+            yield Inference("lr", lr, f"base_lr {config.base_lr:g} x {scale} ({config.lr_scaling.value} scaling)")
+        if config.weight_decay_schedule is not None:
+            yield from _inferred_schedule(config.weight_decay_schedule, config.weight_decay, facts)
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        yield from _schedule_problems(self.weight_decay_schedule, self.weight_decay)
-        if self.base_lr is not None:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from _schedule_problems(config.weight_decay_schedule, config.weight_decay)
+        if config.base_lr is not None:
             return
-        if self.lr is None:
-            meaning = f"the learning rate for {self.base_batch_size} images a step"
+        if config.lr is None:
+            meaning = f"the learning rate for {config.base_batch_size} images a step"
             yield Problem("lr", f"neither lr nor base_lr is set: give the peak learning rate, or base_lr, {meaning}")
         for field, used in (
-            ("base_batch_size", self.base_batch_size != BASE_BATCH_SIZE),
-            ("lr_scaling", self.lr_scaling is not LRScaling.LINEAR),
+            ("base_batch_size", config.base_batch_size != BASE_BATCH_SIZE),
+            ("lr_scaling", config.lr_scaling is not LRScaling.LINEAR),
         ):
             if used:
                 yield Problem(field, "has no effect without base_lr: give base_lr in place of lr, or leave it out")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Optional, TypeAlias, cast
+from typing import Annotated, Optional, Self, TypeAlias, cast
 
 import torch
 from annotated_types import Ge, Gt, Lt
 from torch import nn
 
 from ssltyped.config import config_for
-from ssltyped.hints import nearest
+from ssltyped.config.hints import nearest
 from ssltyped.optimizers.base import BASE_BATCH_SIZE, GroupedOptimizer, LRScaling
 from ssltyped.optimizers.groups import PerHead
 from ssltyped.optimizers.larc import LARC
@@ -81,9 +81,10 @@ class TorchOptimizer(GroupedOptimizer):
         if faults := list(_faults(name, args or {}, weight_decay)):
             raise ValueError("; ".join(map(str, faults)))
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        yield from GroupedOptimizer.problems(self, facts)
-        yield from _faults(self.name, self.args or {}, self.weight_decay)
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        yield from _faults(config.name, config.args or {}, config.weight_decay)
 
     def torch_optimizer(self) -> tuple[MakeOptimizer, dict[str, object]]:
         return _classes()[self.name], dict(self.args or {})

@@ -11,7 +11,7 @@ from annotated_types import Ge
 from torch import nn
 
 from ssltyped.config import config_for
-from ssltyped.hints import nearest
+from ssltyped.config.hints import nearest
 from ssltyped.optimizers.layers import depths
 from ssltyped.types import Component, Head, ParamGroup, Trunk
 

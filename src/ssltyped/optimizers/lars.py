@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -74,9 +74,10 @@ class LARS(GroupedOptimizer):
         )
         self.momentum, self.eta, self.exclude_bias_and_norm = momentum, eta, exclude_bias_and_norm
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        yield from GroupedOptimizer.problems(self, facts)
-        if self.larc is not None:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        if config.larc is not None:
             yield Problem("larc", "LARS has the adaptive rates of LARC built in: use SGD with larc, or LARS without")
 
     def torch_optimizer(self) -> tuple[MakeOptimizer, dict[str, object]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -69,9 +69,10 @@ class SGD(GroupedOptimizer):
         )
         self.momentum, self.nesterov = momentum, nesterov
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        yield from GroupedOptimizer.problems(self, facts)
-        if self.nesterov and self.momentum == 0:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        if config.nesterov and config.momentum == 0:
             yield Problem("nesterov", "needs momentum: it looks ahead by one step of it")
 
     def torch_optimizer(self) -> tuple[MakeOptimizer, dict[str, object]]:

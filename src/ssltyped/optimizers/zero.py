@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
-from typing import cast
+from typing import Self, cast
 
 import torch
 
@@ -40,8 +40,9 @@ class Zero(Component):
     def __init__(self, *, backend: Backend = Backend.TORCH) -> None:
         self.backend = backend
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if self.backend is Backend.FAIRSCALE and importlib.util.find_spec("fairscale") is None:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if config.backend is Backend.FAIRSCALE and importlib.util.find_spec("fairscale") is None:
             yield Problem("backend", "fairscale is not installed: pip install 'ssltyped[fairscale]', or take torch")
 
     def shard(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from itertools import accumulate
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 from annotated_types import Gt, Len
 
@@ -55,8 +55,9 @@ class Composite(Scheduler):
         if faults := list(_faults(len(schedulers), lengths, intervals)):
             raise ValueError("; ".join(map(str, faults)))
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        return _faults(len(self.schedulers), self.lengths, self.intervals)
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        return _faults(len(config.schedulers), config.lengths, config.intervals)
 
     def __call__(self, progress: float) -> float:
         bounds = [0.0, *accumulate(self.lengths[:-1]), 1.0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional
+from typing import Optional, Self
 
 from ssltyped.config import config_for
 from ssltyped.types import Facts, Inference, Problem, Scheduler, Update
@@ -20,12 +20,14 @@ class Constant(Scheduler):
     def __init__(self, *, value: Optional[float] = None, update: Update = Update.EPOCH) -> None:
         self.value, self.update = value, update
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
-        if self.value is None and facts.lr is not None:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        if config.value is None and facts.lr is not None:
             yield Inference("value", facts.lr, "the learning rate of the optimizer")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if self.value is None:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if config.value is None:
             yield Problem("value", "is not set, and the optimizer has no learning rate to take it from")
 
     def __call__(self, progress: float) -> float:

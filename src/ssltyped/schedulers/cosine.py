@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Optional
+from typing import Optional, Self
 
 from ssltyped.config import config_for
 from ssltyped.types import Facts, Inference, Problem, Scheduler, Update
@@ -24,12 +24,14 @@ class Cosine(Scheduler):
     def __init__(self, *, start: Optional[float] = None, end: float = 0.0, update: Update = Update.STEP) -> None:
         self.start, self.end, self.update = start, end, update
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
-        if self.start is None and facts.lr is not None:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        if config.start is None and facts.lr is not None:
             yield Inference("start", facts.lr, "the learning rate of the optimizer")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if self.start is None:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if config.start is None:
             yield Problem("start", "is not set, and the optimizer has no learning rate to take it from")
 
     def __call__(self, progress: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional
+from typing import Optional, Self
 
 from ssltyped.config import config_for
 from ssltyped.types import Facts, Inference, Problem, Scheduler, Update
@@ -26,21 +26,23 @@ class Linear(Scheduler):
     ) -> None:
         self.start, self.end, self.update = start, end, update
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
         if facts.lr is None:
             return
-        if self.end is None:
+        if config.end is None:
             yield Inference("end", facts.lr, "the learning rate of the optimizer")
         start = facts.base_lr_of_one_node if facts.nodes > 1 else 0.0
-        if self.start is None and start is not None:
+        if config.start is None and start is not None:
             yield Inference(
                 "start", start, "warmup starts at the learning rate of one node's batch; from 0 on one node"
             )
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if self.end is None:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if config.end is None:
             yield Problem("end", "is not set, and the optimizer has no learning rate to take it from")
-        if self.start is None:
+        if config.start is None:
             need = "the learning rate for one node's batch follows from the optimizer's base_lr, which is not set"
             yield Problem("start", f"is not set, and {need}: give one of them")
 

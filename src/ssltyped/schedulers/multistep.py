@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 from annotated_types import Gt
 
@@ -47,26 +47,28 @@ class MultiStep(Scheduler):
         if faults := list(_faults(milestones, values, gamma)):
             raise ValueError("; ".join(map(str, faults)))
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
-        epochs = facts.epochs if self.epochs is None else self.epochs
-        if self.milestones is None and self.values is not None and epochs is not None:
-            stride = math.ceil(epochs / len(self.values))
-            milestones = [stride * index for index in range(1, len(self.values))]
-            yield Inference("milestones", milestones, f"{len(self.values)} values over {epochs} epochs")
-        if self.values is None and self.milestones is not None and facts.lr is not None:
-            values = [facts.lr * self.gamma**i for i in range(len(self.milestones) + 1)]
-            yield Inference("values", values, f"the learning rate of the optimizer x {self.gamma:g}^i")
-        if self.epochs is None and facts.epochs is not None:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        epochs = facts.epochs if config.epochs is None else config.epochs
+        if config.milestones is None and config.values is not None and epochs is not None:
+            stride = math.ceil(epochs / len(config.values))
+            milestones = [stride * index for index in range(1, len(config.values))]
+            yield Inference("milestones", milestones, f"{len(config.values)} values over {epochs} epochs")
+        if config.values is None and config.milestones is not None and facts.lr is not None:
+            values = [facts.lr * config.gamma**i for i in range(len(config.milestones) + 1)]
+            yield Inference("values", values, f"the learning rate of the optimizer x {config.gamma:g}^i")
+        if config.epochs is None and facts.epochs is not None:
             yield Inference("epochs", facts.epochs, "the epochs of the run")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if self.epochs is None:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if config.epochs is None:
             yield Problem("epochs", "is not set, and the run has no number of epochs to take it from")
-        if self.milestones is None:
+        if config.milestones is None:
             yield Problem("milestones", "give milestones, or values, whose milestones are then at equal distances")
-        elif self.values is None:
+        elif config.values is None:
             yield Problem("values", "is not set, and the optimizer has no learning rate to take it from")
-        yield from _faults(self.milestones, self.values, self.gamma)
+        yield from _faults(config.milestones, config.values, config.gamma)
 
     def __call__(self, progress: float) -> float:
         if self.milestones is None or self.values is None or self.epochs is None:

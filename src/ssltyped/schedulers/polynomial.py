@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 from annotated_types import Gt
 
@@ -28,12 +28,14 @@ class Polynomial(Scheduler):
     ) -> None:
         self.start, self.power, self.update = start, power, update
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
-        if self.start is None and facts.lr is not None:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        if config.start is None and facts.lr is not None:
             yield Inference("start", facts.lr, "the learning rate of the optimizer")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if self.start is None:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if config.start is None:
             yield Problem("start", "is not set, and the optimizer has no learning rate to take it from")
 
     def __call__(self, progress: float) -> float:

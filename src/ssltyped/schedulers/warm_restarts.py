@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from enum import Enum
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 from annotated_types import Gt, Le
 
@@ -62,14 +62,16 @@ class CosineWarmRestarts(Scheduler):
         if faults := list(_faults(gamma, adaptive)):
             raise ValueError("; ".join(map(str, faults)))
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
-        if self.start is None and facts.lr is not None:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        if config.start is None and facts.lr is not None:
             yield Inference("start", facts.lr, "the learning rate of the optimizer")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if self.start is None:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if config.start is None:
             yield Problem("start", "is not set, and the optimizer has no learning rate to take it from")
-        yield from _faults(self.gamma, self.adaptive)
+        yield from _faults(config.gamma, config.adaptive)
 
     def __call__(self, progress: float) -> float:
         if self.start is None:

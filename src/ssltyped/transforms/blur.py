@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Self
 
 import cv2
 import numpy as np
@@ -79,9 +79,10 @@ class GaussianBlur(Transform):
         self.radius_min = radius_min
         self.radius_max = radius_max
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if self.radius_min > self.radius_max:
-            yield Problem("radius_min", f"is {self.radius_min}, above radius_max, which is {self.radius_max}")
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if config.radius_min > config.radius_max:
+            yield Problem("radius_min", f"is {config.radius_min}, above radius_max, which is {config.radius_max}")
 
     def __call__(self, image: Image, random: Random) -> Image:
         if random.random() >= self.p:

@@ -8,7 +8,7 @@ which both turn in 8 bits, is as near to the exact colours as Pillow's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated
+from typing import Annotated, Self
 
 import cv2
 import numpy as np
@@ -100,7 +100,8 @@ class ColorJitter(Transform):
         self.hue = hue
         self.p = p
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         return colour_problems(facts)
 
     def __call__(self, image: Image, random: Random) -> Image:
@@ -132,7 +133,8 @@ class RandomGrayscale(Transform):
     def __init__(self, *, p: Annotated[float, Ge(0), Le(1)] = 0.2) -> None:
         self.p = p
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         return colour_problems(facts)
 
     def __call__(self, image: Image, random: Random) -> Image:
@@ -162,7 +164,8 @@ class ColorDistortion(Transform):
         )
         self._grayscale = RandomGrayscale(p=0.2)
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         return colour_problems(facts)
 
     def __call__(self, image: Image, random: Random) -> Image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Self
 
 import cv2
 import numpy as np
@@ -53,13 +53,14 @@ class RandomResizedCrop(Transform):
         self.scale = scale
         self.ratio = ratio
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if not 0 < config.scale[0] <= config.scale[1] <= 1:
             yield Problem(
-                "scale", f"is {tuple(self.scale)}; it must be (smallest, largest) share of the area in (0, 1]"
+                "scale", f"is {tuple(config.scale)}; it must be (smallest, largest) share of the area in (0, 1]"
             )
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            yield Problem("ratio", f"is {tuple(self.ratio)}; it must be (smallest, largest) width / height, above 0")
+        if not 0 < config.ratio[0] <= config.ratio[1]:
+            yield Problem("ratio", f"is {tuple(config.ratio)}; it must be (smallest, largest) width / height, above 0")
 
     def __call__(self, image: Image, random: Random) -> UInt8[Tensor, "C _ _"]:
         array = to_array(image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Self
 
 import cv2
 
@@ -26,7 +27,8 @@ class ToLab(Transform):
     of channels. Zhang et al. 2016, "Colorful Image Colorization" (arXiv 1603.08511), section 2.1.
     """
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         return colour_problems(facts)
 
     def __call__(self, image: Image, random: Random) -> Image:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import numpy as np
 from annotated_types import Ge, Gt, Len
 from jaxtyping import Bool
 
-from ssltyped import config
-from ssltyped.config import config_for
+from ssltyped.config import build, config_for
 from ssltyped.types import Facts, Image, Problem, Random, ViewMaker, Views
 
 ATTEMPTS = 10
@@ -63,23 +62,26 @@ class MaskedViews(ViewMaker):
         self.views, self.masked, self.patch_size, self.ratios = views, masked, patch_size, ratios
         self.shape, self.aspect = shape, aspect
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        for number, (mean, spread) in enumerate(self.ratios):
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        for number, (mean, spread) in enumerate(config.ratios):
             if not 0 <= mean - spread <= mean + spread < 1:
                 yield Problem(f"ratios.{number}", f"is {(mean, spread)}: mean -+ half width must lie in [0, 1)")
-        if not 0 < self.aspect[0] <= self.aspect[1]:
-            yield Problem("aspect", f"is {tuple(self.aspect)}; it must be (smallest, largest) height / width, above 0")
-        inner = config.build(self.views)
+        if not 0 < config.aspect[0] <= config.aspect[1]:
+            yield Problem(
+                "aspect", f"is {tuple(config.aspect)}; it must be (smallest, largest) height / width, above 0"
+            )
+        inner = build(config.views)
         if any(inner.mask_grids):
             yield Problem("views", "makes masks already, which would be lost: say here which views get one")
         made = inner.crop_sizes  # not those of the facts: this may be one maker of several
-        chosen = range(len(made)) if self.masked is None else self.masked
+        chosen = range(len(made)) if config.masked is None else config.masked
         if beyond := [view for view in chosen if view >= len(made)]:
             yield Problem("masked", f"there is no view {beyond[0]}; views are 0 to {len(made) - 1}")
-        if self.masked == []:
+        if config.masked == []:
             yield Problem("masked", "is empty: name the views that get a mask, or leave it out for all")
-        if wrong := [made[view] for view in chosen if view < len(made) and made[view] % self.patch_size]:
-            yield Problem("patch_size", f"got {self.patch_size}, which does not divide the view's {wrong[0]} pixels")
+        if wrong := [made[view] for view in chosen if view < len(made) and made[view] % config.patch_size]:
+            yield Problem("patch_size", f"got {config.patch_size}, which does not divide the view's {wrong[0]} pixels")
 
     @property
     def crop_sizes(self) -> Sequence[int]:

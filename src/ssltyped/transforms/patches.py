@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import numpy as np
 from annotated_types import Ge, Gt
@@ -55,28 +55,31 @@ class PatchViews(ViewMaker):
         self.num_patches, self.jitter, self.shuffle = num_patches, jitter, shuffle
         self.num_permutations, self.permutations_file = num_permutations, permutations_file
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        side, size = math.isqrt(self.num_patches), last_size(self.transforms)
-        if side**2 != self.num_patches:
-            yield Problem("num_patches", f"got {self.num_patches}, which is no square number")
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        side, size = math.isqrt(config.num_patches), last_size(config.transforms)
+        if side**2 != config.num_patches:
+            yield Problem("num_patches", f"got {config.num_patches}, which is no square number")
         elif not size:
             yield Problem(
                 "transforms", "no transform gives the image a size; add one with a `size`, such as CenterCrop"
             )
-        elif size // side <= self.jitter:
-            yield Problem("jitter", f"got {self.jitter}, and a cell has only {size // side} pixels")
-        given = [self.num_permutations is not None, self.permutations_file is not None, self.shuffle]
+        elif size // side <= config.jitter:
+            yield Problem("jitter", f"got {config.jitter}, and a cell has only {size // side} pixels")
+        given = [config.num_permutations is not None, config.permutations_file is not None, config.shuffle]
         if sum(given) > 1:
             yield Problem("num_permutations", "give one of num_permutations, permutations_file and shuffle")
-        if self.num_permutations is not None and self.num_permutations > math.factorial(self.num_patches):
-            most = math.factorial(self.num_patches)
-            yield Problem("num_permutations", f"got {self.num_permutations}; {self.num_patches} patches have {most}")
-        if self.num_permutations is not None and self.num_patches > MAX_LENGTH:
+        if config.num_permutations is not None and config.num_permutations > math.factorial(config.num_patches):
+            most = math.factorial(config.num_patches)
+            yield Problem(
+                "num_permutations", f"got {config.num_permutations}; {config.num_patches} patches have {most}"
+            )
+        if config.num_permutations is not None and config.num_patches > MAX_LENGTH:
             message = f"permutations of at most {MAX_LENGTH} patches can be searched; give a permutations_file"
             yield Problem("num_permutations", message)
-        if self.permutations_file is not None:
+        if config.permutations_file is not None:
             try:
-                read_permutations(self.permutations_file, self.num_patches)
+                read_permutations(config.permutations_file, config.num_patches)
             except (OSError, ValueError) as error:
                 yield Problem("permutations_file", str(error))
 

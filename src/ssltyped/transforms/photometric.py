@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import cv2
 import numpy as np
@@ -72,8 +72,9 @@ class Solarize(Transform):
     ) -> None:
         self.p, self.threshold = p, threshold
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if self.threshold == 256:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if config.threshold == 256:
             yield Problem("threshold", "256 inverts nothing: levels are 0 to 255")
 
     def __call__(self, image: Image, random: Random) -> Image:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 from annotated_types import Gt
 
@@ -29,8 +29,9 @@ class RotatedViews(ViewMaker):
     def __init__(self, *, transforms: list[Transform], num_angles: Annotated[int, Gt(1)] = 4) -> None:
         self.transforms, self.num_angles = transforms, num_angles
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if not last_size(self.transforms):
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if not last_size(config.transforms):
             yield Problem("transforms", "no transform gives the view a size; add one with a `size`, such as CenterCrop")
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
-from typing import Annotated, Optional, TypeAlias, cast
+from typing import Annotated, Optional, Self, TypeAlias, cast
 
 import torch
 from annotated_types import Ge, Gt, Le
@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from ssltyped.config import config_for
-from ssltyped.hints import brief, nearest
+from ssltyped.config.hints import brief, nearest
 from ssltyped.transforms.opencv import to_array, to_image
 from ssltyped.types import Facts, Image, Problem, Random, Transform
 
@@ -83,7 +83,8 @@ class RandAugment(Transform):
             strength: v2.RandAugment(num_ops=1, magnitude=strength, fill=fill) for strength in strengths
         }
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         return _channel_problems(facts)
 
     def __call__(self, image: Image, random: Random) -> Image:
@@ -118,7 +119,8 @@ class AutoAugment(Transform):
         self.policy, self.fill = policy, fill
         self._apply: Apply = v2.AutoAugment(policy=v2.AutoAugmentPolicy(policy.value), fill=fill)
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         return _channel_problems(facts)
 
     def __call__(self, image: Image, random: Random) -> Image:
@@ -150,9 +152,10 @@ class TorchvisionTransform(Transform):
             raise ValueError("; ".join(map(str, faults)))
         self._apply = _built(name, args or {})
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        faults = list(_faults(self.name, self.args or {}))
-        yield from faults or _trial(self.name, self.args or {}, self.size, facts.num_channels or 3)
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        faults = list(_faults(config.name, config.args or {}))
+        yield from faults or _trial(config.name, config.args or {}, config.size, facts.num_channels or 3)
 
     def __call__(self, image: Image, random: Random) -> Image:
         return _as_ours(applied(self._apply, image, random))

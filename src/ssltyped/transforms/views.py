@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 from annotated_types import Gt, Len
 from jaxtyping import UInt8
 from torch import Tensor
 
-from ssltyped import config
-from ssltyped.config import config_for
+from ssltyped.config import build, config_for
 from ssltyped.types import Facts, Image, Problem, Random, Transform, ViewMaker, Views
 
 
@@ -45,8 +44,9 @@ class RepeatViews(ViewMaker):
         self.num_views = num_views
         self.transforms = transforms
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        if not last_size(self.transforms):
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if not last_size(config.transforms):
             yield Problem(
                 "transforms",
                 "no transform gives the views one size, so they cannot be stacked; add one with a `size`, "
@@ -81,8 +81,9 @@ class MultiCrop(ViewMaker):
     def __init__(self, *, groups: Annotated[list[ViewMaker], Len(1)]) -> None:
         self.groups = groups
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        return several_labels("groups", self.groups)
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        return several_labels("groups", config.groups)
 
     @property
     def num_classes(self) -> Optional[int]:
@@ -133,8 +134,9 @@ class SeveralInputs(ViewMaker):
         self.names, self.views = names, views
         self._all = MultiCrop(groups=views)
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        return several_labels("views", self.views)
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        return several_labels("views", config.views)
 
     @property
     def num_classes(self) -> Optional[int]:
@@ -161,7 +163,7 @@ class SeveralInputs(ViewMaker):
 
 def several_labels(field: str, makers: Sequence[object]) -> Iterator[Problem]:
     """What is wrong if more than one of these configs of makers labels the image."""
-    built = [config.build(maker) for maker in makers]
+    built = [build(maker) for maker in makers]
     labelling = [i for i, maker in enumerate(built) if isinstance(maker, ViewMaker) and maker.num_classes is not None]
     if len(labelling) > 1:
         yield Problem(field, f"{len(labelling)} of the makers label the image ({labelling}): one may")

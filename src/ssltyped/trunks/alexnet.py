@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Self
 
 import torch
 from annotated_types import Ge, Gt
@@ -156,8 +156,9 @@ class AlexNet(StagedTrunk):
             )
         return x.flatten(1)
 
-    def problems(self, facts: Facts) -> list[Problem]:
-        return [*StagedTrunk.input_problems(self), *AlexNet._variant_problems(self)]
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> list[Problem]:
+        return [*StagedTrunk.input_problems(config), *AlexNet._variant_problems(config)]
 
     def _variant_problems(self) -> Iterator[Problem]:
         """What the types of the constructor cannot say; self may be a config."""

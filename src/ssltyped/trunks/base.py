@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Self
 
 import torch
 from jaxtyping import Float
@@ -108,8 +108,9 @@ class StagedTrunk(Trunk):
         if self.checkpoint_splits == 1:
             yield Problem("checkpoint_splits", "1 has no effect: the last run of blocks is never recomputed; 0 is off")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        return StagedTrunk.input_problems(self)
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        return StagedTrunk.input_problems(config)
 
 
 def _walked(x: Tensor, stages: Sequence[Stage], wanted: Collection[str]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.config import config_for
-from ssltyped.trunks.base import InputColor, Stage, StagedTrunk, refuse
+from ssltyped.trunks.base import InputColor, Stage, refuse
 from ssltyped.trunks.tokens import Masking, Part, Reading, TokenTrunk
 from ssltyped.trunks.transformer import (
     Attention,
@@ -197,9 +197,10 @@ class BEiT(TokenTrunk):
         if self.masking is Masking.DROP and (self.use_rel_pos_bias or self.use_shared_rel_pos_bias):
             yield Problem("masking", "DROP leaves no grid of patches for biases of relative positions; take REPLACE")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        yield from StagedTrunk.problems(self, facts)
-        yield from BEiT._faults(self)
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        yield from BEiT._faults(config)
 
 
 def _divide(weight: Tensor, divisor: float) -> None:

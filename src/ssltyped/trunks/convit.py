@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import partial
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -226,9 +226,10 @@ class ConViT(StagedTrunk):
         if self.locality_strength != 1.0 and not self.use_local_init:
             yield Problem("locality_strength", "has no effect: use_local_init is false")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        yield from StagedTrunk.problems(self, facts)
-        yield from ConViT._faults(self)
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        yield from ConViT._faults(config)
 
 
 def grid_offsets(grid: Grid, class_token: bool, device: torch.device) -> Float[Tensor, "T T 3"]:

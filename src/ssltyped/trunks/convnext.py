@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 from annotated_types import Ge, Gt, Lt, MinLen
@@ -134,9 +134,10 @@ class ConvNeXt(StagedTrunk):
         if len(self.depths) != len(self.dims):
             yield Problem("dims", f"there are {len(self.dims)} widths for the {len(self.depths)} stages of depths")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        yield from StagedTrunk.problems(self, facts)
-        yield from ConvNeXt._faults(self)
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        yield from ConvNeXt._faults(config)
 
 
 ConvNeXtConf = config_for(ConvNeXt)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import partial
-from typing import Annotated, NamedTuple, Optional
+from typing import Annotated, NamedTuple, Optional, Self
 
 from annotated_types import Ge, Gt, Lt
 from torch import nn
@@ -167,8 +167,9 @@ class EfficientNet(StagedTrunk):
         yield Stage("flatten", lambda x: x.flatten(1))
         yield Stage("dropout", self.dropout)
 
-    def problems(self, facts: Facts) -> list[Problem]:
-        return [*StagedTrunk.input_problems(self), *EfficientNet._width_problems(self)]
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> list[Problem]:
+        return [*StagedTrunk.input_problems(config), *EfficientNet._width_problems(config)]
 
     def _width_problems(self) -> Iterator[Problem]:
         """What the types of the constructor cannot say; self may be a config."""

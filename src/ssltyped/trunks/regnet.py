@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Self
 
 from annotated_types import Ge, Gt, MinLen
 from torch import nn
@@ -124,8 +124,9 @@ class AnyNet(StagedTrunk):
         yield Stage("avgpool", lambda x: F.adaptive_avg_pool2d(x, 1))
         yield Stage("flatten", lambda x: x.flatten(1))
 
-    def problems(self, facts: Facts) -> list[Problem]:
-        return [*StagedTrunk.input_problems(self), *AnyNet._stage_problems(self)]
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> list[Problem]:
+        return [*StagedTrunk.input_problems(config), *AnyNet._stage_problems(config)]
 
     def _stage_problems(self) -> Iterator[Problem]:
         """What the types of the constructor cannot say; self may be a config."""
@@ -204,8 +205,9 @@ class RegNet(AnyNet):
         )
         self.w_0 = w_0
 
-    def problems(self, facts: Facts) -> list[Problem]:
-        return [*StagedTrunk.input_problems(self), *_design_problems(self.w_0)]
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> list[Problem]:
+        return [*StagedTrunk.input_problems(config), *_design_problems(config.w_0)]
 
 
 class NamedRegNet(RegNet):
@@ -239,8 +241,9 @@ class NamedRegNet(RegNet):
             checkpoint_splits=checkpoint_splits,
         )
 
-    def problems(self, facts: Facts) -> list[Problem]:
-        return list(StagedTrunk.input_problems(self))
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> list[Problem]:
+        return list(StagedTrunk.input_problems(config))
 
 
 def _design_problems(w_0: int) -> Iterator[Problem]:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
 from annotated_types import Ge, Gt
@@ -246,8 +246,9 @@ class ResNet(StagedTrunk):
         yield Stage("res5avg", lambda x: F.adaptive_avg_pool2d(x, 1))
         yield Stage("flatten", lambda x: x.flatten(1))
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        return [*StagedTrunk.input_problems(self), *ResNet._faults(self)]
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        return [*StagedTrunk.input_problems(config), *ResNet._faults(config)]
 
     def _faults(self) -> Iterator[Problem]:
         """What the types of the constructor cannot say; takes a config or a self."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
 from annotated_types import Ge, Gt
@@ -146,8 +146,9 @@ class ResNetSK(StagedTrunk):
         yield Stage("res5avg", lambda x: F.adaptive_avg_pool2d(x, 1))
         yield Stage("flatten", lambda x: x.flatten(1))
 
-    def problems(self, facts: Facts) -> list[Problem]:
-        return [*StagedTrunk.input_problems(self), *ResNetSK._size_problems(self)]
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> list[Problem]:
+        return [*StagedTrunk.input_problems(config), *ResNetSK._size_problems(config)]
 
     def _size_problems(self) -> Iterator[Problem]:
         """What the types of the constructor cannot say; self may be a config."""

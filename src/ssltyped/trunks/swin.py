@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import torch
 from annotated_types import Ge, Gt, Lt, MinLen
@@ -241,9 +241,10 @@ class SwinTransformer(StagedTrunk):
         if self.image_size < (least := self.patch_size * 2 ** (len(self.depths) - 1)):
             yield Problem("image_size", f"{self.image_size} leaves the last stage no token; {least} leaves it one")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        yield from StagedTrunk.problems(self, facts)
-        yield from SwinTransformer._faults(self)
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        yield from SwinTransformer._faults(config)
 
 
 SwinTransformerConf = config_for(SwinTransformer)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import Annotated
+from typing import Annotated, Self
 
 from annotated_types import Ge, Gt
 from torch import nn
 
 from ssltyped.config import config_for
-from ssltyped.hints import nearest
+from ssltyped.config.hints import nearest
 from ssltyped.trunks.base import InputColor, StagedTrunk, refuse
 from ssltyped.trunks.hooked import HookedTrunk
 from ssltyped.types import Facts, Problem
@@ -51,8 +51,9 @@ class TimmTrunk(HookedTrunk):
         )
         self.name = name
 
-    def problems(self, facts: Facts) -> list[Problem]:
-        return [*StagedTrunk.input_problems(self), *_name_problems(self.name)]
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> list[Problem]:
+        return [*StagedTrunk.input_problems(config), *_name_problems(config.name)]
 
 
 def _name_problems(name: str) -> Iterator[Problem]:

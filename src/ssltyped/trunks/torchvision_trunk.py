@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 from annotated_types import Ge, Gt
@@ -11,7 +11,7 @@ from torch import nn
 from torchvision import models
 
 from ssltyped.config import config_for
-from ssltyped.hints import nearest
+from ssltyped.config.hints import nearest
 from ssltyped.trunks.base import InputColor, StagedTrunk, refuse
 from ssltyped.trunks.hooked import HookedTrunk, replace, see_channels
 from ssltyped.types import Facts, Problem
@@ -58,8 +58,9 @@ class TorchvisionTrunk(HookedTrunk):
         )
         self.name = name
 
-    def problems(self, facts: Facts) -> list[Problem]:
-        return [*StagedTrunk.input_problems(self), *_name_problems(self.name)]
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> list[Problem]:
+        return [*StagedTrunk.input_problems(config), *_name_problems(config.name)]
 
 
 def _name_problems(name: str) -> Iterator[Problem]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 from annotated_types import Ge, Gt, Lt
 from torch import nn
 
 from ssltyped.config import config_for
-from ssltyped.trunks.base import InputColor, StagedTrunk, refuse
+from ssltyped.trunks.base import InputColor, refuse
 from ssltyped.trunks.tokens import Masking, TokenTrunk
 from ssltyped.trunks.transformer import Attention, Block, Style, drop_path_rates, size_problems, width_problems
 from ssltyped.types import Facts, Problem
@@ -97,9 +97,10 @@ class VisionTransformer(TokenTrunk):
         yield from size_problems(self.image_size, self.patch_size)
         yield from width_problems("hidden_dim", self.hidden_dim, "num_heads", self.num_heads)
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        yield from StagedTrunk.problems(self, facts)
-        yield from VisionTransformer._faults(self)
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        yield from VisionTransformer._faults(config)
 
 
 VisionTransformerConf = config_for(VisionTransformer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Literal, Optional, Self
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -258,9 +258,10 @@ class XCiT(StagedTrunk):
         elif self.hidden_dim % (self.patch_size // 2):
             yield Problem("hidden_dim", f"{self.hidden_dim} cannot be halved for each convolution of the patches")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
-        yield from StagedTrunk.problems(self, facts)
-        yield from XCiT._faults(self)
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        yield from XCiT._faults(config)
 
 
 XCiTConf = config_for(XCiT)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ssltyped.hints import misfits
+from ssltyped.config.hints import misfits
 
 Extras = Callable[[nn.Module], Mapping[str, Tensor]]
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ssltyped.hints import nearest
-from ssltyped.model import SSLModel
+from ssltyped.config.hints import nearest
+from ssltyped.model.model import SSLModel
 from ssltyped.types import Head, Trunk
 from ssltyped.weights import vissl_convolutional, vissl_transformers
 from ssltyped.weights.layout import Layout

@@ -15,12 +15,12 @@ from torch import Tensor
 from watched import Watched
 
 from ssltyped.config import ConfigError, check, config_for
+from ssltyped.config.overrides import override
 from ssltyped.engine.callbacks.nan_guard import NaNGuard, NaNGuardConf, NonFiniteLossError
 from ssltyped.engine.checkpoint import CheckpointsConf
 from ssltyped.experiment import Experiment
 from ssltyped.launch import launch, replay
 from ssltyped.losses.simclr import SimCLRLoss
-from ssltyped.overrides import override
 from ssltyped.types import Batch, Model, StepOutput
 
 

@@ -6,19 +6,19 @@ from pathlib import Path
 import torch
 
 from recipes.simclr import simclr
+from ssltyped.cli.plan import plan
+from ssltyped.cli.recipe import load_recipe
 from ssltyped.config import build, check, config_for, from_yaml, get, replaced, to_yaml, walk
+from ssltyped.config.overrides import expand, override
+from ssltyped.config.resolve import Resolution, resolve
+from ssltyped.config.show import show
 from ssltyped.engine.trainer import Outcome
 from ssltyped.experiment import Experiment, FactFinder, resolve_experiment
 from ssltyped.heads.mlp import MLPHead, MLPHeadConf
 from ssltyped.launch import Run, launch, replay
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
-from ssltyped.model import SSLModel
+from ssltyped.model.model import SSLModel
 from ssltyped.optimizers.sgd import SGDConf
-from ssltyped.overrides import expand, override
-from ssltyped.plan import plan
-from ssltyped.recipe import load_recipe
-from ssltyped.resolve import Resolution, resolve
-from ssltyped.show import show
 from ssltyped.types import Facts, Inference, Loss, Problem, StepOutput
 
 recipe: Experiment = simclr()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Self
 
 import torch
 from annotated_types import Ge, Gt, Le
@@ -59,11 +59,13 @@ class Spread(Loss):
         super().__init__()
         self.weight, self.margin, self.reduction, self.projector = weight, margin, reduction, projector
 
-    def infer(self, facts: Facts) -> Iterable[Inference]:
-        if self.margin is None:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        if config.margin is None:
             yield Inference("margin", 1.0 / facts.global_batch_size, "one image's share")
 
-    def problems(self, facts: Facts) -> Iterable[Problem]:
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         if facts.num_views < 2:
             yield Problem("", "needs two views")
 

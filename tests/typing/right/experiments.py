@@ -6,6 +6,7 @@ from recipes.quickstart import quickstart
 from recipes.simclr import simclr, two_views, warmup_cosine, watchers
 from recipes.simclr_folder import simclr_folder
 from ssltyped.config import REQUIRED
+from ssltyped.config.overrides import override
 from ssltyped.data.digits import DigitsConf, DigitSplit
 from ssltyped.data.pipeline import Data, DataConf, EvalSplitConf, TrainSplitConf
 from ssltyped.engine.checkpoint import CheckpointsConf
@@ -15,7 +16,6 @@ from ssltyped.experiment import Experiment, ExperimentConf
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.optimizers.adamw import AdamWConf
-from ssltyped.overrides import override
 from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.transforms.geometry import CenterCropConf
 from ssltyped.trunks.resnet import ResNetConf, Stem

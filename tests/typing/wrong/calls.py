@@ -6,17 +6,17 @@ from pathlib import Path
 import torch
 
 from recipes.simclr import simclr
+from ssltyped.cli.plan import plan
+from ssltyped.cli.recipe import load_recipe
 from ssltyped.config import ConfigError, build, check, config_for, from_yaml, replaced, to_yaml
+from ssltyped.config.overrides import expand, override
+from ssltyped.config.resolve import Resolution, resolve
 from ssltyped.engine.trainer import Outcome
 from ssltyped.experiment import Experiment, FactFinder, resolve_experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import Run, launch, replay
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
 from ssltyped.optimizers.sgd import SGDConf
-from ssltyped.overrides import expand, override
-from ssltyped.plan import plan
-from ssltyped.recipe import load_recipe
-from ssltyped.resolve import Resolution, resolve
 from ssltyped.types import Head, Inference, Loss, Problem
 
 recipe = simclr()

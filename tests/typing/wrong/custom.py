@@ -2,7 +2,7 @@
 """Components of a user's own, and their misuse."""
 
 from collections.abc import Mapping, Sequence
-from typing import Optional
+from typing import Optional, Self
 
 import torch
 from torch import Tensor
@@ -182,12 +182,14 @@ watched: Callback = ShiftConf(by=1)  # E: assignment
 
 
 class Inferring(Head):
-    def infer(self, facts: Facts) -> list[Inference]:
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> list[Inference]:
         facts.num_gpus  # E: attr-defined
         facts.num_images + 1  # E: operator
         return ["in_dim"]  # E: list-item
 
-    def problems(self, facts: Facts) -> str:  # E: override
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> str:  # E: override
         return "wrong"
 
 

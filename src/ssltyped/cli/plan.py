@@ -1,0 +1,178 @@
+"""`--plan`: what would run, and why. Nothing runs: shapes go through the parts on torch's meta device."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ssltyped import config
+from ssltyped.config import ConfigError
+from ssltyped.config.hints import brief
+from ssltyped.config.resolve import Resolution
+from ssltyped.config.show import plain
+from ssltyped.engine.parallel import Place, StepModule
+from ssltyped.experiment import Experiment, build_module, build_optimizer, resolve_experiment
+from ssltyped.launch import misfit
+from ssltyped.types import Batch, Facts, Problem, Scheduler, Update
+
+_BARS = "▁▂▃▄▅▆▇█"
+_COLUMNS = 60
+_MEASURED_BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes on one rank in one step, of tensors that are held at once."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    images: int
+
+
+def plan(asked: Experiment, name: str) -> str:
+    """The plan as text. Raises `ConfigError` for everything that can be known to be wrong before a run."""
+    resolution = resolve_experiment(asked, name)
+    lines = [
+        *_part_lines(resolution),
+        *_inferred_lines(resolution),
+        *_length_lines(resolution),
+        *_output_lines(resolution.config),
+    ]
+    if wrong := misfit(resolution, Place.from_environment()):
+        lines += ["", "not to be started here as it is:", *(f"  {problem}" for problem in wrong)]
+    return "\n".join(lines) + "\n"
+
+
+def _part_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
+    resolved = resolution.config
+    with torch.device("meta"):
+        built = config.build(resolved)
+        module = build_module(built, resolution.facts)
+    yield "parts"
+    heads = [(f"heads.{index}", head) for index, head in enumerate(built.heads)]
+    named: list[tuple[str, nn.Module]] = [("trunk", built.trunk), *heads, ("loss", built.loss)]
+    for path, part in named:
+        yield f"  {path:<10} {type(part).__name__:<16} {_count(part):>12,} parameters"
+    memory = measure(module, built, resolution)
+    yield ""
+    yield f"memory on each of {resolution.facts.world_size} ranks (estimated, in fp32)"
+    for field in dataclasses.fields(memory):
+        yield f"  {field.name:<12} {getattr(memory, field.name) / 2**20:>10,.1f} MiB"
+
+
+def measure(module: StepModule, built: Experiment, resolution: Resolution[Experiment]) -> Memory:
+    """Run one step's shapes on the meta device and add up what it holds, in fp32.
+
+    A large batch is measured on a part of it: what a step holds grows with the batch.
+    Raises `ConfigError` for parts that do not fit together: the run would fail too, at its first step.
+    """
+    facts = resolution.facts
+    rows = min(facts.batch_size, _MEASURED_BATCH)
+    saved: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        saved[_storage(tensor)] = tensor.untyped_storage()
+        return tensor
+
+    try:
+        batch = _batch(built, facts, rows)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            output = module(batch)
+        output.loss.backward()
+        optimizer = build_optimizer(built, module)
+        optimizer.step()
+    except ConfigError:
+        raise
+    except (RuntimeError, ValueError, TypeError) as error:
+        message = f"one step of this does not fit together: {brief(str(error), 300)}"
+        raise ConfigError([Problem("", message)]) from error
+    views = batch.views
+    fixed = {_storage(tensor) for tensor in (*module.parameters(), *module.buffers(), *views)}
+    activations = sum(storage.nbytes() for key, storage in saved.items() if key not in fixed)
+    state = sum(_bytes(v) for entry in optimizer.state.values() for v in entry.values() if isinstance(v, Tensor))
+    weights = sum(map(_bytes, module.parameters()))
+    images = sum(map(_bytes, views))
+    gradients = sum(_bytes(parameter) for parameter in module.parameters() if parameter.requires_grad)
+    return Memory(weights, gradients, state, activations * facts.batch_size // rows, images * facts.batch_size // rows)
+
+
+def _batch(built: Experiment, facts: Facts, rows: int) -> Batch:
+    """What one rank collates, without numbers."""
+    with torch.device("meta"):
+        views = tuple(torch.empty(rows, len(built.data.mean), size, size) for size in facts.crop_sizes)
+        masks = tuple(grid and torch.zeros(rows, *grid, dtype=torch.bool) for grid in facts.mask_grids)
+        label = torch.zeros(rows, *_label_shape(built, facts), dtype=torch.int64) if facts.train_labelled else None
+        index = torch.zeros(rows, dtype=torch.int64)
+        batch = Batch(views=views, index=index, label=label, masks=masks)
+        for collator in built.data.train.collators:
+            batch = collator(batch, np.random.default_rng(0))
+    return batch
+
+
+def _label_shape(built: Experiment, facts: Facts) -> tuple[int, ...]:
+    """Of an image's label: a class, or a row of them."""
+    source = built.data.train.source
+    if facts.num_classes is not None or source is None or not source.labelled:
+        return ()
+    label = source.label(0)
+    return () if isinstance(label, int) else (len(label),)
+
+
+def _storage(tensor: Tensor) -> int:
+    """What tells memory apart: a layer that saves its transposed weight holds no more than the weight."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _inferred_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
+    yield ""
+    yield "inferred"
+    for row in resolution.rows:
+        yield f"  {row.field:<28} {plain(row.value):<20} {row.rule}"
+
+
+def _length_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
+    resolved, facts = resolution.config, resolution.facts
+    yield ""
+    yield "length"
+    per_epoch = f"{facts.steps_per_epoch or 0:,} steps an epoch"
+    yield f"  {facts.global_batch_size:,} images a step, {per_epoch}, {resolved.steps:,} steps"
+    yield ""
+    yield from curve(config.build(resolved.schedule), resolved.epochs or 1)
+
+
+def curve(schedule: Scheduler, epochs: int) -> Iterator[str]:
+    """The learning rate over the run, as a line of bars from 0 to its peak."""
+    points = [index / _COLUMNS for index in range(_COLUMNS)]
+    if schedule.update is Update.EPOCH:
+        points = [int(point * epochs) / epochs for point in points]
+    values = [schedule(point) for point in points]
+    peak = max(max(values), 1e-30)
+    bars = "".join(_BARS[min(7, int(max(value, 0.0) / peak * 7.999))] for value in values)
+    yield f"learning rate: {values[0]:g} at the start, {peak:g} at most, {schedule(1 - 1e-9):.3g} at the end"
+    yield f"  {bars}"
+
+
+def _output_lines(resolved: Experiment) -> Iterator[str]:
+    saves = f"every {resolved.checkpoints.every_epochs} epochs"
+    if resolved.checkpoints.every_steps:
+        saves += f" and every {resolved.checkpoints.every_steps} steps"
+    yield ""
+    yield f"written to {resolved.output / (resolved.name or '')}"
+    yield "  asked.yaml, resolved.yaml, inferences.json; weights.pt and result.json at the end"
+    yield f"  checkpoints/ {saves}, the newest {resolved.checkpoints.keep} kept; resume={resolved.resume}"
+    for callback in resolved.callbacks:
+        yield f"  {config.part_of(callback).target.__name__}"

@@ -1,0 +1,102 @@
+"""Recipes by name: `recipes.simclr_8node`, `my_recipes:large`, `runs/simclr/resolved.yaml`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from ssltyped import config
+from ssltyped.config import ConfigError
+from ssltyped.config.hints import failure, nearest
+from ssltyped.experiment import Experiment
+from ssltyped.types import Problem
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+def shipped_folder() -> Path:
+    """Where the recipes of this library lie: beside the package, or beside `src` in a checkout."""
+    beside = _PACKAGE.parent / "recipes"
+    return beside if beside.is_dir() else _PACKAGE.parent.parent / "recipes"
+
+
+def shipped() -> list[str]:
+    """The names of the shipped recipes that can be run as they are."""
+    return [
+        f"recipes.{file.stem}"
+        for file in sorted(shipped_folder().glob("*.py"))
+        if "\nrecipe = " in file.read_text() or "\nrecipe: " in file.read_text()
+    ]
+
+
+def short_name(name: str) -> str:
+    """What a run of this recipe is called: the last part of its name."""
+    if name.endswith((".yaml", ".yml")):
+        return Path(name).parent.name or Path(name).stem
+    module, _, attribute = name.partition(":")
+    return attribute if attribute not in ("", "recipe") else module.rpartition(".")[2]
+
+
+def load_recipe(name: str) -> Experiment:
+    """The recipe that a name says. Raises `ConfigError` with the nearest known name, or the line that fails."""
+    if name.endswith((".yaml", ".yml")):
+        return _checked_kind(name, _from_file(Path(name)))
+    module_name, _, attribute = name.partition(":")
+    module = _import(module_name)
+    found = getattr(module, attribute or "recipe", None)
+    if found is None:
+        known = [key for key, value in vars(module).items() if config.is_config(value)]
+        raise ConfigError([Problem(name, f"{module_name} has no {attribute or 'recipe'!r}{nearest(attribute, known)}")])
+    return _checked_kind(name, found if config.is_config(found) or not callable(found) else _called(found, name))
+
+
+def _called(recipe: Callable[[], object], name: str) -> object:
+    try:
+        return recipe()
+    except Exception as error:  # as in _import
+        raise ConfigError([Problem(name, f"cannot be made: {failure(error)}")]) from error
+
+
+def _checked_kind(name: str, found: object) -> Experiment:
+    if config.is_config(found) and issubclass(config.part_of(found).kind, Experiment):
+        return found  # type: ignore[return-value]  # a config is typed as what it builds
+    raise ConfigError([Problem(name, f"is no recipe but {type(found).__name__}: want ExperimentConf(...)")])
+
+
+def _from_file(path: Path) -> object:
+    if not path.is_file():
+        raise ConfigError([Problem(str(path), "there is no such file")])
+    return config.from_yaml(path.read_text())
+
+
+def _import(name: str) -> ModuleType:
+    """The module; a folder `recipes` of the user's does not hide the shipped one."""
+    if not all(step.isidentifier() for step in name.split(".")) or name.endswith(".py"):
+        path = name.removesuffix(".py").strip("./").replace("/", ".")
+        raise ConfigError([Problem(name, f"names no recipe: want a module, such as {path or shipped()[0]}")])
+    _join_recipes()
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+            raise ConfigError([Problem(name, f"cannot be imported: {failure(error)}")]) from error
+        raise ConfigError([Problem(name, f"there is no such recipe{nearest(name, shipped())}")]) from error
+    except ConfigError as error:
+        raise ConfigError([Problem(f"{name}.{p.path}", p.message) for p in error.problems]) from error
+    except Exception as error:  # whatever a user's module raises is the user's to mend, and is shown with its line
+        raise ConfigError([Problem(name, f"cannot be imported: {failure(error)}")]) from error
+
+
+def _join_recipes() -> None:
+    """Let `recipes` be every folder of this name on the path and the shipped one, in this order."""
+    shipped_one = shipped_folder()
+    if str(shipped_one.parent) not in sys.path:
+        sys.path.append(str(shipped_one.parent))
+        importlib.invalidate_caches()
+    package = importlib.import_module("recipes")
+    folders = [(Path(entry) / "recipes").resolve() for entry in sys.path]
+    package.__path__ = list(dict.fromkeys(str(folder) for folder in [*folders, shipped_one] if folder.is_dir()))

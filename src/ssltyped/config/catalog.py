@@ -1,0 +1,57 @@
+"""What there is: the names of all components, read from the source text, so that nothing is imported for it."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+_DECLARED = re.compile(r"^\w+Conf = config_for\((\w+)\)", re.MULTILINE)
+_PACKAGE = Path(__file__).parents[1]
+
+
+@functools.cache
+def components() -> Mapping[str, str]:
+    """Name of every component of the library -> the module that defines it, sorted by module, then by name."""
+    found = {
+        name: ".".join([_PACKAGE.name, *file.relative_to(_PACKAGE).with_suffix("").parts])
+        for file in sorted(_PACKAGE.rglob("*.py"))
+        for name in _DECLARED.findall(file.read_text(encoding="utf-8"))
+    }
+    return dict(sorted(found.items(), key=lambda pair: (pair[1], pair[0])))
+
+
+def argument_docs(docstring: str) -> dict[str, str]:
+    """The `Args:` section of a Google-style docstring: parameter -> its text on one line."""
+    found: dict[str, str] = {}
+    current = ""
+    _, marker, section = docstring.partition("\nArgs:\n")
+    for line in section.splitlines() if marker else ():
+        if not line.strip() or not line.startswith("    "):
+            break
+        entry = re.match(r"    (\w+): (.*)", line)
+        if entry:
+            current = entry[1]
+            found[current] = entry[2].strip()
+        elif current:
+            found[current] += " " + line.strip()
+    return found
+
+
+def summary(docstring: str) -> str:
+    """The first sentence of a docstring."""
+    text = " ".join(docstring.strip().partition("\n\n")[0].split())
+    return re.split(r"(?<=\.) ", text)[0]
+
+
+def imports_of(file: Path) -> set[str]:
+    """The modules that a file imports anywhere in it, as absolute dotted names."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.update({node.module, *(f"{node.module}.{alias.name}" for alias in node.names)})
+    return found

@@ -1,0 +1,72 @@
+"""Types in words: how a declared type reads in an error, in `--help` and in `--list`."""
+
+from __future__ import annotations
+
+import difflib
+import traceback
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin
+
+MOST_KNOWN = 40
+"""Names that an error lists when none is near."""
+
+
+def describe(hint: object) -> str:
+    """A type as a user reads it: 'float > 0', 'list of Head', 'linear | sqrt', 'int | null'."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        limits = [limit for meta in args[1:] for limit in (meta if hasattr(meta, "__iter__") else [meta])]
+        return " ".join(filter(None, [describe(args[0]), *(_limit(limit) for limit in limits)]))
+    if origin in (Union, UnionType):
+        return " | ".join("null" if arg is NoneType else describe(arg) for arg in args)
+    if origin is Literal:
+        return " | ".join(map(str, args))
+    if origin in (list, tuple, set, dict):
+        return f"{origin.__name__} of {', '.join('...' if arg is Ellipsis else describe(arg) for arg in args)}"
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return " | ".join(str(member.value) for member in hint)
+    return str(getattr(hint, "__name__", hint))
+
+
+def _limit(meta: object) -> str:
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": "len >=", "max_length": "len <="}
+    values = {sign: getattr(meta, key, None) for key, sign in signs.items()}
+    return " ".join(f"{sign} {value}" for sign, value in values.items() if value is not None)
+
+
+def brief(text: str, most: int = 120) -> str:
+    """A text that may be very long, on one line and cut for an error."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """'; did you mean x?' or, with nothing near, '; known are ...'."""
+    if near := difflib.get_close_matches(name, known, n=1, cutoff=0.6):
+        return f"; did you mean {near[0]!r}?"
+    more = ", ..." if len(known) > MOST_KNOWN else ""
+    return f"; known: {', '.join(known[:MOST_KNOWN])}{more}" if known else ""
+
+
+def misfits(needed: Mapping[str, Sequence[int]], given: Mapping[str, Sequence[int]]) -> list[str]:
+    """What is wrong with tensors that are given by name, with these shapes, for those that are needed."""
+    wrong = [f"{name} is missing{nearest(name, list(given))}" for name in needed if name not in given]
+    wrong += [f"{name} has no place{nearest(name, list(needed))}" for name in given if name not in needed]
+    for name, shape in needed.items():
+        if name in given and tuple(given[name]) != tuple(shape):
+            wrong.append(f"{name} has the shape {tuple(given[name])}, and {tuple(shape)} is needed")
+    return wrong
+
+
+def failure(error: Exception) -> str:
+    """An exception of a user's module on one line, with the file and line of the user's code."""
+    ours = str(Path(__file__).parents[1])
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if "importlib" not in f.filename and not f.filename.startswith(ours)]
+    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+    return f"{type(error).__name__}: {brief(str(error), 300)}{place}"

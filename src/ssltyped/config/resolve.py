@@ -1,0 +1,168 @@
+"""Inference: fields that are left to it are filled from facts, by rules that the parts themselves declare.
+
+`resolve` names no component. It asks every part of a config what it infers (`Component.infer`), fills what is
+None, and repeats with the new facts until nothing changes: a learning rate follows from the batch, the end of
+the warmup from the learning rate. A value that the user set is never overwritten; if it contradicts a rule,
+that is an error. Resolving a resolved config changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from ssltyped.config.component import Component, ConfigError, Facts, Inference, Problem, Published
+from ssltyped.config.generate import get, is_config, join, part_of, replaced, walk
+from ssltyped.config.hints import describe
+from ssltyped.config.validate import check
+
+T = TypeVar("T")
+
+_MAX_ROUNDS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One inferred value: the field's path, what was asked for (always None), what it became, and why."""
+
+    field: str
+    before: object
+    value: object
+    rule: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Resolution(Generic[T]):
+    """A config with nothing left to infer, how it came about, and the facts that it rests on."""
+
+    config: T
+    rows: tuple[Row, ...]
+    facts: Facts
+
+    def to_json(self) -> str:
+        """`inferences.json`: a list of {field, from, to, rule}."""
+        rows = [{"field": r.field, "from": r.before, "to": _printable(r.value), "rule": r.rule} for r in self.rows]
+        return json.dumps(rows, indent=2) + "\n"
+
+
+def resolve(asked: T, facts_of: Callable[[T], Facts]) -> Resolution[T]:
+    """Fill what is left to inference. `facts_of` says what is known about a config; it is asked again each round.
+
+    Raises `ConfigError` with every contradiction, every `Component.problems` and every value that is lacking, at once.
+    """
+    current = check(asked)
+    rows: list[Row] = []
+    for _ in range(_MAX_ROUNDS):
+        facts = _facts(current, facts_of)
+        found, problems = _round(current, facts)
+        if problems:
+            raise ConfigError(problems)
+        if not found:
+            break
+        rows += found
+        current = check(replaced(current, {row.field: row.value for row in found}))
+    else:
+        raise AssertionError(f"inference does not settle: {found}")
+    if wrong := problems_of(current, facts) or _lacking(current):
+        raise ConfigError(wrong)
+    return Resolution(config=current, rows=tuple(rows), facts=facts)
+
+
+def _facts(current: T, facts_of: Callable[[T], Facts]) -> Facts:
+    try:
+        return dataclasses.replace(facts_of(current), published=published_by(current))
+    except ConfigError:
+        raise
+    except ValueError as error:  # a part that is asked for a fact and cannot say
+        raise ConfigError([Problem("", str(error))]) from error
+
+
+def published_by(current: object) -> dict[str, tuple[Published, ...]]:
+    """What every part publishes, by its path."""
+    said = {path: _ask(path, part, lambda kind, part: kind.publish(part)) for path, part in walk(current)}
+    return {path: tuple(facts) for path, facts in said.items() if facts}
+
+
+def _round(current: object, facts: Facts) -> tuple[list[Row], list[Problem]]:
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    for path, inference in _inferences(current, facts):
+        given = get(current, path)
+        if given is None:
+            rows.append(Row(field=path, before=None, value=inference.value, rule=inference.rule))
+        elif not inference.default and not _agree(given, inference.value):
+            message = f"got {given!r}, but {inference.value!r} follows from the rest: {inference.rule}"
+            problems.append(Problem(path, f"{message}; leave it out, or change what it follows from"))
+    return rows, problems
+
+
+def _inferences(current: object, facts: Facts) -> list[tuple[str, Inference]]:
+    """What every part infers, with the path of the field from the root; the first rule for a field counts."""
+    found: dict[str, Inference] = {}
+    for path, part in walk(current):
+        for inference in _ask(path, part, lambda kind, part: kind.infer(part, facts)):
+            found.setdefault(join(path, inference.field), inference)
+    return list(found.items())
+
+
+def problems_of(current: object, facts: Facts) -> list[Problem]:
+    """What cannot work although every type is right."""
+    return [
+        Problem(join(path, problem.path) if problem.path else path, problem.message)
+        for path, part in walk(current)
+        for problem in _ask(path, part, lambda kind, part: kind.problems(part, facts))
+    ]
+
+
+def _lacking(current: object) -> list[Problem]:
+    """Fields that are left to inference, and that no rule could fill."""
+    return [
+        Problem(join(path, name), f"cannot be inferred here: give it ({describe(part_of(part).hints[name])})")
+        for path, part in walk(current)
+        for name in sorted(part_of(part).inferred)
+        if getattr(part, name) is None
+    ]
+
+
+def _ask(path: str, part: Any, question: Callable[[Any, Any], Any]) -> list[Any]:
+    """What a part's class says about its config."""
+    kind = part_of(part).kind
+    if not issubclass(kind, Component):
+        return []
+    with _fields_of(kind, path):
+        return list(question(kind, part))
+
+
+@contextmanager
+def _fields_of(kind: type, path: str) -> Iterator[None]:
+    """A rule that reads what is no field of the config (a subclass with fewer parameters inherits it) names it."""
+    try:
+        yield
+    except AttributeError as error:
+        message = f"{kind.__name__}'s infer or problems reads {error.name!r}, which its constructor does not take"
+        raise ConfigError([Problem(path, f"{message}: add the parameter, or override the method")]) from error
+
+
+def _agree(given: object, inferred: object) -> bool:
+    """Equal, and for floats equal to rounding: a value read back from YAML agrees with the rule."""
+    if isinstance(given, float | int) and isinstance(inferred, float | int):
+        return math.isclose(given, inferred, rel_tol=1e-6, abs_tol=1e-12)
+    if isinstance(given, list | tuple) and isinstance(inferred, list | tuple):
+        return len(given) == len(inferred) and all(map(_agree, given, inferred))
+    return given == inferred
+
+
+def _printable(value: object) -> object:
+    if is_config(value):
+        return part_of(value).name
+    if isinstance(value, list | tuple):
+        return [_printable(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    return str(value) if isinstance(value, Path) else value

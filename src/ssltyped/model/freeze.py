@@ -1,0 +1,79 @@
+"""Parts of the model that do not learn, for ever or for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Optional, Self
+
+from annotated_types import Gt
+from torch import nn
+
+from ssltyped.config import config_for
+from ssltyped.model.model import named
+from ssltyped.types import Component, Facts, Inference, Problem
+
+
+class Freeze(Component):
+    """Keeps parameters as they are: for ever, or for the first steps of the run.
+
+    For ever: they take no gradient, and a frozen module stays in eval mode (its BatchNorm too). For some steps: their
+    gradient is dropped before the update, so that neither weight decay nor momentum moves them either. SwAV keeps its
+    prototypes for the first epoch (Caron et al. 2020, arXiv 2006.09882, appendix A).
+
+    Args:
+        parts: modules or parameters of the model, such as "trunk", "trunk.layer1" or "heads.0.prototypes.0.weight".
+        epochs: how long, in passes over the images; null with steps null: for ever.
+        steps: how long, in optimizer steps; follows from epochs.
+    """
+
+    def __init__(
+        self,
+        *,
+        parts: list[str],
+        epochs: Optional[Annotated[float, Gt(0)]] = None,
+        steps: Optional[Annotated[int, Gt(0)]] = None,
+    ) -> None:
+        self.parts, self.epochs, self.steps = parts, epochs, steps
+
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        if config.epochs is not None and facts.steps_per_epoch:
+            steps = max(1, round(config.epochs * facts.steps_per_epoch))
+            yield Inference("steps", steps, f"{config.epochs:g} epochs x {facts.steps_per_epoch} steps an epoch")
+
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if not config.parts:
+            yield Problem("parts", "is empty: name what is frozen, such as trunk")
+
+
+FreezeConf = config_for(Freeze)
+
+
+class Frozen:
+    """The parameters of a model that are frozen for a while, in a run of `steps` steps."""
+
+    def __init__(self, model: nn.Module, freezes: Sequence[Freeze], steps: int) -> None:
+        self._steps = steps
+        self._until = [
+            (freeze.steps, [p for part in freeze.parts for p in _parameters(named(model, part))])
+            for freeze in freezes
+            if freeze.steps is not None
+        ]
+
+    def drop_gradients(self, progress: float) -> None:
+        """Before the update that leads to `progress`: parameters whose time is not over are left out of it."""
+        number = round(progress * self._steps)
+        for last, parameters in self._until:
+            if number <= last:
+                for parameter in parameters:
+                    parameter.grad = None
+
+
+def for_ever(freezes: Sequence[Freeze]) -> list[str]:
+    """The parts that never learn."""
+    return [part for freeze in freezes if freeze.steps is None and freeze.epochs is None for part in freeze.parts]
+
+
+def _parameters(part: nn.Module | nn.Parameter) -> list[nn.Parameter]:
+    return list(part.parameters()) if isinstance(part, nn.Module) else [part]

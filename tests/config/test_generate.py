@@ -1,0 +1,106 @@
+"""Configs: made from constructors, walked, changed by path."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from trees import (
+    Bare,
+    BareConf,
+    Colour,
+    LazyConf,
+    Leaf,
+    LeafConf,
+    OakConf,
+    OtherLeafConf,
+    Positional,
+    SmallLeafConf,
+    Tree,
+    TreeConf,
+    Untyped,
+    errors,
+    tree,
+)
+
+from ssltyped import config
+from ssltyped.config import ConfigError, build, check, config_for, get, replaced, walk
+from ssltyped.types import Component
+
+
+def test_a_config_is_a_dataclass_with_the_constructors_defaults() -> None:
+    made = TreeConf(height=1, leaf=LeafConf())
+    anything: object = made
+    assert dataclasses.is_dataclass(anything)
+    assert [config.is_config(value) for value in (made, made.leaf, TreeConf, build(LeafConf()))] == [1, 1, 0, 0]
+    assert (made.pair, made.colour, made.folder) == ((1, 2.0), Colour.RED, Path("x"))
+
+
+def test_the_same_class_has_one_config() -> None:
+    assert config_for(Leaf) is LeafConf
+    assert config.part_of(LeafConf()).target is Leaf
+    assert config.parts()["trees.Leaf"].config is LeafConf
+
+
+def test_two_configs_share_no_list() -> None:
+    one, other = TreeConf(height=1, leaf=LeafConf()), TreeConf(height=1, leaf=LeafConf())
+    one.sizes.append(7)
+    assert other.sizes == [1]
+    assert build(other).sizes == [1]
+
+
+def test_an_unknown_field_names_the_one_that_was_meant() -> None:
+    with pytest.raises(TypeError, match=r"Tree has no field 'heigth'; did you mean 'height'\?"):
+        TreeConf(heigth=2.0, leaf=LeafConf())  # type: ignore[call-arg]  # the point of the test
+
+
+def test_a_function_can_be_a_part() -> None:
+    assert config.part_of(OakConf()).kind is Tree
+    assert build(OakConf(height=4.0)).height == 4.0
+    assert check(TreeConf(height=1, leaf=SmallLeafConf())).leaf == SmallLeafConf()
+    assert "got Tree, which is no Leaf" in errors(tree(leaf=OakConf()))["leaf"]
+
+
+def test_a_module_without_a_constructor_of_its_own_has_no_parameters() -> None:
+    assert isinstance(build(BareConf()), Bare)
+    with pytest.raises(TypeError, match="Bare has no field 'width'"):
+        BareConf(width=3)
+
+
+def test_a_component_is_at_the_top_of_a_module() -> None:
+    class Hidden(Component):
+        pass
+
+    with pytest.raises(TypeError, match="Hidden: a component is at the top of a module"):
+        config_for(Hidden)
+
+
+def test_parameters_are_keyword_only_and_typed() -> None:
+    with pytest.raises(TypeError, match="keyword-only and typed; not so: size, others"):
+        config_for(Positional)
+    with pytest.raises(TypeError, match="keyword-only and typed; not so: size"):
+        config_for(Untyped)
+
+
+def test_a_type_that_is_not_there_at_run_time_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"import it outside TYPE_CHECKING.*Decimal"):
+        check(LazyConf(price=3))  # type: ignore[arg-type]  # any value
+
+
+def test_walk_visits_every_part_outer_ones_first() -> None:
+    value = tree(leaves=[LeafConf(), OtherLeafConf()], named={"a": LeafConf()})
+    assert [path for path, _ in walk(value)] == ["", "leaf", "leaves.0", "leaves.1", "named.a"]
+
+
+def test_values_by_path() -> None:
+    value = tree(leaves=[LeafConf(), LeafConf(size=7)])
+    assert get(value, "leaves.1.size") == 7
+    changed = replaced(value, {"leaves.1.size": 8, "best": LeafConf(size=3), "height": 9.0})
+    assert (get(changed, "leaves.1.size"), get(changed, "best.size"), changed.height) == (8, 3, 9.0)
+    assert (get(value, "leaves.1.size"), value.best, value.height) == (7, None, 2.0)
+
+
+def test_a_tree_and_back() -> None:
+    value = tree(leaves=[OtherLeafConf()], named={"a": LeafConf()})
+    assert config.from_tree(config.to_tree(value)) == value

@@ -1,0 +1,96 @@
+"""Types, nearest names and failures in words."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Literal, Optional, Union
+
+import pytest
+from annotated_types import Ge, Gt, Interval, Le, Len, Lt
+
+from ssltyped.config.hints import brief, describe, failure, nearest
+from ssltyped.types import Head
+
+
+class Scale(Enum):
+    LINEAR = "linear"
+    SQRT = "sqrt"
+
+
+@pytest.mark.parametrize(
+    ("hint", "text"),
+    [
+        (int, "int"),
+        (Path, "Path"),
+        (Head, "Head"),
+        (Optional[int], "int | null"),
+        (int | str, "int | str"),
+        (Union[int, str, None], "int | str | null"),
+        (Annotated[float, Gt(0)], "float > 0"),
+        (Annotated[float, Ge(0), Lt(1)], "float >= 0 < 1"),
+        (Annotated[float, Interval(ge=0, le=1)], "float >= 0 <= 1"),
+        (Optional[Annotated[int, Gt(0), Le(9)]], "int > 0 <= 9 | null"),
+        (list[Head], "list of Head"),
+        (Annotated[list[Annotated[int, Gt(0)]], Len(1)], "list of int > 0 len >= 1"),
+        (tuple[float, float], "tuple of float, float"),
+        (tuple[float, ...], "tuple of float, ..."),
+        (dict[str, Head], "dict of str, Head"),
+        (Scale, "linear | sqrt"),
+        (Optional[Scale], "linear | sqrt | null"),
+        (Literal[18, 50], "18 | 50"),
+        (Annotated[int, "a remark"], "int"),
+    ],
+)
+def test_a_type_in_words(hint: object, text: str) -> None:
+    assert describe(hint) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "text"),
+    [
+        ("temprature", ["temperature", "weight"], "; did you mean 'temperature'?"),
+        ("zzz", ["temperature", "weight"], "; known: temperature, weight"),
+        ("zzz", [], ""),
+        ("", ["weight"], "; known: weight"),
+    ],
+)
+def test_the_nearest_name(name: str, known: list[str], text: str) -> None:
+    assert nearest(name, known) == text
+
+
+def test_a_long_text_is_cut() -> None:
+    assert brief("x" * 120) == "x" * 120
+    assert brief("x" * 121) == "x" * 117 + "..."
+    assert brief("abcdef", 5) == "ab..."
+    assert brief("a\n  b") == "a b"
+
+
+def failing(path: Path, text: str) -> str:
+    path.write_text(text)
+    try:
+        exec(compile(text, str(path), "exec"), {"__name__": "mine"})
+    except Exception as error:
+        return failure(error)
+    raise AssertionError("did not fail")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1\ny = undefined\n", "NameError: name 'undefined' is not defined ({}, line 2)"),
+        ("x = (\n", "SyntaxError: '(' was never closed ({}, line 1)"),
+        ("raise ValueError('a\\nb')\n", "ValueError: a b ({}, line 1)"),
+        (
+            "import no_such_module\n",
+            "ModuleNotFoundError: No module named 'no_such_module' ({}, line 1)",
+        ),
+        (
+            "from ssltyped.config import config_for\ndef f(x: int) -> int: ...\n\nconfig_for(f)\n",
+            "TypeError: mine.f: parameters of a component are keyword-only and typed; not so: x ({}, line 4)",
+        ),
+    ],
+)
+def test_a_failed_import_on_one_line_with_the_users_line(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "mine.py"
+    assert failing(file, text) == said.format(file)

@@ -1,0 +1,112 @@
+"""What is frozen stays as it is: for ever, or for the first steps."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+import torch
+from facts import FACTS
+from torch import Tensor, nn
+
+from ssltyped.config.resolve import problems_of, resolve
+from ssltyped.model.freeze import Freeze, FreezeConf, Frozen, for_ever
+from ssltyped.optimizers.adamw import AdamW
+from ssltyped.optimizers.lars import LARS
+from ssltyped.optimizers.sgd import SGD
+from ssltyped.types import Facts, Optimizer
+
+
+class Net(nn.Module):
+    """Two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.trunk, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(torch.tanh(self.trunk(x)))
+        return out
+
+
+OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
+    "sgd": lambda: SGD(lr=0.1, momentum=0.9, weight_decay=0.1),
+    "adamw": lambda: AdamW(lr=0.1, weight_decay=0.1),
+    "lars": lambda: LARS(lr=0.1, weight_decay=0.1),
+}
+
+
+def steps_of_movement(part: str, optimizer: Optimizer, freezes: list[Freeze], steps: int = 7) -> list[bool]:
+    """Whether the part moved in each step; the batch of step 3 has another scale, so that gradients differ."""
+    net = Net()
+    frozen, update = Frozen(net, freezes, steps), optimizer(net)
+    moved = []
+    for step in range(steps):
+        before = net.get_parameter(part).detach().clone()
+        update.zero_grad()
+        (net(torch.cos(torch.arange(12.0) + step).reshape(3, 4)).square().sum()).backward()
+        frozen.drop_gradients((step + 1) / steps)
+        update.step()
+        moved.append(not torch.equal(before, net.get_parameter(part)))
+    return moved
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("steps", [1, 2, 6, 7, 9])
+def test_the_first_steps(name: str, steps: int) -> None:
+    """No weight decay and no momentum either; the other part moves in every step."""
+    freezes = [Freeze(parts=["head"], steps=steps)]
+    wanted = [step >= steps for step in range(7)]
+    assert steps_of_movement("head.weight", OPTIMIZERS[name](), freezes) == wanted
+    assert steps_of_movement("head.bias", OPTIMIZERS[name](), freezes) == wanted
+    assert all(steps_of_movement("trunk.weight", OPTIMIZERS[name](), freezes))
+
+
+def test_each_part_for_its_own_time() -> None:
+    freezes = [Freeze(parts=["head.weight", "trunk.bias"], steps=2), Freeze(parts=["trunk"], steps=4)]
+    for part, steps in (("head.weight", 2), ("head.bias", 0), ("trunk.bias", 4), ("trunk.weight", 4)):
+        assert steps_of_movement(part, OPTIMIZERS["sgd"](), freezes) == [step >= steps for step in range(7)], part
+
+
+@pytest.mark.parametrize("steps", [1, 3, 7, 1000, 99_991])
+def test_the_number_of_a_step_is_found_from_its_progress(steps: int) -> None:
+    """Whatever the length of the run: up to the last frozen step, and not after it."""
+    for last in sorted({1, steps // 2 or 1, steps}):
+        net = Net()
+        frozen = Frozen(net, [Freeze(parts=["head"], steps=last)], steps)
+        for step, dropped in ((last, True), (last + 1, False)):
+            net.head.bias.grad = torch.ones(2)
+            frozen.drop_gradients(step / steps)
+            assert (net.head.bias.grad is None) is dropped
+
+
+def test_for_ever() -> None:
+    freezes = [
+        Freeze(parts=["trunk", "heads.0"]),
+        Freeze(parts=["heads.1"], steps=3),
+        Freeze(parts=["heads.2"], epochs=1),
+        Freeze(parts=["heads.3.weight"]),
+    ]
+    assert for_ever(freezes) == ["trunk", "heads.0", "heads.3.weight"]
+    assert all(steps_of_movement("head.weight", OPTIMIZERS["sgd"](), [Freeze(parts=["head"])])), "the model's affair"
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(1.0, 10), (0.25, 2), (0.01, 1), (3.0, 30)])
+def test_steps_follow_from_epochs(epochs: float, steps: int) -> None:
+    def facts(_: object) -> Facts:
+        return dataclasses.replace(FACTS, num_images=165)
+
+    resolution = resolve(FreezeConf(parts=["trunk"], epochs=epochs), facts)
+    assert resolution.config.steps == steps
+    assert resolution.rows[0].rule == f"{epochs:g} epochs x 10 steps an epoch"
+    assert not resolve(FreezeConf(parts=["trunk"]), facts).rows
+
+
+def test_what_is_wrong() -> None:
+    assert [str(p) for p in problems_of(FreezeConf(parts=[]), FACTS)] == [
+        "parts: is empty: name what is frozen, such as trunk"
+    ]
+    with pytest.raises(ValueError, match="no module and no parameter 'haed'; did you mean 'head'"):
+        Frozen(Net(), [Freeze(parts=["haed"], steps=1)], 3)
