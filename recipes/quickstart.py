@@ -35,7 +35,7 @@ def quickstart(*, epochs: int = 20, batch_size: int = 100) -> Experiment:
     """A ResNet-18 of an eighth of the width, with the stem for 32 x 32 pixels (SimCLR, appendix B.9)."""
     return ExperimentConf(
         trunk=ResNetConf(depth=18, width_multiplier=0.125, stem=Stem.SMALL),
-        heads=[MLPHeadConf(dims=[128, 64], use_relu=True, use_bn=True)],
+        heads={"projector": MLPHeadConf(dims=[128, 64], use_relu=True, use_bn=True)},
         loss=SimCLRLossConf(temperature=0.2),
         data=DataConf(
             train=TrainSplitConf(

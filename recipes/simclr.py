@@ -66,7 +66,7 @@ def simclr(
     """
     return ExperimentConf(
         trunk=ResNetConf(depth=50),
-        heads=[MLPHeadConf(dims=[2048, projection_dim], use_relu=True)],
+        heads={"projector": MLPHeadConf(dims=[2048, projection_dim], use_relu=True)},
         loss=SimCLRLossConf(temperature=temperature),
         data=DataConf(
             train=TrainSplitConf(

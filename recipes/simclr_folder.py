@@ -23,7 +23,7 @@ def simclr_folder(*, image_size: int = 96, batch_size: int = 128, epochs: int = 
     """A small SimCLR: LR 0.5 x batch / 256 without LARC, weight decay 1e-4, temperature 0.2 for small batches."""
     return ExperimentConf(
         trunk=ResNetConf(depth=18),
-        heads=[MLPHeadConf(dims=[512, 128], use_relu=True)],
+        heads={"projector": MLPHeadConf(dims=[512, 128], use_relu=True)},
         loss=SimCLRLossConf(temperature=0.2),
         data=DataConf(train=TrainSplitConf(path=REQUIRED, views=two_views(size=image_size), batch_size=batch_size)),
         optimizer=SGDConf(base_lr=0.5, weight_decay=1e-4, decay_bias=False),

@@ -103,7 +103,7 @@ def tiny(
     val = EvalSplitConf(source=PatchesConf(count=10), transforms=[CenterCropConf(size=SIZE)], num_workers=0)
     return ExperimentConf(
         trunk=ResNetConf(depth=18, width_multiplier=0.125, stem=Stem.SMALL),
-        heads=[MLPHeadConf(dims=[16, 8])],
+        heads={"projector": MLPHeadConf(dims=[16, 8])},
         loss=loss or SimCLRLossConf(temperature=0.2),
         data=DataConf(
             train=TrainSplitConf(

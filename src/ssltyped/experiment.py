@@ -11,17 +11,17 @@ from annotated_types import Ge, Gt, Lt
 from torch import nn
 
 from ssltyped import config
-from ssltyped.config import ConfigError, config_for, part_of
+from ssltyped.config import INFERRED, ConfigError, config_for, part_of
 from ssltyped.config.hints import nearest
 from ssltyped.config.resolve import Resolution, resolve
 from ssltyped.data.pipeline import Data
-from ssltyped.distributed.sync_batch_norm import convert_sync_batchnorm
 from ssltyped.engine.checkpoint import Checkpoints
-from ssltyped.engine.parallel import Distributed, Precision, StepModule, wrap
+from ssltyped.engine.parallel import Distributed, Precision
 from ssltyped.engine.step import Step
+from ssltyped.engine.strategy import Product, StepModule, Strategy, strategy_for
 from ssltyped.engine.trainer import Trainer
 from ssltyped.model.freeze import Freeze, Frozen, for_ever
-from ssltyped.model.model import Passes, SSLModel, named, wrong_counts
+from ssltyped.model.model import Passes, SSLModel, inferred_reads, named, wrong_inputs
 from ssltyped.types import (
     Callback,
     Component,
@@ -42,15 +42,13 @@ class Experiment(Component):
 
     Args:
         trunk: images to features.
-        heads: one output each; head i reads features[i], or all read the only feature.
+        heads: what reads the trunk, by name; a head says itself which feature of which input it reads.
         loss: the method.
         data: what is read, how it is augmented, in which batches.
         optimizer: how the weights move.
         schedule: the learning rate over the run.
         epochs: passes over the images; give this or steps.
         steps: optimizer steps; give this or epochs.
-        features: names of the trunk's features that the heads read; null: its last one.
-        inputs: name of the input that each head reads, if the views make several; null: the only one.
         passes: what goes through the trunk at once: all consecutive views of one size, or each view alone.
         freeze: parts that do not learn, for ever or for a while.
         global_batch_size: images per optimizer step over all ranks; follows from batch_size, ranks and accumulation.
@@ -60,6 +58,8 @@ class Experiment(Component):
         distributed: processes and devices.
         checkpoints: when state is saved.
         callbacks: what watches the run.
+        product: which model is evaluated and saved: that which the method is for, or the student in any case.
+        compiled: the trunk is compiled by torch.compile; the first step takes minutes, the others less time.
         seed: of the initial weights, the order of the images and their augmentation.
         log_every: steps between two logged lines.
         output: folder of all runs.
@@ -71,24 +71,24 @@ class Experiment(Component):
         self,
         *,
         trunk: Trunk,
-        heads: list[Head],
+        heads: dict[str, Head],
         loss: Loss,
         data: Data,
         optimizer: Optimizer,
         schedule: Scheduler,
         epochs: Optional[Annotated[int, Gt(0)]] = None,
         steps: Optional[Annotated[int, Gt(0)]] = None,
-        features: Optional[list[str]] = None,
-        inputs: Optional[list[str]] = None,
         passes: Passes = Passes.SIZE,
         freeze: list[Freeze] = [],  # noqa: B006  # never changed; a config shows it as a list
-        global_batch_size: Optional[Annotated[int, Gt(0)]] = None,
+        global_batch_size: Annotated[int, Gt(0)] = INFERRED,
         accumulation: Annotated[int, Gt(0)] = 1,
         precision: Precision = Precision.FP32,
         grad_clip: Optional[Annotated[float, Gt(0)]] = None,
         distributed: Distributed,
         checkpoints: Checkpoints,
         callbacks: list[Callback],
+        product: Product = Product.METHOD,
+        compiled: bool = False,
         seed: Annotated[int, Ge(0), Lt(2**63)] = 0,
         log_every: Annotated[int, Gt(0)] = 10,
         output: Path = Path("runs"),
@@ -97,7 +97,7 @@ class Experiment(Component):
     ) -> None:
         self.trunk, self.heads, self.loss, self.data = trunk, heads, loss, data
         self.optimizer, self.schedule, self.epochs, self.steps = optimizer, schedule, epochs, steps
-        self.features, self.inputs, self.passes, self.freeze = features, inputs, passes, freeze
+        self.passes, self.freeze, self.product, self.compiled = passes, freeze, product, compiled
         self.global_batch_size, self.accumulation = global_batch_size, accumulation
         self.precision, self.grad_clip, self.distributed = precision, grad_clip, distributed
         self.checkpoints, self.callbacks, self.seed, self.log_every = checkpoints, callbacks, seed, log_every
@@ -110,32 +110,28 @@ class Experiment(Component):
             facts.accumulation > 1
         )
         yield Inference("global_batch_size", facts.global_batch_size, rule)
-        if config.features is None:
-            yield Inference("features", [list(facts.feature_dims)[-1]], "the last feature of the trunk")
         yield from _length(config, facts)
-        for index, name in enumerate(_head_features(config, facts)):
-            if hasattr(config.heads[index], "in_dim"):
-                yield Inference(f"heads.{index}.in_dim", facts.feature_dims[name], f"width of the trunk's {name}")
+        yield from inferred_reads(config.heads, facts.feature_dims, "the trunk")
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         names = list(facts.feature_dims)
-        for index, feature in enumerate(config.features or []):
-            if feature not in names:
-                yield Problem(f"features.{index}", f"the trunk has no feature {feature!r}{nearest(feature, names)}")
-        features = names[-1:] if config.features is None else config.features
-        if not features:
-            yield Problem("features", "is empty: give one feature, or one for each head; null is the trunk's last one")
-        wired = wrong_counts(len(config.heads), features, config.inputs or [], facts.inputs)
-        yield from (Problem(kind, wrong) for kind, wrong in wired)
+        for name, head in config.heads.items():
+            feature = getattr(head, "feature", None)
+            if feature is not None and feature not in names:
+                message = f"the trunk has no feature {feature!r}{nearest(feature, names)}"
+                yield Problem(f"heads.{name}.feature", message)
+            if not name.isidentifier():
+                yield Problem(f"heads.{name}", "a head's name is made of letters, digits and _")
+        read = {name: getattr(head, "input", None) for name, head in config.heads.items()}
+        yield from (Problem(path, wrong) for path, wrong in wrong_inputs(read, facts.inputs))
         if not config.heads:
             yield Problem("heads", "at least one is needed: the loss reads the output of a head (IdentityHead is one)")
         channels = getattr(config.trunk, "in_channels", None)
         if channels not in (None, facts.num_channels):
             yield Problem("trunk.in_channels", f"got {channels}, but data.mean has {facts.num_channels} values")
-        loss = part_of(config.loss).kind
-        if any(facts.mask_grids) and not getattr(loss, "takes_masks", False):
-            yield Problem("data.train.views", f"makes masks, and {loss.__name__} uses none")
+        if any(facts.mask_grids) and not _any_loss(config.loss, "takes_masks"):
+            yield Problem("data.train.views", f"makes masks, and {part_of(config.loss).name} uses none")
         per_epoch = facts.steps_per_epoch
         if per_epoch == 0:
             need = f"{facts.global_batch_size} images make one step, and data.train has {facts.num_images}"
@@ -160,12 +156,9 @@ def _length(self: Experiment, facts: Facts) -> Iterable[Inference]:
         yield Inference("steps", self.epochs * per_epoch, f"{self.epochs} epochs x {per_epoch} ({images})")
 
 
-def _head_features(self: Experiment, facts: Facts) -> list[str]:
-    """The feature that each head reads; nothing while one is unknown (problems() says so)."""
-    features = list(facts.feature_dims)[-1:] if self.features is None else self.features
-    if len(features) not in (1, len(self.heads)) or any(name not in facts.feature_dims for name in features):
-        return []
-    return [features[min(index, len(features) - 1)] for index in range(len(self.heads))]
+def _any_loss(loss: Loss, flag: str) -> bool:
+    """Whether the method, or one of those that it is made of, says so of itself."""
+    return any(getattr(config.part_of(part).kind, flag, False) for _, part in config.walk(loss))
 
 
 class FactFinder:
@@ -195,7 +188,8 @@ class FactFinder:
             num_views=len(views.crop_sizes),
             crop_sizes=tuple(views.crop_sizes),
             feature_dims=self._feature_dims(experiment.trunk),
-            output_dims=self._output_dims(experiment.heads),
+            heads=tuple(experiment.heads),
+            output_dims={name: dims for name, head in experiment.heads.items() if (dims := self._out_dims(head))},
             inputs=dict(views.inputs),
             mask_grids=tuple(views.mask_grids),
             num_classes=views.num_classes,
@@ -208,7 +202,7 @@ class FactFinder:
                 "num_images": num_images,
                 "labelled": labelled,
                 "evaluates": experiment.data.val is not None,
-                "uses_labels": getattr(config.part_of(experiment.loss).kind, "uses_labels", False),
+                "uses_labels": _any_loss(experiment.loss, "uses_labels"),
                 "pretext": views.num_classes is not None,
                 "train_labelled": True if views.num_classes is not None else train_labelled,
                 "lr": getattr(experiment.optimizer, "lr", None),
@@ -257,11 +251,6 @@ class FactFinder:
                 self._features[key] = dict(config.build(trunk, "trunk").feature_dims)
         return self._features[key]
 
-    def _output_dims(self, heads: list[Head]) -> tuple[int, ...]:
-        """The widths of all outputs; nothing while a head's own width is not known."""
-        known = [self._out_dims(head) for head in heads]
-        return tuple(dim for dims in known for dim in dims) if all(known) else ()
-
     def _out_dims(self, head: Head) -> tuple[int, ...]:
         key = config.to_yaml(head)
         if key not in self._outputs:
@@ -278,19 +267,21 @@ def build_model(built: Experiment, facts: Facts) -> SSLModel:
     return SSLModel(
         trunk=built.trunk,
         heads=built.heads,
-        features=built.features or [],
-        inputs=built.inputs or [],
         views_of=facts.inputs,
         passes=built.passes,
         frozen=for_ever(built.freeze),
+        extra=_watched(built),
     )
 
 
-def build_module(built: Experiment, facts: Facts) -> StepModule:
+def _watched(built: Experiment) -> list[str]:
+    """The trunk's features that callbacks want to see of each step."""
+    return list(dict.fromkeys(name for callback in built.callbacks for name in callback.reads))
+
+
+def build_module(built: Experiment, facts: Facts, strategy: Strategy) -> StepModule:
     """Model and loss of a built experiment. Raises `ConfigError` if none of their parameters learns."""
-    model = build_model(built, facts)
-    built.loss.setup(model)
-    module = StepModule(model, built.loss)
+    module = strategy.prepare(build_model(built, facts), built.loss, _watched(built))
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise ConfigError([Problem("freeze", "nothing is left that learns: leave a part of the model out of it")])
     return module
@@ -329,7 +320,7 @@ def _unknown_parts(resolved: Experiment) -> Iterator[Problem]:
     if not resolved.freeze:
         return
     with torch.device("meta"):
-        heads = nn.ModuleList(config.build(head, f"heads.{i}") for i, head in enumerate(resolved.heads))
+        heads = nn.ModuleDict({name: config.build(head, f"heads.{name}") for name, head in resolved.heads.items()})
         model = nn.ModuleDict({"trunk": config.build(resolved.trunk, "trunk"), "heads": heads})
     for number, freeze in enumerate(resolved.freeze):
         for place, part in enumerate(freeze.parts):
@@ -355,17 +346,15 @@ def build_trainer(resolved: Experiment, *, device: torch.device, folder: Path, f
     torch.manual_seed(resolved.seed)
     built = config.build(resolved)
     assert built.steps is not None
-    module: nn.Module = build_module(built, facts).to(device)
-    module = convert_sync_batchnorm(module, built.distributed.sync_bn_group or 1)
-    assert isinstance(module, StepModule)
+    strategy = strategy_for(device, sync_bn_group=built.distributed.sync_bn_group, compiled=built.compiled)
+    module = build_module(built, facts, strategy)
     step = Step(
         module=module,
-        wrapped=wrap(module, device),
+        strategy=strategy,
         optimizer=build_optimizer(built, module),
-        device=device,
         precision=built.precision,
         grad_clip=built.grad_clip,
-        frozen=Frozen(module.model, built.freeze, built.steps),
+        frozen=Frozen(module.model, built.freeze),
     )
     return Trainer(
         step=step,
@@ -380,4 +369,5 @@ def build_trainer(resolved: Experiment, *, device: torch.device, folder: Path, f
         accumulation=built.accumulation,
         seed=built.seed,
         log_every=built.log_every,
+        product=built.product,
     )

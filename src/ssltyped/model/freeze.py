@@ -10,7 +10,7 @@ from torch import nn
 
 from ssltyped.config import config_for
 from ssltyped.model.model import named
-from ssltyped.types import Component, Facts, Inference, Problem
+from ssltyped.types import Component, Facts, Inference, Moment, Problem
 
 
 class Freeze(Component):
@@ -51,21 +51,19 @@ FreezeConf = config_for(Freeze)
 
 
 class Frozen:
-    """The parameters of a model that are frozen for a while, in a run of `steps` steps."""
+    """The parameters of a model that are frozen for a while."""
 
-    def __init__(self, model: nn.Module, freezes: Sequence[Freeze], steps: int) -> None:
-        self._steps = steps
+    def __init__(self, model: nn.Module, freezes: Sequence[Freeze]) -> None:
         self._until = [
             (freeze.steps, [p for part in freeze.parts for p in _parameters(named(model, part))])
             for freeze in freezes
             if freeze.steps is not None
         ]
 
-    def drop_gradients(self, progress: float) -> None:
-        """Before the update that leads to `progress`: parameters whose time is not over are left out of it."""
-        number = round(progress * self._steps)
-        for last, parameters in self._until:
-            if number <= last:
+    def drop_gradients(self, moment: Moment) -> None:
+        """Before the update of a step: parameters whose time is not over are left out of it."""
+        for steps, parameters in self._until:
+            if moment.step < steps:
                 for parameter in parameters:
                     parameter.grad = None
 
