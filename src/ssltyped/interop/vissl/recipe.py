@@ -203,7 +203,7 @@ def _imported(top: Settings) -> Imported:
     return Imported(
         trunk=its_trunk,
         wired=wired,
-        loss=loss(top.at("LOSS"), Run(batch * nodes * procs, sync != 1, wired.feature_of, rows)),
+        loss=loss(top.at("LOSS"), Run(batch * nodes * procs, sync != 1, wired.feature_of, list(wired.heads), rows)),
         optimizer=trained.optimizer,
         schedule=trained.schedule,
         epochs=trained.epochs,
