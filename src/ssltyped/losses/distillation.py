@@ -15,7 +15,7 @@ from torch import Tensor
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.cross_entropy import CrossEntropyLoss, labels_of, needs_labels
 from ssltyped.losses.frozen_teacher import FrozenTeacher
-from ssltyped.losses.outputs import all_outputs, precise, wrong_crops, wrong_outputs
+from ssltyped.losses.outputs import BALANCED, all_outputs, precise, wrong_crops, wrong_outputs
 from ssltyped.losses.sinkhorn import assign
 from ssltyped.types import Batch, Facts, Loss, Model, Moment, Problem, StepOutput, Target
 
@@ -175,6 +175,8 @@ class SwAVDistillationLoss(CropDistillationLoss):
         epsilon: of the assignment; 0.03.
         num_iters: Sinkhorn iterations; 0: a softmax of the scores / epsilon.
     """
+
+    whole_batch = BALANCED
 
     def __init__(
         self,

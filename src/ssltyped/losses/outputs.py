@@ -17,6 +17,10 @@ NEGATIVES = "an image's negatives are the other images of its batch"
 """Why accumulated batches are not one, for the methods that contrast within a batch."""
 
 
+BALANCED = "the codes are balanced over the images of one batch"
+"""Why they are not, for the methods that assign images to prototypes."""
+
+
 def precise(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """In float32 at least, whatever the autocast dtype."""
     return x if x.dtype == torch.float64 else x.float()

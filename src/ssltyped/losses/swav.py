@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssltyped.config import INFERRED, ConfigError, config_for
-from ssltyped.losses.outputs import full_precision, inferred_width, precise, wrong_crops, wrong_outputs
+from ssltyped.losses.outputs import BALANCED, full_precision, inferred_width, precise, wrong_crops, wrong_outputs
 from ssltyped.losses.prototypes import parts_with_prototypes, prototypes_of
 from ssltyped.losses.sinkhorn import assign, hard
 from ssltyped.losses.state import CountingLoss, steps_from_epochs
@@ -59,7 +59,7 @@ class SwAVLoss(CountingLoss):
     """
 
     counters = ("filled",)
-    whole_batch = "the codes are balanced over the images of one batch"
+    whole_batch = BALANCED
     filled: int = 0
     queue: Tensor
 
