@@ -270,7 +270,7 @@ def test_a_mistake_that_a_rank_finds(tmp_path: Path) -> None:
     first = launch(tiny(output=tmp_path, steps=1))
     code, out, err = run_cli(
         "tiny", "steps=2", "epochs=null", "data.train.batch_size=4", "distributed.num_procs=2", "name=more",
-        "heads.0.dims=[16,9]", f"resume={first.folder}", f"output={tmp_path}",
+        "heads.projector.dims=[16,9]", f"resume={first.folder}", f"output={tmp_path}",
     )  # fmt: skip
     assert code == 2, out + err
     assert "is not started:\n  resume: the checkpoint is of another model or optimizer: " in err

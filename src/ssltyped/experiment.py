@@ -11,12 +11,12 @@ from annotated_types import Ge, Gt, Lt
 from torch import nn
 
 from ssltyped import config
-from ssltyped.config import INFERRED, ConfigError, config_for, part_of
+from ssltyped.config import INFERRED, ConfigError, config_for, join, part_of
 from ssltyped.config.hints import nearest
 from ssltyped.config.resolve import Resolution, resolve
 from ssltyped.data.pipeline import Data
 from ssltyped.engine.checkpoint import Checkpoints
-from ssltyped.engine.parallel import Distributed, Precision
+from ssltyped.engine.parallel import Distributed, Precision, say
 from ssltyped.engine.step import Step
 from ssltyped.engine.strategy import Product, StepModule, Strategy, strategy_for
 from ssltyped.engine.trainer import Trainer
@@ -35,6 +35,7 @@ from ssltyped.types import (
     Source,
     Trunk,
 )
+from ssltyped.weights.load import Load, LoadReport
 
 
 class Experiment(Component):
@@ -58,6 +59,7 @@ class Experiment(Component):
         distributed: processes and devices.
         checkpoints: when state is saved.
         callbacks: what watches the run.
+        init: weights that parts of the model, or of the method, start from.
         product: which model is evaluated and saved: that which the method is for, or the student in any case.
         compiled: the trunk is compiled by torch.compile; the first step takes minutes, the others less time.
         seed: of the initial weights, the order of the images and their augmentation.
@@ -87,6 +89,7 @@ class Experiment(Component):
         distributed: Distributed,
         checkpoints: Checkpoints,
         callbacks: list[Callback],
+        init: list[Load] = [],  # noqa: B006  # as freeze
         product: Product = Product.METHOD,
         compiled: bool = False,
         seed: Annotated[int, Ge(0), Lt(2**63)] = 0,
@@ -97,7 +100,8 @@ class Experiment(Component):
     ) -> None:
         self.trunk, self.heads, self.loss, self.data = trunk, heads, loss, data
         self.optimizer, self.schedule, self.epochs, self.steps = optimizer, schedule, epochs, steps
-        self.passes, self.freeze, self.product, self.compiled = passes, freeze, product, compiled
+        self.passes, self.freeze, self.init = passes, freeze, init
+        self.product, self.compiled = product, compiled
         self.global_batch_size, self.accumulation = global_batch_size, accumulation
         self.precision, self.grad_clip, self.distributed = precision, grad_clip, distributed
         self.checkpoints, self.callbacks, self.seed, self.log_every = checkpoints, callbacks, seed, log_every
@@ -279,12 +283,33 @@ def _watched(built: Experiment) -> list[str]:
     return list(dict.fromkeys(name for callback in built.callbacks for name in callback.reads))
 
 
-def build_module(built: Experiment, facts: Facts, strategy: Strategy) -> StepModule:
-    """Model and loss of a built experiment. Raises `ConfigError` if none of their parameters learns."""
-    module = strategy.prepare(build_model(built, facts), built.loss, _watched(built))
+def build_module(
+    built: Experiment, facts: Facts, strategy: Strategy, *, starts: bool = False
+) -> tuple[StepModule, list[LoadReport]]:
+    """Model and loss of a built experiment; `starts`: from the weights in `init`, with an account of what they filled.
+
+    The model has its weights before the method sets itself up, so that a teacher starts from them too. Raises
+    `ConfigError` for weights that do not fit, and if no parameter learns.
+    """
+    model = build_model(built, facts)
+    loads = list(enumerate(built.init)) if starts else []
+    of_loss = [(number, load) for number, load in loads if load.into.partition(".")[0] == "loss"]
+    reports = [_loaded(load, number, model) for number, load in loads if (number, load) not in of_loss]
+    module = strategy.prepare(model, built.loss, _watched(built))
+    reports += [_loaded(load, number, module) for number, load in of_loss]
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise ConfigError([Problem("freeze", "nothing is left that learns: leave a part of the model out of it")])
-    return module
+    return module, reports
+
+
+def _loaded(load: Load, number: int, root: nn.Module) -> LoadReport:
+    """A part filled; errors name the entry of `init`."""
+    try:
+        return load(root)
+    except ConfigError as error:
+        raise ConfigError([Problem(join(f"init.{number}", p.path), p.message) for p in error.problems]) from error
+    except ValueError as error:
+        raise ConfigError([Problem(f"init.{number}.into", str(error))]) from error
 
 
 def build_optimizer(built: Experiment, module: nn.Module) -> torch.optim.Optimizer:
@@ -341,13 +366,20 @@ def _ignored_lr(resolved: Experiment) -> Optional[Problem]:
     return Problem("optimizer.lr", f"{message}: leave the schedule's values out (null), or set the same lr")
 
 
-def build_trainer(resolved: Experiment, *, device: torch.device, folder: Path, facts: Facts) -> Trainer:
-    """The objects of a resolved recipe, wired together, the same on every rank."""
+def build_trainer(
+    resolved: Experiment, *, device: torch.device, folder: Path, facts: Facts, starts: bool = True
+) -> Trainer:
+    """The objects of a resolved recipe, wired together, the same on every rank.
+
+    `starts`: the model starts from the weights in `init`, which is said; a run that goes on has its own.
+    """
     torch.manual_seed(resolved.seed)
     built = config.build(resolved)
     assert built.steps is not None
     strategy = strategy_for(device, sync_bn_group=built.distributed.sync_bn_group, compiled=built.compiled)
-    module = build_module(built, facts, strategy)
+    module, reports = build_module(built, facts, strategy, starts=starts)
+    for report in reports:
+        say(f"starts with {report}")
     step = Step(
         module=module,
         strategy=strategy,

@@ -69,7 +69,9 @@ def launch(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "ru
     device = device_for(resolved.distributed.device, place.local_rank)
     with process_group(place, device, resolved.distributed.timeout_s):
         start = _agree_on_start(asked, resolution)
-        trainer = build_trainer(resolved, device=device, folder=start.folder, facts=resolution.facts)
+        trainer = build_trainer(
+            resolved, device=device, folder=start.folder, facts=resolution.facts, starts=start.resume is None
+        )
         outcome = trainer.fit(start.resume)
         if distributed.is_main():
             if outcome is Outcome.FINISHED:
@@ -189,7 +191,7 @@ def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> R
     newest = CheckpointStore(folder / "checkpoints").newest() or resumed_from
     assert newest is not None, "a run saves at its end, and when it is interrupted"
     built = config.build(resolved)
-    module = build_module(built, resolution.facts, Strategy(torch.device("cpu")))
+    module, _ = build_module(built, resolution.facts, Strategy(torch.device("cpu")))
     module.load_state_dict(torch.load(newest / "state.pt", map_location="cpu", weights_only=True)["module"])
     model = module.product(built.product).eval()
     return Run(Outcome(result["outcome"]), folder, metrics=result["metrics"], first=result["first"], model=model)
@@ -272,7 +274,9 @@ def replay(bundle: str | Path) -> StepOutput:
     saved_config = config.from_yaml((path.parent / "resolved.yaml").read_text())
     resolved = config.replaced(saved_config, {"distributed.sync_bn_group": 1})
     saved = torch.load(path, weights_only=True)
-    trainer = build_trainer(resolved, device=torch.device("cpu"), folder=path.parent, facts=FactFinder()(resolved))
+    trainer = build_trainer(
+        resolved, device=torch.device("cpu"), folder=path.parent, facts=FactFinder()(resolved), starts=False
+    )
     trainer.restore(saved)
     seed_step(resolved.seed, saved["step"], saved["rank"], trainer.device)
     batch = saved["batch"]

@@ -21,7 +21,7 @@ from ssltyped.config import ConfigError, config_for
 from ssltyped.config.overrides import override
 from ssltyped.engine.callbacks.metrics_file import MetricsFileConf
 from ssltyped.engine.checkpoint import CheckpointsConf
-from ssltyped.engine.parallel import StepModule
+from ssltyped.engine.strategy import StepModule
 from ssltyped.experiment import Experiment, resolve_experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.model.model import SSLModel
@@ -30,7 +30,7 @@ from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.schedulers.composite import CompositeConf
 from ssltyped.schedulers.cosine import Cosine
 from ssltyped.schedulers.linear import LinearConf
-from ssltyped.types import Batch, Collator, Features, Loss, Model, StepOutput, Trunk, Update
+from ssltyped.types import Batch, Collator, Features, Loss, Model, Moment, StepOutput, Trunk, Update
 
 PIXELS, WIDTH, OUT, BATCH = 3 * 16 * 16, 10, 4, 8
 
@@ -59,8 +59,8 @@ class Flat(Trunk):
 class Square(Loss):
     """mean z^2."""
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
-        (z,) = model(batch.views)
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+        z = model(batch.views).of("projector")
         return StepOutput(loss=z.square().mean())
 
 
@@ -81,8 +81,8 @@ class Misfit(Collator):
 class Incomplete(Loss):
     """Calls with too few arguments."""
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
-        return StepOutput(loss=nn.CTCLoss()(model(batch.views)[0], batch.index))
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+        return StepOutput(loss=nn.CTCLoss()(model(batch.views).of("projector"), batch.index))
 
 
 FlatConf, SquareConf = config_for(Flat), config_for(Square)
@@ -91,14 +91,16 @@ MisfitConf, IncompleteConf = config_for(Misfit), config_for(Incomplete)
 
 def flat() -> Experiment:
     head = MLPHeadConf(dims=[OUT], use_bias=False)
-    return config.replaced(tiny(loss=SquareConf(), optimizer=SGDConf(lr=0.1)), {"trunk": FlatConf(), "heads": [head]})
+    return config.replaced(
+        tiny(loss=SquareConf(), optimizer=SGDConf(lr=0.1)), {"trunk": FlatConf(), "heads": {"projector": head}}
+    )
 
 
 def measured(asked: Experiment) -> Memory:
     resolution = resolve_experiment(asked)
     with torch.device("meta"):
         built = config.build(resolution.config)
-        module = StepModule(SSLModel(trunk=built.trunk, heads=built.heads, features=built.features or []), built.loss)
+        module = StepModule(SSLModel(trunk=built.trunk, heads=built.heads), built.loss)
     return measure(module, built, resolution)
 
 
@@ -146,7 +148,7 @@ def test_parts_and_parameters() -> None:
     parts = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.endswith("parameters")}
     assert parts == {
         "trunk": ["Flat", f"{PIXELS * WIDTH:,}", "parameters"],
-        "heads.0": ["MLPHead", f"{WIDTH * OUT:,}", "parameters"],
+        "heads.projector": ["MLPHead", f"{WIDTH * OUT:,}", "parameters"],
         "loss": ["Square", "0", "parameters"],
     }
 
@@ -154,7 +156,7 @@ def test_parts_and_parameters() -> None:
 def test_what_is_inferred_and_how_long() -> None:
     text = plan(tiny(epochs=2), "tiny")
     assert re.search(r"^  global_batch_size +8 +8 images a rank x 1 rank$", text, re.MULTILINE)
-    assert re.search(r"^  heads.0.in_dim +64 +width of the trunk's flatten$", text, re.MULTILINE)
+    assert re.search(r"^  heads.projector.in_dim +64 +width of the trunk's flatten$", text, re.MULTILINE)
     assert "  8 images a step, 3 steps an epoch, 6 steps" in text
 
 

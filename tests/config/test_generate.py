@@ -65,7 +65,7 @@ def test_a_function_can_be_a_part() -> None:
 def test_a_module_without_a_constructor_of_its_own_has_no_parameters() -> None:
     assert isinstance(build(BareConf()), Bare)
     with pytest.raises(TypeError, match="Bare has no field 'width'"):
-        BareConf(width=3)
+        BareConf(width=3)  # type: ignore[call-arg]  # the point of the test
 
 
 def test_a_component_is_at_the_top_of_a_module() -> None:

@@ -44,8 +44,8 @@ def kind(part: object) -> str:
         ("loss.temperature=0.2", "loss.temperature", 0.2),
         ("loss.temperature=1", "loss.temperature", 1.0),
         ("optimizer.base_lr=1e-3", "optimizer.base_lr", 1e-3),
-        ("heads.0.dims=[2048,256]", "heads.0.dims", [2048, 256]),
-        ("heads.0.dims.1=64", "heads.0.dims", [2048, 64]),
+        ("heads.projector.dims=[2048,256]", "heads.projector.dims", [2048, 256]),
+        ("heads.projector.dims.1=64", "heads.projector.dims", [2048, 64]),
         ("data.train.batch_size=32", "data.train.batch_size", 32),
         ("data.train.path=images", "data.train.path", Path("images")),
         ("data.train.path='/a b/c'", "data.train.path", Path("/a b/c")),
@@ -70,7 +70,7 @@ def test_a_value_is_set_in_its_declared_type(text: str, path: str, value: object
 
 def test_the_given_recipe_is_not_changed() -> None:
     before = config.to_tree(RECIPE)
-    after("loss.temperature=0.7", "heads.0.dims=[1]", "~callbacks.0", "+callbacks=KNN")
+    after("loss.temperature=0.7", "heads.projector.dims=[1]", "~callbacks.0", "+callbacks=KNN")
     assert config.to_tree(RECIPE) == before
 
 
@@ -140,9 +140,9 @@ def test_a_part_of_a_recipe_can_be_overridden_too() -> None:
         ("loss.temperature=0", "loss.temperature", "got 0: input should be greater than 0"),
         ("loss.temperature=nan", "loss.temperature", "got nan: input should be a finite number"),
         ("epochs=1.5", "epochs", "got 1.5: input should be a valid integer"),
-        ("heads.0.dims=[]", "heads.0.dims", "at least 1"),
-        ("heads.0.dims=[2048,x]", "heads.0.dims.1", "got 'x': input should be a valid integer"),
-        ("heads.0.dims=2048", "heads.0.dims", "got 2048: input should be a valid list"),
+        ("heads.projector.dims=[]", "heads.projector.dims", "at least 1"),
+        ("heads.projector.dims=[2048,x]", "heads.projector.dims.1", "got 'x': input should be a valid integer"),
+        ("heads.projector.dims=2048", "heads.projector.dims", "got 2048: input should be a valid list"),
         ("heads.2.dims=[1]", "heads.2", "no such item: heads has 1, counted from 0"),
         ("heads.x=MLPHead", "heads.x", "no such item: heads has 1"),
         ("trunk.depth=51", "trunk.depth", "got 51: input should be 18, 34, 50, 101, 152 or 200"),
@@ -156,7 +156,7 @@ def test_a_part_of_a_recipe_can_be_overridden_too() -> None:
         ("data.val.path=x", "data.val.path", "data.val is not set and has no fields; set it to a part first"),
         ("epochs.x=1", "epochs.x", "epochs is the value 100 and has no fields"),
         ("~trunk", "trunk", "required: Trunk"),
-        ("heads=[MLPHead]", "heads.0.dims", "required: list of int > 0"),
+        ("heads=[MLPHead]", "heads.projector.dims", "required: list of int > 0"),
         ("~nothing", "nothing", "Experiment has no such field"),
         ("epochs", "epochs", "not an override (want path=value)"),
         ("a b=1", "a b=1", "not an override"),
@@ -185,8 +185,8 @@ def test_a_wrong_override_is_named_with_what_is_allowed(text: str, path: str, me
 
 
 def test_all_errors_come_at_once() -> None:
-    found = error("los=1", "loss.temperature=-1", "epochs", "heads.0.dims=[x]", "optimizer=Adan")
-    assert set(found) == {"los", "loss.temperature", "epochs", "heads.0.dims.0", "optimizer"}
+    found = error("los=1", "loss.temperature=-1", "epochs", "heads.projector.dims=[x]", "optimizer=Adan")
+    assert set(found) == {"los", "loss.temperature", "epochs", "heads.projector.dims.0", "optimizer"}
 
 
 def test_a_list_too_deep_to_look_for_references_in_is_an_error() -> None:
@@ -311,7 +311,7 @@ def test_no_sweep_is_one_run() -> None:
 
 def test_a_sweep_keeps_its_sign_and_its_parts() -> None:
     assert expand(["+callbacks=KNN,NaNGuard"]) == [["+callbacks=KNN"], ["+callbacks=NaNGuard"]]
-    assert expand(["heads.0.dims=[1,2],[3]"]) == [["heads.0.dims=[1,2]"], ["heads.0.dims=[3]"]]
+    assert expand(["heads.projector.dims=[1,2],[3]"]) == [["heads.projector.dims=[1,2]"], ["heads.projector.dims=[3]"]]
     names = [kind(override(RECIPE, one).optimizer) for one in expand(["optimizer=AdamW,SGD", "optimizer.lr=0.1"])]
     assert names == ["AdamW", "SGD"]
 

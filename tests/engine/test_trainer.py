@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny import PatchesConf, run_cli, sha256, start_cli, tiny, tiny_trainer
 
-from ssltyped.config import config_for
+from ssltyped.config import INFERRED, config_for
 from ssltyped.config.overrides import override
 from ssltyped.engine.checkpoint import CheckpointsConf
 from ssltyped.engine.trainer import Outcome, Trainer
@@ -20,29 +20,30 @@ from ssltyped.launch import launch
 from ssltyped.losses.simclr import SimCLRLoss
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.schedulers.cosine import CosineConf
-from ssltyped.types import Batch, Callback, Model, StepOutput, Subset, TrainState, Update
+from ssltyped.types import Batch, Callback, Carry, Model, Moment, StepOutput, Subset, TrainState, Update
 
 
 class Moments(SimCLRLoss):
     """SimCLR that notes when it is called.
 
     Args:
+        head: of SimCLR.
         temperature: of SimCLR.
         chunk_size: of SimCLR.
     """
 
-    def __init__(self, *, temperature: float = 0.2, chunk_size: Optional[int] = None) -> None:
-        super().__init__(temperature=temperature, chunk_size=chunk_size)
+    def __init__(self, *, head: str = INFERRED, temperature: float = 0.2, chunk_size: int = INFERRED) -> None:
+        super().__init__(head=head, temperature=temperature, chunk_size=chunk_size)
         self.calls = list[str]()
 
     def on_train_start(self, model: Model, batches: Callable[[], Iterator[Batch]]) -> None:
         self.calls.append("train")
 
-    def on_epoch_start(self, model: Model, epoch: int) -> None:
-        self.calls.append(f"epoch {epoch}")
+    def on_epoch_start(self, model: Model, moment: Moment) -> None:
+        self.calls.append(f"epoch {moment.epoch}")
 
-    def after_update(self, model: Model, progress: float) -> None:
-        self.calls.append(f"{progress:.3f}")
+    def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
+        self.calls.append(f"{moment.progress_after:.3f}")
 
 
 MomentsConf = config_for(Moments)

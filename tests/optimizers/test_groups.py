@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import ClassVar, Optional
+from typing import ClassVar
 
 import pytest
 import torch
@@ -157,7 +157,7 @@ class Parametrized(Head):
 
     def __init__(self) -> None:
         super().__init__()
-        self.in_dim: Optional[int] = 3
+        self.in_dim = 3
         self.token = nn.Parameter(torch.zeros(3))
         self.attention = nn.MultiheadAttention(4, 2)
 

@@ -54,13 +54,14 @@ def _part_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
     resolved = resolution.config
     with torch.device("meta"):
         built = config.build(resolved)
-        module = build_module(built, resolution.facts, Strategy(torch.device("meta")))
+        module, reports = build_module(built, resolution.facts, Strategy(torch.device("meta")), starts=True)
     yield "parts"
     heads = [(f"heads.{name}", head) for name, head in built.heads.items()]
     named: list[tuple[str, nn.Module]] = [("trunk", built.trunk), *heads, ("loss", built.loss)]
     for path, part in named:
         yield f"  {path:<16} {type(part).__name__:<16} {_count(part):>12,} parameters"
     yield f"  product          {module.product_name(built.product)}: it is evaluated, and saved as weights.pt"
+    yield from (f"  starts with      {report}" for report in reports)
     memory = measure(module, built, resolution)
     yield ""
     yield f"memory on each of {resolution.facts.world_size} ranks (estimated, in fp32)"

@@ -39,7 +39,7 @@ def imported(*overrides: str) -> Imported:
 def test_every_recipe_gives_parts_that_can_be_built(name: str) -> None:
     found = imported(name)
     with torch.device("meta"):
-        model = build_model(found, dict.fromkeys(found.wired.inputs, 1))
+        model = build_model(found, {head.input: 1 for head in found.wired.heads.values() if head.input is not None})
     config.check(found.loss)
     assert config.build(found.optimizer).lr == pytest.approx(
         max(config.build(found.schedule)(i / 2000) for i in range(2000))
@@ -109,10 +109,10 @@ def test_gradients_are_clipped_and_the_forward_pass_is_in_single_precision_if_th
 
 
 def test_prototypes_are_frozen_for_some_steps_by_our_name() -> None:
-    names = "['module.heads.0.prototypes0.weight',5],['module.heads.0.projection_head.0.bias',0]"
+    names = "['module.heads.head.prototypes0.weight',5],['module.heads.head.projection_head.0.bias',0]"
     frozen = f"config.MODEL.TEMP_FROZEN_PARAMS_ITER_MAP=[{names}]"
     found = imported(SWAV, *SMALL, SMALL_HEAD, frozen)
-    wanted = [FreezeConf(parts=["heads.0.prototypes.0.weight"], steps=5)]
+    wanted = [FreezeConf(parts=["heads.head.prototypes.0.weight"], steps=5)]
     assert config.to_tree(found.freeze) == config.to_tree(wanted)
 
 
@@ -132,7 +132,9 @@ def test_a_linear_evaluation_freezes_the_trunk_whose_weights_are_one_level_down(
     assert not any(parameter.requires_grad for parameter in model.trunk.parameters())
     assert all(parameter.requires_grad for parameter in model.heads.parameters())
     assert (model.trunk.training, model.heads.training) == (False, True)
-    assert found.wired.features == ["conv1", "res2", "res3", "res4", "res5", "res5avg", "res5avg"]
+    features = ["conv1", "res2", "res3", "res4", "res5", "res5avg", "res5avg"]
+    assert [head.feature for head in found.wired.heads.values()] == features
+    assert list(found.wired.heads) == [*features[:-1], "res5avg_2"]
     both = imported(LINEAR, "config.MODEL.FEATURE_EVAL_SETTINGS.FREEZE_TRUNK_AND_HEAD=True")
     assert config.to_tree(both.freeze) == config.to_tree([FreezeConf(parts=["trunk", "heads"])])
 

@@ -24,7 +24,7 @@ from ssltyped.types import Callback, Head, Optimizer, Scheduler, ViewMaker
 
 def digits(*, epochs: int = 1, temperature: float = 0.2, extra: tuple[Callback, ...] = ()) -> Experiment:
     """A recipe written from its parts."""
-    heads: list[Head] = [MLPHeadConf(dims=[64, 32])]
+    heads: dict[str, Head] = {"projector": MLPHeadConf(dims=[64, 32], feature="flatten")}
     optimizer: Optimizer = AdamWConf(lr=1e-3)
     schedule: Scheduler = CosineConf()
     views: ViewMaker = two_views(size=32, flip=False)
@@ -42,7 +42,6 @@ def digits(*, epochs: int = 1, temperature: float = 0.2, extra: tuple[Callback, 
         optimizer=optimizer,
         schedule=schedule,
         epochs=epochs,
-        features=["flatten"],
         precision=Precision.BF16,
         grad_clip=1,
         distributed=DistributedConf(device=Device.CPU),

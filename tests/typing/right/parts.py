@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ssltyped.config import INFERRED
 from ssltyped.data.digits import DigitsConf, DigitSplit
 from ssltyped.data.image_list import ImageListConf
 from ssltyped.data.sources import FlatFolderConf, ImageFolderConf
@@ -57,7 +58,7 @@ exact_knn: KNN = KNNConf(k=5)
 # values of every kind
 whole_temperature = SimCLRLossConf(temperature=1)
 chunked = SimCLRLossConf(temperature=0.5, chunk_size=128)
-inferred_chunk = SimCLRLossConf(chunk_size=None)
+inferred_chunk = SimCLRLossConf(chunk_size=INFERRED)
 small_trunk = ResNetConf(depth=18, stem=Stem.SMALL, norm=Norm.GROUP, groupnorm_groups=8)
 dilated_trunk = ResNetConf(depth=101, layer4_stride=1, width_multiplier=2, zero_init_residual=True)
 projection = MLPHeadConf(dims=[2048, 2048, 128], use_bn=True, use_relu=True)

@@ -56,10 +56,9 @@ def _wired(
     feature_of: Mapping[str, str] = MappingProxyType({}),
 ) -> Wired:
     """Heads with a feature each (and an input each): the only one is `head`, others are called after what they read."""
-    names: list[str] = []
-    for place in range(len(heads)):
-        name = "head" if len(heads) == 1 else (inputs or features)[place]
-        names.append(f"{name}_{names.count(name) + place}" if name in names else name)
+    read = ["head"] if len(heads) == 1 else list(inputs or features)
+    before = [read[:place].count(name) for place, name in enumerate(read)]
+    names = [f"{name}_{count + 1}" if count else name for name, count in zip(read, before, strict=True)]
     given: Sequence[str | None] = inputs or [None] * len(heads)
     named = {
         name: replaced(head, {"feature": feature, "input": own})
