@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ssltyped.trunks.base import InputColor
 from ssltyped.trunks.resnet import BasicBlock, Bottleneck, Norm, ResNet, ResNetConf, StandardizedConv2d, Stem
-from tools.golden_fill import fill
+from tools.golden.fill import fill
 
 FEATURES = ["conv1", "res1", "res2", "res3", "res4", "res5", "res5avg", "flatten"]
 RECORDED: dict[str, Callable[[], ResNet]] = {

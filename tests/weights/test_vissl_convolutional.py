@@ -21,7 +21,7 @@ from ssltyped.trunks.resnet_sk import ResNetSK
 from ssltyped.trunks.timm_trunk import TimmTrunk
 from ssltyped.weights.layout import Layout
 from ssltyped.weights.vissl_convolutional import BLOCKS, LAYOUTS
-from tools.golden_fill import fill
+from tools.golden.fill import fill
 
 RECORDED: Mapping[str, Callable[[], StagedTrunk]] = {
     "resnet_sk152_w1": partial(ResNetSK, width_multiplier=1.0),

@@ -20,7 +20,7 @@ from ssltyped.trunks.vit import VisionTransformer
 from ssltyped.trunks.xcit import XCiT
 from ssltyped.weights.layout import Layout
 from ssltyped.weights.vissl_transformers import LAYOUTS
-from tools.golden_fill import fill
+from tools.golden.fill import fill
 
 tiny_vit = partial(
     VisionTransformer, image_size=64, patch_size=8, num_layers=4, num_heads=3, hidden_dim=48, mlp_dim=96, qkv_bias=True

@@ -20,8 +20,8 @@ from ssltyped.interop.vissl.heads import head as imported_head
 from ssltyped.interop.vissl.settings import Settings
 from ssltyped.types import Head
 from ssltyped.weights.vissl_heads import LAYOUTS
-from tools.golden_arrays import Adapter, Bug, Case, Inputs, Tree
-from tools.golden_given import grad_of, leaf
+from tools.golden.arrays import Adapter, Bug, Case, Inputs, Tree
+from tools.golden.given import grad_of, leaf
 
 Rows: TypeAlias = Callable[[Tensor], Tensor]
 

@@ -1,6 +1,6 @@
 """Run recorded cases of VISSL through ssltyped.
 
-    python tools/golden.py INDEX.json [--vissl-configs DIR] [--only COMPONENT]
+    python -m tools.golden INDEX.json [--vissl-configs DIR] [--only COMPONENT]
 
 Every case of the index (its arrays lie beside it) goes through the adapter of its component, and what comes out must
 be what was recorded, within the tolerance of the case. A case that recorded a named bug of VISSL is excused; where it
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
@@ -24,8 +23,8 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from tools import golden_data, golden_eval, golden_heads, golden_losses, golden_models, golden_other, golden_teachers
-from tools.golden_arrays import (
+from tools.golden import data, evals, heads, losses, models, other, teachers
+from tools.golden.arrays import (
     Adapter,
     Arrays,
     BrokenIndexError,
@@ -39,18 +38,18 @@ from tools.golden_arrays import (
     read_listings,
     unchecked,
 )
-from tools.golden_fill import fill
-from tools.golden_ranks import check_on_ranks, failure
+from tools.golden.fill import fill
+from tools.golden.ranks import check_on_ranks, failure
 
-MODULES = (golden_losses, golden_teachers, golden_heads, golden_data, golden_eval, golden_other)
+MODULES = (losses, teachers, heads, data, evals, other)
 ADAPTERS: Mapping[str, Adapter] = {name: adapter for module in MODULES for name, adapter in module.ADAPTERS.items()}
 BUGS: Mapping[str, Sequence[Bug]] = {name: bugs for module in MODULES for name, bugs in module.BUGS.items()}
 
 
 MODELS = {
-    "trunk_forward": golden_models.trunk_forward,
-    "model_forward": golden_models.model_forward,
-    "train_steps": golden_models.train_steps,
+    "trunk_forward": models.trunk_forward,
+    "model_forward": models.model_forward,
+    "train_steps": models.train_steps,
 }
 LISTING = "trunk_listing"
 CONFIGS = "vissl_configs"
@@ -116,9 +115,9 @@ def compared(case: Case, arrays: Arrays, adapter: Adapter) -> list[str]:
     return [*faults, *(f"part: {reason}" for reason in dict.fromkeys(unchecked(got)))]
 
 
-def check_model(case: Case, raw: golden_models.RawCase, arrays: Arrays, configs: Path) -> Outcome:
+def check_model(case: Case, raw: models.RawCase, arrays: Arrays, configs: Path) -> Outcome:
     """A whole model or trunk, composed from VISSL's YAML."""
-    for component, shows, says in golden_models.EXCUSED:
+    for component, shows, says in models.EXCUSED:
         if component == case.component and shows(raw):
             return Outcome(case.id, case.kind, Status.EXCUSED, [says])
     if not configs.is_dir():
@@ -138,7 +137,7 @@ def check_listings(index: Index, configs: Path) -> Iterator[Outcome]:
     for name in index.json_files:
         for case in read_listings(index.folder / name) if name.startswith("trunks") else ():
             try:
-                wrong = golden_models.trunk_listing(case, configs)
+                wrong = models.trunk_listing(case, configs)
             except Exception as error:  # whatever it raises is the fault of one case
                 wrong = [failure(error)]
             status = Status.FAILED if wrong else Status.PASSED
@@ -208,7 +207,7 @@ def configs_of(index: Index, given: Optional[Path]) -> Path:
     if given is not None and not given.is_dir():
         raise BrokenIndexError(f"--vissl-configs {given}: no such folder")
     beside = index.folder / CONFIGS
-    return given or (beside if beside.is_dir() else Path(__file__).parents[1] / "tests" / "golden" / CONFIGS)
+    return given or (beside if beside.is_dir() else Path(__file__).parents[2] / "tests" / "golden" / CONFIGS)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -242,8 +241,3 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 def asked_for(kind: str, only: str) -> bool:
     return not only or f"{kind}/".startswith(f"{only.rstrip('/')}/")
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-    sys.exit(main())

@@ -10,8 +10,8 @@ import torch
 from pydantic import JsonValue
 
 from ssltyped import distributed
-from tools.golden_arrays import Arrays, Case, Tolerance
-from tools.golden_ranks import check_on_ranks, failure
+from tools.golden.arrays import Arrays, Case, Tolerance
+from tools.golden.ranks import check_on_ranks, failure
 
 
 def case(number: int) -> Case:
@@ -39,4 +39,4 @@ def test_ranks_work_on_their_parts_together_and_one_that_dies_fails_what_is_left
 def test_an_error_is_one_line_with_its_place() -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         1 / 0  # noqa: B018
-    assert failure(caught.value).startswith("ZeroDivisionError: division by zero (test_golden_ranks.py:")
+    assert failure(caught.value).startswith("ZeroDivisionError: division by zero (test_ranks.py:")

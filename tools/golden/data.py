@@ -28,7 +28,7 @@ from ssltyped.transforms.patches import PatchViews, cut_patches
 from ssltyped.transforms.rotation import Rotate
 from ssltyped.transforms.views import MultiCrop, RepeatViews
 from ssltyped.types import Batch, Image, Source, Transform, Views
-from tools.golden_arrays import Adapter, Bug, Case, Inputs, Tree, read_params
+from tools.golden.arrays import Adapter, Bug, Case, Inputs, Tree, read_params
 
 
 def as_bytes(image: Tensor) -> Tensor:

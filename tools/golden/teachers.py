@@ -17,8 +17,8 @@ from ssltyped.losses.state import warmed_up
 from ssltyped.losses.swav import SwAVLoss
 from ssltyped.losses.teacher import cosine_momentum
 from ssltyped.types import Model
-from tools.golden_arrays import Adapter, Bug, Case, Inputs, Tree, Unchecked, read_params
-from tools.golden_given import Given, GivenTeacher, blank, grad_of, leaf
+from tools.golden.arrays import Adapter, Bug, Case, Inputs, Tree, Unchecked, read_params
+from tools.golden.given import Given, GivenTeacher, blank, grad_of, leaf
 
 
 @dataclass

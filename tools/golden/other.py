@@ -29,8 +29,8 @@ from ssltyped.schedulers.polynomial import Polynomial
 from ssltyped.schedulers.step import Step, StepFixedGamma
 from ssltyped.schedulers.warm_restarts import CosineWarmRestarts, Wave
 from ssltyped.types import Facts, Scheduler, Update
-from tools.golden_arrays import Adapter, Bug, Case, Inputs, Tree, read_params
-from tools.golden_given import grad_of, leaf
+from tools.golden.arrays import Adapter, Bug, Case, Inputs, Tree, read_params
+from tools.golden.given import grad_of, leaf
 
 FACTS = Facts(
     world_size=1,

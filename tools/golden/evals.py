@@ -28,7 +28,7 @@ from ssltyped.meters.mean_ap import MeanAveragePrecision
 from ssltyped.meters.precision_recall import PrecisionAtK, RecallAtK
 from ssltyped.meters.topk import TopKMeter
 from ssltyped.types import Meter
-from tools.golden_arrays import Adapter, Bug, Case, Inputs, Tree, read_params
+from tools.golden.arrays import Adapter, Bug, Case, Inputs, Tree, read_params
 
 
 @dataclass

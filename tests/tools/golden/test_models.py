@@ -11,9 +11,9 @@ import pytest
 from pydantic import JsonValue, TypeAdapter
 from torch import Tensor
 
-from tools.golden_arrays import Arrays, Tolerance, Tree, differences
-from tools.golden_fill import fill
-from tools.golden_models import (
+from tools.golden.arrays import Arrays, Tolerance, Tree, differences
+from tools.golden.fill import fill
+from tools.golden.models import (
     Result,
     model_forward,
     train_steps,
@@ -21,7 +21,7 @@ from tools.golden_models import (
     trunk_listing,
 )
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 CONFIGS = GOLDEN / "vissl_configs"
 ARRAYS = Arrays(GOLDEN / "public")
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import JsonValue
 
-from tools.golden_arrays import Arrays, BrokenIndexError, Inputs, Tolerance, Tree, Unchecked, differences, unchecked
+from tools.golden.arrays import Arrays, BrokenIndexError, Inputs, Tolerance, Tree, Unchecked, differences, unchecked
 
 TOLERANCE = Tolerance(rtol=0.01, atol=0.1)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from tools.golden_arrays import Arrays, Case
+from tools.golden.arrays import Arrays, Case
 
 Check = Callable[[Case, Arrays], "list[str]"]
 """A case of one rank to what is wrong with it."""

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from pydantic import JsonValue, TypeAdapter
 
-from tools import golden
-from tools.golden_arrays import Arrays, load
+from tools.golden import runner
+from tools.golden.arrays import Arrays, load
 
-PUBLIC = Path(__file__).parents[1] / "golden" / "public"
+PUBLIC = Path(__file__).parents[2] / "golden" / "public"
 MOST_EXCUSED = 15
 Raw = dict[str, JsonValue]
 INDEX: Raw = TypeAdapter(Raw).validate_json((PUBLIC / "index.json").read_text())
@@ -29,26 +29,26 @@ def total(report: str) -> list[int]:
 def test_recorded_cases_of_parts() -> None:
     """All but whole models; those of two ranks in one pair of processes."""
     index = load(PUBLIC / "index.json")
-    cases = [case for case in index.cases if case.component not in golden.MODELS]
-    outcomes = list(golden.run(index, cases, PUBLIC))
+    cases = [case for case in index.cases if case.component not in runner.MODELS]
+    outcomes = list(runner.run(index, cases, PUBLIC))
     assert sorted(outcome.id for outcome in outcomes) == sorted(case.id for case in cases)
-    assert not [outcome for outcome in outcomes if outcome.status is golden.Status.FAILED], golden.report(outcomes)
+    assert not [outcome for outcome in outcomes if outcome.status is runner.Status.FAILED], runner.report(outcomes)
 
 
-@pytest.mark.parametrize("component", [*golden.MODELS, golden.LISTING])
+@pytest.mark.parametrize("component", [*runner.MODELS, runner.LISTING])
 def test_recorded_cases_of(component: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code = golden.main([str(PUBLIC / "index.json"), "--only", component])
+    code = runner.main([str(PUBLIC / "index.json"), "--only", component])
     report = capsys.readouterr().out
     assert code == 0, report
     listed = len(json.loads((PUBLIC / "trunks_public.json").read_text())["cases"])
     cases = sum(case["component"] == component for case in CASES)
-    assert sum(total(report)) == (listed if component == golden.LISTING else cases) > 0
+    assert sum(total(report)) == (listed if component == runner.LISTING else cases) > 0
 
 
 def test_few_cases_are_excused() -> None:
     index = load(PUBLIC / "index.json")
     arrays = Arrays(PUBLIC)
-    bugs = [golden.bug_of(case, arrays) for case in index.cases if case.component not in golden.MODELS]
+    bugs = [runner.bug_of(case, arrays) for case in index.cases if case.component not in runner.MODELS]
     assert 0 < sum(bug is not None for bug in bugs) <= MOST_EXCUSED
     assert sum(bug is not None and not bug.put_back for bug in bugs) == 1, "all others are compared but for their bug"
 
@@ -68,13 +68,13 @@ def nothing(case: Raw) -> None:
 
 
 def test_any_folder_will_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert golden.main([str(small(tmp_path, nothing))]) == 0
+    assert runner.main([str(small(tmp_path, nothing))]) == 0
     assert total(capsys.readouterr().out) == [1, 0, 0]
 
 
 def test_another_parameter_gives_other_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     index = small(tmp_path, lambda case: case.update(params={"temperature": 0.11}))
-    assert golden.main([str(index)]) == 1
+    assert runner.main([str(index)]) == 1
     report = capsys.readouterr().out
     assert total(report) == [0, 1, 0]
     assert "failed losses.simclr_info_nce_loss.0: loss: 1 of 1 values differ, by up to" in report
@@ -87,7 +87,7 @@ def test_another_number_of_one_rank_fails(tmp_path: Path, capsys: pytest.Capture
     key = next(key for key in arrays if key.startswith("losses.moco_loss.5") and "rank1" in key and "loss_step2" in key)
     arrays[key] = arrays[key] + 1
     np.savez(tmp_path / "public_losses.npz", **arrays)
-    assert golden.main([str(index)]) == 1
+    assert runner.main([str(index)]) == 1
     report = capsys.readouterr().out
     assert "failed losses.moco_loss.5: rank 1: loss_step2: 1 of 1 values differ, by up to 1" in report
     assert "rank 0" not in report
@@ -97,22 +97,22 @@ def test_another_number_of_one_rank_fails(tmp_path: Path, capsys: pytest.Capture
 def test_what_no_adapter_knows_fails(
     change: dict[str, JsonValue], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert golden.main([str(small(tmp_path, lambda case: case.update(change)))]) == 1
+    assert runner.main([str(small(tmp_path, lambda case: case.update(change)))]) == 1
     assert "no adapter knows " in capsys.readouterr().out
 
 
 def test_what_an_adapter_raises_is_the_fault_of_its_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert golden.main([str(small(tmp_path, lambda case: case.update(inputs={})))]) == 1
+    assert runner.main([str(small(tmp_path, lambda case: case.update(inputs={})))]) == 1
     assert "TypeError: input 'output' is NoneType" in capsys.readouterr().out
 
 
 def test_a_bug_excuses_only_where_it_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A residual MLP whose widths differ adds nothing, so its case is compared as any other, and fails as any other."""
     index = small(tmp_path, nothing, "heads.mlp_res.0")
-    assert golden.main([str(index)]) == 0
+    assert runner.main([str(index)]) == 0
     assert total(capsys.readouterr().out) == [0, 0, 1]
     other = small(tmp_path, lambda case: case.update(name="mlp_res", params={"dims": [16, 8]}), "heads.mlp.0")
-    assert golden.main([str(other)]) == 1
+    assert runner.main([str(other)]) == 1
     assert total(capsys.readouterr().out) == [0, 1, 0]
 
 
@@ -122,7 +122,7 @@ def test_an_excused_case_must_agree_with_the_bug_put_back(tmp_path: Path, capsys
     key = next(key for key in arrays if key.startswith("heads.mlp_res.0") and "eval_outputs" in key)
     arrays[key] = arrays[key] + 1
     np.savez(tmp_path / "public_heads.npz", **arrays)
-    assert golden.main([str(index)]) == 1
+    assert runner.main([str(index)]) == 1
     assert total(capsys.readouterr().out) == [0, 1, 0]
 
 
@@ -170,7 +170,7 @@ def no_listing(folder: Path) -> Path:
 def test_a_broken_index_is_one_clear_error(
     broken: Callable[[Path], Path], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert golden.main([str(broken(tmp_path))]) == 2
+    assert runner.main([str(broken(tmp_path))]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("error: ")
@@ -179,14 +179,14 @@ def test_a_broken_index_is_one_clear_error(
 
 
 def test_a_component_that_no_case_has_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert golden.main([str(small(tmp_path, nothing)), "--only", "los"]) == 2
+    assert runner.main([str(small(tmp_path, nothing)), "--only", "los"]) == 2
     assert "error: --only los: no such case; there are loss, trunk_listing" in capsys.readouterr().err
 
 
 def test_models_need_the_files_that_they_are_composed_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     index = str(small(tmp_path, nothing, "trunks.vit_tiny64.0"))
-    assert golden.main([index, "--vissl-configs", str(tmp_path / "gone")]) == 2
+    assert runner.main([index, "--vissl-configs", str(tmp_path / "gone")]) == 2
     assert "gone: no such folder" in capsys.readouterr().err
     (tmp_path / "vissl_configs").mkdir()
-    assert golden.main([index]) == 1, "those beside the index come first"
+    assert runner.main([index]) == 1, "those beside the index come first"
     assert str(tmp_path / "vissl_configs") in capsys.readouterr().out

@@ -20,8 +20,8 @@ from ssltyped.losses.npid import Contrast, MemoryBankLoss
 from ssltyped.losses.simclr import SimCLRLoss
 from ssltyped.losses.sinkhorn import hard, sinkhorn
 from ssltyped.types import Loss
-from tools.golden_arrays import Adapter, Bug, Case, Inputs, Tree, read_params
-from tools.golden_given import Given, blank, grad_of, leaf
+from tools.golden.arrays import Adapter, Bug, Case, Inputs, Tree, read_params
+from tools.golden.given import Given, blank, grad_of, leaf
 
 
 @dataclass
