@@ -55,15 +55,16 @@ AgreementLossConf = config_for(AgreementLoss)
 RECIPE = '''
 """Agreement on handwritten digits."""
 
-from ssltyped import config
-from ssltyped.experiment import Experiment
+from ssltyped import Experiment, changed
 from agreement import AgreementLossConf
 from recipes.quickstart import recipe as quickstart
 
 
 def agreement(*, spread: float = 1.0, steps: int = 3) -> Experiment:
-    loss = AgreementLossConf(spread=spread)
-    return config.replaced(quickstart, {"loss": loss, "epochs": None, "steps": steps, "callbacks": []})
+    recipe = changed(quickstart, lambda r: r.loss)(AgreementLossConf(spread=spread))
+    recipe = changed(recipe, lambda r: r.epochs)(None)
+    recipe = changed(recipe, lambda r: r.steps)(steps)
+    return changed(recipe, lambda r: r.callbacks)([])
 
 
 recipe = agreement()

@@ -1,7 +1,8 @@
-"""What mypy --strict must reject, line by line, and what it must accept; what it accepts also runs and is valid.
+"""What type checkers must reject, line by line, and what they must accept; what they accept also runs and is valid.
 
-`typing/wrong/*.py`: a line that ends in `# E: code` must give exactly the errors of these codes, other lines none.
-`typing/right/*.py`: no errors; they run, and their configs are valid.
+`typing/wrong/*.py`: at a line that ends in `# E: code` mypy --strict gives exactly the errors of these codes, and the
+others some error, but for those that are named as blind to it (`# E: code; not ty, pyrefly`); at other lines none does.
+`typing/right/*.py`: no errors of any; they run, and their configs are valid.
 """
 
 from __future__ import annotations
@@ -9,52 +10,33 @@ from __future__ import annotations
 import ast
 import re
 import runpy
-import subprocess
-import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from checkers import CHECKERS, ROOT, Report, mypy
 
 from ssltyped import config
 
-ROOT = Path(__file__).parents[1]
 WRONG = sorted((ROOT / "tests/typing/wrong").glob("*.py"))
 RIGHT = sorted((ROOT / "tests/typing/right").glob("*.py"))
 AT_LEAST = 60
 
-_EXPECTED = re.compile(r"  # E: ([\w-]+(?:, [\w-]+)*)$")
-_REPORTED = re.compile(r"^(?P<file>[^:]+):(?P<line>\d+): error: .*  \[(?P<code>[\w-]+)\]$")
+_EXPECTED = re.compile(r"  # E: (?P<codes>[\w-]+(?:, [\w-]+)*)(?:; not (?P<blind>\w+(?:, \w+)*))?$")
 
 
-class Mistake(NamedTuple):
-    file: str
-    line: int
-    code: str
+def marked(files: list[Path]) -> Iterator[tuple[str, int, list[str], list[str]]]:
+    """File, line, mypy's codes and the checkers that do not see it, of every mistake."""
+    for file in files:
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            if found := _EXPECTED.search(line):
+                blind = (found["blind"] or "").split(", ")
+                yield file.relative_to(ROOT).as_posix(), number, found["codes"].split(", "), blind
 
 
-def expected(files: list[Path]) -> Counter[Mistake]:
-    return Counter(
-        Mistake(file.relative_to(ROOT).as_posix(), number, code)
-        for file in files
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
-        if (found := _EXPECTED.search(line))
-        for code in found[1].split(", ")
-    )
-
-
-def reported(files: list[Path], cache: Path) -> Counter[Mistake]:
-    """The errors of one run of mypy with the project's own settings."""
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-pretty", "--no-error-summary", "--cache-dir", str(cache)]
-    done = subprocess.run([*command, *map(str, files)], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode in (0, 1), done.stdout + done.stderr
-    lines = [line for line in done.stdout.splitlines() if ": error: " in line]
-    found = [_REPORTED.match(line) for line in lines]
-    assert None not in found, lines
-    return Counter(
-        Mistake(Path(ROOT, m["file"]).relative_to(ROOT).as_posix(), int(m["line"]), m["code"]) for m in found if m
-    )
+def expected(files: list[Path]) -> Counter[Report]:
+    return Counter(Report(file, line, code) for file, line, codes, _ in marked(files) for code in codes)
 
 
 def snippets(file: Path) -> int:
@@ -70,16 +52,38 @@ def test_there_are_enough_of_both() -> None:
 
 
 def test_every_file_of_mistakes_says_which() -> None:
-    assert {file.relative_to(ROOT).as_posix() for file in WRONG} == {mistake.file for mistake in expected(WRONG)}
+    assert {file.relative_to(ROOT).as_posix() for file in WRONG} == {file for file, *_ in marked(WRONG)}
 
 
-def test_mypy_rejects_every_wrong_line_and_nothing_else(request: pytest.FixtureRequest) -> None:
-    cache = request.config.cache
-    assert cache is not None
-    found = reported([*WRONG, *RIGHT], cache.mkdir("mypy"))
+@pytest.fixture
+def cache(request: pytest.FixtureRequest) -> Path:
+    assert request.config.cache is not None
+    return request.config.cache.mkdir("checkers")
+
+
+def test_mypy_rejects_every_wrong_line_and_nothing_else(cache: Path) -> None:
+    found = Counter(mypy([*WRONG, *RIGHT], cache))
     wanted = expected(WRONG)
     assert found - wanted == Counter(), "errors at lines that are right"
     assert wanted - found == Counter(), "mistakes that pass"
+
+
+@pytest.mark.parametrize(
+    "name", ["pyright", pytest.param("ty", marks=pytest.mark.slow), pytest.param("pyrefly", marks=pytest.mark.slow)]
+)
+def test_the_others_reject_every_wrong_line_that_they_can_see_and_nothing_else(name: str, cache: Path) -> None:
+    found = {(one.file, one.line) for one in CHECKERS[name]([*WRONG, *RIGHT], cache)}
+    mistakes = {(file, line): blind for file, line, _, blind in marked(WRONG)}
+    assert not sorted(found - mistakes.keys()), "errors at lines that are right"
+    assert sorted(mistakes.keys() - found) == [at for at, blind in mistakes.items() if name in blind]
+
+
+def test_the_readme_says_how_many_each_finds() -> None:
+    mistakes = list(marked(WRONG))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in CHECKERS:
+        seen = sum(name not in blind for *_, blind in mistakes)
+        assert f"| {name} | {seen} of {len(mistakes)} |" in readme
 
 
 @pytest.mark.parametrize("file", RIGHT, ids=lambda file: file.stem)

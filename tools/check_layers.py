@@ -20,6 +20,8 @@ PACKAGE = "ssltyped"
 LAYERS: Mapping[str, int] = {
     "distributed": 0,
     "config": 1,
+    "hashing": 0,
+    "typing_plugin": 0,
     "types": 2,
     "trunks": 3,
     "heads": 3,

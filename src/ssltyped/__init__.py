@@ -13,23 +13,26 @@ import os
 # It is read when torch is first imported; whoever sets it decides.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from ssltyped.config import REQUIRED, ConfigError, build, check, config_for, from_yaml, to_yaml
+from ssltyped.config import INFERRED, REQUIRED, ConfigError, build, changed, check, config_for, from_yaml, part, to_yaml
 from ssltyped.config.overrides import override
 from ssltyped.experiment import Experiment, ExperimentConf
 from ssltyped.launch import Run, launch, replay
 
 __all__ = [
+    "INFERRED",
     "REQUIRED",
     "ConfigError",
     "Experiment",
     "ExperimentConf",
     "Run",
     "build",
+    "changed",
     "check",
     "config_for",
     "from_yaml",
     "launch",
     "override",
+    "part",
     "replay",
     "to_yaml",
 ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 from facts import FACTS
 
 from ssltyped.config.component import Component, Facts, Inference, Problem
+from ssltyped.types import Callback, Loss
 
 
 @pytest.mark.parametrize(("world", "a_node", "nodes"), [(1, 1, 1), (8, 8, 1), (8, 4, 2), (64, 8, 8)])
@@ -56,3 +58,39 @@ def test_a_problem_reads_as_path_and_message() -> None:
     assert str(Problem("trunk.depth", "is 7")) == "trunk.depth: is 7"
     assert str(Problem("", "is 7")) == "is 7"
     assert Inference("lr", 0.3, "rule") == Inference("lr", 0.3, "rule")
+
+
+class Kind(Component):
+    """Says which hooks it has."""
+
+    hooks = (*Component.hooks, "on_start")
+
+    def on_start(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("base", "name", "says"),
+    [
+        (Component, "infers", "did you mean 'infer'?"),
+        (Component, "problem", "did you mean 'problems'?"),
+        (Component, "before_step", "known: publish, infer, problems"),
+        (Kind, "on_starts", "did you mean 'on_start'?"),
+        (Kind, "on_end", "known: publish, infer, problems, on_start"),
+        (Loss, "after_updates", ""),
+        (Loss, "on_step", ""),
+        (Callback, "on_epoch_ends", "did you mean 'on_epoch_end'?"),
+    ],
+)
+def test_a_misspelt_hook_is_refused(base: type[Component], name: str, says: str) -> None:
+    def hook(self: object) -> None: ...
+
+    with pytest.raises(TypeError, match=rf"Mine\.{name} is no hook and would never be called; .*{re.escape(says)}"):
+        type("Mine", (base,), {name: hook})
+    with pytest.raises(TypeError, match=f"Mine.{name} is no hook"):
+        type("Mine", (base,), {name: classmethod(hook)})
+
+
+def test_other_methods_are_ones_own() -> None:
+    def method(self: object) -> None: ...
+
+    type("Mine", (Kind,), {"on_start": method, "grow": method, "_infers": method, "infers": 3, "infer": method})

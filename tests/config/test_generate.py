@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,13 @@ from trees import (
 )
 
 from ssltyped import config
-from ssltyped.config import ConfigError, build, check, config_for, get, replaced, walk
-from ssltyped.types import Component
+from ssltyped.config import ConfigError, build, check, config_for, walk
+from ssltyped.types import Component, Head
+
+
+class Shrub(Component, ABC):
+    @abstractmethod
+    def grow(self) -> None: ...
 
 
 def test_a_config_is_a_dataclass_with_the_constructors_defaults() -> None:
@@ -93,14 +99,13 @@ def test_walk_visits_every_part_outer_ones_first() -> None:
     assert [path for path, _ in walk(value)] == ["", "leaf", "leaves.0", "leaves.1", "named.a"]
 
 
-def test_values_by_path() -> None:
-    value = tree(leaves=[LeafConf(), LeafConf(size=7)])
-    assert get(value, "leaves.1.size") == 7
-    changed = replaced(value, {"leaves.1.size": 8, "best": LeafConf(size=3), "height": 9.0})
-    assert (get(changed, "leaves.1.size"), get(changed, "best.size"), changed.height) == (8, 3, 9.0)
-    assert (get(value, "leaves.1.size"), value.best, value.height) == (7, None, 2.0)
-
-
 def test_a_tree_and_back() -> None:
     value = tree(leaves=[OtherLeafConf()], named={"a": LeafConf()})
     assert config.from_tree(config.to_tree(value)) == value
+
+
+def test_a_config_of_an_abstract_class_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"test_generate\.Shrub is abstract .*: give it grow, or make a config of its"):
+        config_for(Shrub)
+    with pytest.raises(TypeError, match=r"ssltyped\.types.*\.Head is abstract .*: give it .*out_dim"):
+        config_for(Head)

@@ -45,18 +45,18 @@ def test_a_value_becomes_its_declared_type(field: str, given: object, value: obj
         ({"height": float("inf")}, "height", "got inf: input should be a finite number"),
         ({"grows": 1}, "grows", "got 1: input should be a valid boolean"),
         ({"grows": "yes"}, "grows", "got 'yes'"),
-        ({"leaf": LeafConf(size=0)}, "leaf.size", "got 0: input should be greater than or equal to 1"),
-        ({"leaf": LeafConf(size=10)}, "leaf.size", "got 10: input should be less than or equal to 9"),
+        ({"leaf": LeafConf(size=0)}, "leaf.size", "got 0: input should be greater than or equal to 1"),  # type: ignore[config-value]  # the point of it
+        ({"leaf": LeafConf(size=10)}, "leaf.size", "got 10: input should be less than or equal to 9"),  # type: ignore[config-value]  # the point of it
         ({"leaf": None}, "leaf", "got None: needs a Leaf (there is Leaf, OtherLeaf"),
         ({"leaf": "Leaf"}, "leaf", "got 'Leaf': needs a Leaf"),
         ({"leaf": StoneConf(weight=1)}, "leaf", "got Stone, which is no Leaf (there is Leaf, OtherLeaf"),
         ({"leaf": Leaf()}, "leaf", "got a built Leaf: give its config, LeafConf(...)"),
         ({"best": StoneConf(weight=1)}, "best", "got Stone, which is no Leaf"),
         ({"leaves": [LeafConf(), StoneConf(weight=1)]}, "leaves.1", "got Stone, which is no Leaf"),
-        ({"leaves": [LeafConf(size=0)]}, "leaves.0.size", "got 0"),
+        ({"leaves": [LeafConf(size=0)]}, "leaves.0.size", "got 0"),  # type: ignore[config-value]  # the point of it
         ({"leaves": LeafConf()}, "leaves", "input should be a valid list"),
         ({"named": {"a": StoneConf(weight=1)}}, "named.a", "got Stone, which is no Leaf"),
-        ({"named": {"a": LeafConf(size=0)}}, "named.a.size", "got 0"),
+        ({"named": {"a": LeafConf(size=0)}}, "named.a.size", "got 0"),  # type: ignore[config-value]  # the point of it
         ({"pair": (1, 2.0, 3)}, "pair", "got (1, 2.0, 3)"),
         ({"pair": (1, "x")}, "pair.1", "got 'x'"),
         ({"pair": (1.5, 2)}, "pair.0", "got 1.5: input should be a valid integer"),
@@ -80,7 +80,7 @@ def test_a_wrong_value_is_named_with_its_path_and_what_is_allowed(
 
 
 def test_every_error_of_the_whole_tree_comes_at_once() -> None:
-    wrong = tree(height=-1, leaf=LeafConf(size=0), leaves=[LeafConf(), LeafConf(size=99)], colour="green")
+    wrong = tree(height=-1, leaf=LeafConf(size=0), leaves=[LeafConf(), LeafConf(size=99)], colour="green")  # type: ignore[config-value]  # the point of it
     assert set(errors(wrong)) == {"height", "leaf.size", "leaves.1.size", "colour"}
 
 

@@ -102,7 +102,7 @@ def test_another_shape_is_refused(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     "config, path, text",
     [
-        (MLPHeadConf(dims=[]), "dims", "is empty"),
+        (MLPHeadConf(dims=[]), "dims", "is empty"),  # type: ignore[config-value]  # the point of it
         (MLPHeadConf(dims=[2], use_bn=True), "use_bn", "no effect"),
         (MLPHeadConf(dims=[2], dropout=0.5), "dropout", "no effect"),
         (MLPHeadConf(dims=[2, 2], bn_eps=1e-3), "bn_eps", "without use_bn"),

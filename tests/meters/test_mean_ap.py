@@ -10,7 +10,12 @@ from sklearn.metrics import precision_recall_curve
 from torch import Tensor
 
 from ssltyped import distributed
-from ssltyped.meters.mean_ap import MeanAveragePrecision, average_precision
+from ssltyped.meters.average_precision import precision_recall
+from ssltyped.meters.mean_ap import MeanAveragePrecision
+
+
+def average_precision(scores: Tensor, target: Tensor) -> float:
+    return precision_recall(target, scores, target >= 0).at_thresholds().average_precision
 
 
 def data() -> tuple[Tensor, Tensor]:

@@ -7,9 +7,9 @@ from facts import FACTS
 from golden_cases import load_cases, load_tensors
 from PIL import Image as Pillow
 from PIL import ImageFilter
-from scipy import stats
+from scipy import ndimage, stats
 
-from ssltyped.transforms.blur import GaussianBlur, box_kernel, gaussian_blur
+from ssltyped.transforms.blur import BLURS, BlurFilter, GaussianBlur, box_kernel, gaussian, pillow_boxes
 from ssltyped.transforms.opencv import Array, to_image
 
 
@@ -23,7 +23,8 @@ class Case:
 @pytest.mark.parametrize("case", load_cases("transforms", Case), ids=lambda case: case.id)
 def test_golden(case: Case) -> None:
     tensors = load_tensors("transforms")
-    blur = GaussianBlur(p=1.0, radius_min=case.radius, radius_max=case.radius)
+    radius, boxes = case.radius, BlurFilter.PILLOW_BOXES
+    blur = GaussianBlur(p=1.0, radius_min=radius, radius_max=radius, filter=boxes)
     image = tensors[f"{case.id}/in/image"].permute(2, 0, 1)
     got = blur(image, np.random.default_rng(0)).permute(1, 2, 0)
     assert (got.int() - tensors[f"{case.id}/out/image"].int()).abs().max() <= case.atol
@@ -34,7 +35,16 @@ def test_within_one_level_of_pillow_up_to_the_border(sigma: float) -> None:
     for seed, shape in enumerate([(20, 22), (64, 48), (7, 9), (33, 128)]):
         noise: Array = np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
         expected = np.array(Pillow.fromarray(noise).filter(ImageFilter.GaussianBlur(sigma)))
-        assert np.abs(gaussian_blur(noise, sigma).astype(int) - expected).max() <= 1
+        assert np.abs(pillow_boxes(noise, sigma).astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.25, 0.5, 1.0, 2.0, 5.0])
+def test_the_gaussian_is_that_of_scipy_up_to_the_border(sigma: float) -> None:
+    for seed, shape in enumerate([(20, 22), (64, 48), (7, 9)]):
+        noise: Array = np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
+        radius = round(6 * sigma + 1) // 2
+        exact = ndimage.gaussian_filter(noise.astype(float), sigma, mode="nearest", axes=(0, 1), radius=radius)
+        assert np.abs(gaussian(noise, sigma) - exact).max() <= 1.5, "its weights are whole numbers of 8 bits"
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.5, 1.0, 2.0, 7.0])
@@ -52,7 +62,7 @@ def test_sigma_is_uniform_and_p_its_probability(monkeypatch: pytest.MonkeyPatch)
         drawn.append(sigma)
         return array
 
-    monkeypatch.setattr("ssltyped.transforms.blur.gaussian_blur", note)
+    monkeypatch.setitem(BLURS, BlurFilter.GAUSSIAN, note)
     random = np.random.default_rng(1)
     image = to_image(np.zeros((2, 2, 3), dtype=np.uint8))
     for _ in range(2000):
@@ -61,9 +71,14 @@ def test_sigma_is_uniform_and_p_its_probability(monkeypatch: pytest.MonkeyPatch)
     assert stats.kstest((np.array(drawn) - 0.1) / 1.9, "uniform").pvalue > 1e-3
 
 
-def test_any_number_of_channels() -> None:
-    image = torch.randint(0, 256, (6, 9, 10), dtype=torch.uint8)
-    assert GaussianBlur(p=1.0)(image, np.random.default_rng(0)).shape == image.shape
+@pytest.mark.parametrize("filter", BlurFilter)
+@pytest.mark.parametrize("channels", [1, 2, 6, 13])
+def test_any_number_of_channels(channels: int, filter: BlurFilter) -> None:
+    image = torch.randint(0, 256, (channels, 9, 10), dtype=torch.uint8)
+    whole = GaussianBlur(p=1.0, filter=filter)(image, np.random.default_rng(0))
+    for channel in range(channels):
+        alone = GaussianBlur(p=1.0, filter=filter)(image[channel : channel + 1], np.random.default_rng(0))
+        assert torch.equal(whole[channel : channel + 1], alone)
 
 
 def test_names_wrong_radii() -> None:

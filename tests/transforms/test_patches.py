@@ -170,4 +170,4 @@ def test_a_problem_of_a_file_is_found_before_a_run(tmp_path: Path) -> None:
     config = PatchViewsConf(transforms=[CenterCropConf(size=SIDE)], permutations_file=tmp_path / "none.npy")
     assert build(config).num_classes is None
     with pytest.raises(ConfigError, match="num_patches"):
-        build(PatchViewsConf(transforms=[CenterCropConf(size=SIDE)], num_patches=0))
+        build(PatchViewsConf(transforms=[CenterCropConf(size=SIDE)], num_patches=0))  # type: ignore[config-value]  # the point of it

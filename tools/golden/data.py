@@ -21,7 +21,7 @@ from ssltyped.data.pipeline import Data
 from ssltyped.data.reading import Reader
 from ssltyped.data.splits import TrainSplit
 from ssltyped.data.targets import target_rows
-from ssltyped.transforms.blur import GaussianBlur
+from ssltyped.transforms.blur import BlurFilter, GaussianBlur
 from ssltyped.transforms.geometry import RandomResizedCrop, ResizeLargerSide
 from ssltyped.transforms.lab import LAB_MEAN, LAB_STD, ToLab
 from ssltyped.transforms.patches import PatchViews, cut_patches
@@ -160,7 +160,7 @@ def larger_side(case: Case, x: Inputs) -> Mapping[str, Tree]:
 
 def blurred(case: Case, x: Inputs) -> Mapping[str, Tree]:
     params = read_params(case, Params)
-    blur = GaussianBlur(p=params.p, radius_min=params.radius, radius_max=params.radius)
+    blur = GaussianBlur(p=params.p, radius_min=params.radius, radius_max=params.radius, filter=BlurFilter.PILLOW_BOXES)
     return {"image": pixels_of(transformed(blur, x))}
 
 

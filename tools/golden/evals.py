@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssltyped.evals.average_precision import precision_recall
 from ssltyped.evals.knn import knn_accuracy, knn_predict
 from ssltyped.evals.pca import Whitening, fit_whitening
 from ssltyped.evals.retrieval import (
@@ -24,6 +23,7 @@ from ssltyped.evals.retrieval import (
     score_rankings,
 )
 from ssltyped.meters.accuracy import TopKAccuracy
+from ssltyped.meters.average_precision import precision_recall
 from ssltyped.meters.mean_ap import MeanAveragePrecision
 from ssltyped.meters.precision_recall import PrecisionAtK, RecallAtK
 from ssltyped.meters.topk import TopKMeter

@@ -6,18 +6,17 @@ hydra-zen generates the dataclasses, pydantic validates, OmegaConf reads YAML an
 model; it is the only one that imports these libraries, and the one where `Any` is allowed.
 """
 
+from ssltyped.config.change import changed, get, part, replaced
 from ssltyped.config.component import INFERRED, ConfigError
 from ssltyped.config.generate import (
     REQUIRED,
     TARGET,
     Part,
     config_for,
-    get,
     is_config,
     join,
     part_of,
     parts,
-    replaced,
     walk,
 )
 from ssltyped.config.overrides import override
@@ -32,6 +31,7 @@ __all__ = [
     "Part",
     "Tree",
     "build",
+    "changed",
     "check",
     "config_for",
     "from_tree",
@@ -41,6 +41,7 @@ __all__ = [
     "is_config",
     "join",
     "override",
+    "part",
     "part_of",
     "parts",
     "replaced",

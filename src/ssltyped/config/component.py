@@ -8,7 +8,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FunctionType, NoneType, UnionType
-from typing import Any, ClassVar, Generic, Optional, Self, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Generic, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -178,17 +178,17 @@ class Component:
             setattr(cls, "__init__", _built_when_resolved(own))  # noqa: B010  # mypy takes it for a method of all components
 
     @classmethod
-    def publish(cls, config: Self) -> Iterable[Published]:
+    def publish(cls, config: Any) -> Iterable[Published]:
         """Facts about the part that others may read: `yield PATCH_SIZE.being(config.patch_size)`."""
         return ()
 
     @classmethod
-    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+    def infer(cls, config: Any, facts: Facts) -> Iterable[Inference]:
         """Values for fields that were left to inference. One that the user set to something else is an error."""
         return ()
 
     @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+    def problems(cls, config: Any, facts: Facts) -> Iterable[Problem]:
         """What cannot work although every field has the right type; paths are relative to this part."""
         return ()
 

@@ -146,43 +146,6 @@ def walk(config: object, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from walk(child, join(path, step))
 
 
-def get(config: object, path: str) -> Any:
-    """The value at `heads.projector.dims`. Raises `ConfigError` if there is no such field."""
-    below: Any = config
-    for step in path.split("."):
-        below = _child(below, step, path)
-    return below
-
-
-def _child(value: object, step: str, path: str) -> Any:
-    found = dict(children(value))
-    if step not in found:
-        owner = part_of(value).name if is_config(value) else "it"
-        raise ConfigError([Problem(path, f"{owner} has no {step!r}{nearest(step, list(found))}")])
-    return found[step]
-
-
-def replaced(config: R, values: Mapping[str, object]) -> R:
-    """The same config with other values at these paths; the given one is not changed.
-
-    Raises `ConfigError` for a path that is not there. What mypy can check: `ssltyped.changed`.
-    """
-    for path, value in values.items():
-        config = _with(config, path.split("."), value, path)
-    return config
-
-
-def _with(config: Any, way: list[str], value: object, path: str) -> Any:
-    if not way:
-        return value
-    new = _with(_child(config, way[0], path), way[1:], value, path)
-    if is_config(config):
-        return type(config)(**(dict(children(config)) | {way[0]: new}))
-    if isinstance(config, dict):
-        return config | {way[0]: new}
-    return type(config)(new if str(index) == way[0] else item for index, item in enumerate(config))
-
-
 def instantiate(value: Any, path: str = "") -> Any:
     """The object that a checked config describes, its parts built first. Raises `ConfigError`."""
     if isinstance(value, list | tuple):

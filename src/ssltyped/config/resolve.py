@@ -17,8 +17,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from ssltyped.config.change import get, replaced
 from ssltyped.config.component import Component, ConfigError, Facts, Inference, Problem, Published
-from ssltyped.config.generate import get, is_config, join, part_of, replaced, walk
+from ssltyped.config.generate import is_config, join, part_of, walk
 from ssltyped.config.hints import describe
 from ssltyped.config.validate import check
 

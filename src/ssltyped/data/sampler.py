@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Int64, UInt64
+from jaxtyping import Int64
 
+from ssltyped.hashing import mixed
 from ssltyped.types import Random
 
 ROUNDS = 6
@@ -29,21 +30,13 @@ def random_of(seed: int, epoch: int, index: int, view: int) -> Random:
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
-def _mix(words: UInt64[np.ndarray, "P"]) -> UInt64[np.ndarray, "P"]:
-    """A hash of 64 bits to 64 bits (splitmix64's finalizer, Steele et al., OOPSLA 2014)."""
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    words ^= words >> np.uint64(31)
-    return words
-
-
-def _feistel(words: UInt64[np.ndarray, "P"], half: int, keys: UInt64[np.ndarray, "R"]) -> UInt64[np.ndarray, "P"]:
-    """A bijection of [0, 4^half): each round (left, right) -> (right, left xor hash(right, key))."""
-    bits, mask = np.uint64(half), np.uint64((1 << half) - 1)
-    left, right = words >> bits, words & mask
+def _feistel(words: Int64[np.ndarray, "P"], half: int, keys: Int64[np.ndarray, "R"]) -> Int64[np.ndarray, "P"]:
+    """A bijection of [0, 4^half): each round (left, right) -> (right, left xor hash(right xor key))."""
+    mask = (1 << half) - 1
+    left, right = words >> half, words & mask
     for key in keys:
-        left, right = right, left ^ (_mix(right ^ key) & mask)
-    return (left << bits) | right
+        left, right = right, left ^ (mixed(right ^ key) & mask)
+    return (left << half) | right
 
 
 def permute(positions: Int64[np.ndarray, "P"], n: int, seed: int, epoch: int) -> Int64[np.ndarray, "P"]:
@@ -54,11 +47,11 @@ def permute(positions: Int64[np.ndarray, "P"], n: int, seed: int, epoch: int) ->
     cycle walking). At most 4 passes on average for n > 16. Costs no memory, whatever n.
     """
     half = max(MIN_HALF, ((n - 1).bit_length() + 1) // 2)
-    keys = random_of(seed, epoch, 0, ORDER_STREAM).integers(0, 2**64, size=ROUNDS, dtype=np.uint64)
-    words = _feistel(positions.astype(np.uint64), half, keys)
+    keys = random_of(seed, epoch, 0, ORDER_STREAM).integers(0, 2**64, size=ROUNDS, dtype=np.uint64).view(np.int64)
+    words = _feistel(positions.astype(np.int64), half, keys)
     while (outside := np.flatnonzero(words >= n)).size:
         words[outside] = _feistel(words[outside], half, keys)
-    return words.astype(np.int64)
+    return words
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ssltyped.types import Target
 class TopKAccuracy(TopKMeter):
     """top{k} = 100 x (images whose class is among the k highest scores) / (images), in percent.
 
-    Of an image with several classes one has to be among the k.
+    Of an image with several classes one has to be among the k: torchmetrics knows top-k of one class an image only.
     """
 
     def count(self, hits: Bool[Tensor, "B k"], target: Target) -> list[Int64[Tensor, ""]]:

@@ -14,7 +14,8 @@ from ssltyped.types import Target
 class PrecisionAtK(TopKMeter):
     """precision_at_{k} = 100 x (classes of the images among their k highest scores) / (k x images), in percent.
 
-    It is the micro average: of all images together.
+    It is the micro average: of all images together. torchmetrics's `RetrievalPrecision` gives the same, and keeps
+    every score for it.
     """
 
     def count(self, hits: Bool[Tensor, "B k"], target: Target) -> list[Int64[Tensor, ""]]:
@@ -27,7 +28,8 @@ class PrecisionAtK(TopKMeter):
 class RecallAtK(TopKMeter):
     """recall_at_{k} = 100 x (classes of the images among their k highest scores) / (classes of the images), in percent.
 
-    It is the micro average: of all images together. nan before any class of an image.
+    It is the micro average: of all images together, where torchmetrics's `RetrievalRecall` is the mean over images.
+    nan before any class of an image.
     """
 
     def count(self, hits: Bool[Tensor, "B k"], target: Target) -> list[Int64[Tensor, ""]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from enum import Enum
 from typing import Annotated, Self
 
 import cv2
@@ -21,6 +22,18 @@ ONE = 1 << 24
 
 TIES = 64
 """How much the difference to Pillow's weights is enlarged, see `box_kernel`; it stays below 0.001 levels."""
+
+
+class BlurFilter(Enum):
+    """The Gaussian itself, or Pillow's approximation of it by boxes, from which VISSL's numbers come."""
+
+    GAUSSIAN = "gaussian"
+    PILLOW_BOXES = "pillow_boxes"
+
+
+def gaussian(array: Array, sigma: float) -> Array:
+    """OpenCV's Gaussian, cut off at 3 sigma; beyond the border the pixels at the border go on."""
+    return cv2.GaussianBlur(array, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE).reshape(array.shape)
 
 
 def box_kernel(sigma: float) -> Float32[np.ndarray, "K"]:
@@ -44,7 +57,7 @@ def box_kernel(sigma: float) -> Float32[np.ndarray, "K"]:
     return (exact + TIES * (cut - exact)).astype(np.float32)
 
 
-def gaussian_blur(array: Array, sigma: float) -> Array:
+def pillow_boxes(array: Array, sigma: float) -> Array:
     """Pillow's `GaussianBlur(sigma)`: three boxes along the rows, then three along the columns, each rounded.
 
     The rounding in between is kept on purpose: it decides what a narrow blur (sigma below 0.5) does at all.
@@ -56,16 +69,19 @@ def gaussian_blur(array: Array, sigma: float) -> Array:
     return blurred.reshape(array.shape)
 
 
+BLURS = {BlurFilter.GAUSSIAN: gaussian, BlurFilter.PILLOW_BOXES: pillow_boxes}
+
+
 class GaussianBlur(Transform):
     """With probability p the image convolved with a Gaussian whose sigma is U(radius_min, radius_max) pixels.
 
-    The Gaussian is approximated by three box filters, as Pillow does, within 1 level of Pillow's result.
     [C, H, W] both ways. SimCLR (arXiv 2002.05709), appendix A "Gaussian blur": p 0.5, sigma in [0.1, 2].
 
     Args:
         p: probability of blurring
         radius_min: smallest sigma, in pixels
         radius_max: largest sigma, in pixels
+        filter: the Gaussian, or three boxes that approximate it, within 1 level of Pillow's `GaussianBlur`
     """
 
     def __init__(
@@ -74,10 +90,9 @@ class GaussianBlur(Transform):
         p: Annotated[float, Ge(0), Le(1)] = 0.5,
         radius_min: Annotated[float, Gt(0)] = 0.1,
         radius_max: Annotated[float, Gt(0)] = 2.0,
+        filter: BlurFilter = BlurFilter.GAUSSIAN,
     ) -> None:
-        self.p = p
-        self.radius_min = radius_min
-        self.radius_max = radius_max
+        self.p, self.radius_min, self.radius_max, self.filter = p, radius_min, radius_max, filter
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
@@ -87,7 +102,7 @@ class GaussianBlur(Transform):
     def __call__(self, image: Image, random: Random) -> Image:
         if random.random() >= self.p:
             return image
-        return to_image(gaussian_blur(to_array(image), random.uniform(self.radius_min, self.radius_max)))
+        return to_image(BLURS[self.filter](to_array(image), random.uniform(self.radius_min, self.radius_max)))
 
 
 GaussianBlurConf = config_for(GaussianBlur)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 import torch
 from jaxtyping import Float
@@ -23,18 +23,17 @@ class _AllFoundError(Exception):
     """The last requested feature is there: the network need not go on."""
 
 
-class Recomputed(nn.Module):
-    """Mixed into the class of a block: in training its activations are computed again in the backward pass."""
+def recompute(block: nn.Module) -> None:
+    """From now on the activations of a block are computed again in the backward pass of training."""
+    forward = functools.partial(_recomputed, block, block.forward)
+    setattr(block, "forward", forward)  # noqa: B010  # on this block, not on its class; a copy has its own
 
-    def forward(self, *args: object, **kwargs: object) -> object:
-        run = super().forward
-        if not (self.training and torch.is_grad_enabled()):
-            return run(*args, **kwargs)
-        again = functools.partial(run, *args, **kwargs)
-        return checkpoint(again, use_reentrant=False, context_fn=self._contexts)
 
-    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), statistics_kept(self)
+def _recomputed(block: nn.Module, forward: Callable[..., object], *args: object, **kwargs: object) -> object:
+    if not (block.training and torch.is_grad_enabled()):
+        return forward(*args, **kwargs)
+    again = functools.partial(forward, *args, **kwargs)
+    return checkpoint(again, use_reentrant=False, context_fn=lambda: (nullcontext(), statistics_kept(block)))
 
 
 class HookedTrunk(StagedTrunk):
@@ -62,8 +61,7 @@ class HookedTrunk(StagedTrunk):
         self.image_size, self.model = image_size, model
         blocks = [model.get_submodule(name) for name in block_names(model)]
         for block in blocks[: len(blocks) - len(blocks) // checkpoint_splits] if checkpoint_splits else []:
-            kind = type(block)
-            block.__class__ = type(kind.__name__, (Recomputed, kind), {})
+            recompute(block)
 
     @functools.cached_property
     def _widths(self) -> dict[str, int]:

@@ -111,7 +111,7 @@ NoWidth()  # E: abstract
 
 
 class Unseeded(Transform):
-    def __call__(self, image: Image) -> Image:  # E: override
+    def __call__(self, image: Image) -> Image:  # E: override; not pyrefly
         return image
 
 
@@ -121,7 +121,7 @@ class Shift(Transform):
 
     def __call__(self, image: Image, random: Random) -> Image:
         random.uniform_(0, 1)  # E: attr-defined
-        return image.numpy()  # E: return-value
+        return image.numpy()  # E: return-value; not ty
 
 
 ShiftConf = config_for(Shift)
@@ -133,7 +133,7 @@ RepeatViewsConf(transforms=[ShiftConf])  # E: list-item
 
 
 class Steps(Scheduler):
-    def __call__(self, step: int, epoch: int) -> float:  # E: override
+    def __call__(self, step: int, epoch: int) -> float:  # E: override; not pyrefly
         return 0.0
 
 

@@ -121,11 +121,11 @@ def gives_parts() -> list[Experiment]:
     return [simclr(), SimCLRLossConf()]  # E: list-item
 
 
-def says_nothing(*, nodes: int):  # E: no-untyped-def
+def says_nothing(*, nodes: int):  # E: no-untyped-def; not pyright, ty, pyrefly
     return simclr(nodes=nodes)
 
 
-def is_not_typed(nodes) -> Experiment:  # E: no-untyped-def
+def is_not_typed(nodes) -> Experiment:  # E: no-untyped-def; not pyright, ty, pyrefly
     return simclr(nodes=nodes)
 
 

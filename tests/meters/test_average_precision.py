@@ -7,8 +7,7 @@ import torch
 from sklearn.metrics import precision_recall_curve
 from torch import Tensor
 
-from ssltyped.evals.average_precision import precision_recall
-from ssltyped.meters.mean_ap import average_precision
+from ssltyped.meters.average_precision import precision_recall
 
 
 def data(n: int = 25) -> tuple[Tensor, Tensor, Tensor]:
@@ -53,10 +52,17 @@ def test_points_are_those_of_scikit_learn() -> None:
     assert curve.recall.flip(0).tolist() == pytest.approx(recall[:-1].tolist())
 
 
-def test_area_is_that_of_the_meter() -> None:
+def test_the_order_of_images_of_the_same_score_does_not_matter_at_thresholds() -> None:
     targets, scores, _ = data()
-    want = average_precision(scores, (targets > 0).to(torch.int8))
-    assert precision_recall(targets, scores).average_precision == pytest.approx(float(want))
+    scores = (scores * 2).round()
+    first, last = precision_recall(targets, scores), precision_recall(targets.flip(0), scores.flip(0))
+    assert first.average_precision != last.average_precision
+    first, last = first.at_thresholds(), last.at_thresholds()
+    assert first.average_precision == last.average_precision
+    assert first.scores.tolist() == last.scores.tolist() == sorted(set(scores.tolist()), reverse=True)
+    precision, recall, _ = precision_recall_curve((targets > 0).numpy(), scores.numpy())
+    assert first.precision.flip(0).tolist() == pytest.approx(precision[:-1].tolist())
+    assert first.recall.flip(0).tolist() == pytest.approx(recall[:-1].tolist())
 
 
 def test_a_weight_counts_an_image_so_many_times() -> None:
@@ -74,3 +80,4 @@ def test_a_perfect_order_is_one_and_nothing_to_find_is_nan() -> None:
     scores = torch.arange(6.0)
     assert precision_recall(scores > 2, scores).average_precision == 1.0
     assert math.isnan(precision_recall(torch.zeros(6), scores).average_precision)
+    assert math.isnan(precision_recall(torch.zeros(0), torch.zeros(0)).at_thresholds().average_precision)

@@ -1,0 +1,86 @@
+"""Any measure of torchmetrics's classification metrics, by its name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Self, TypeAlias
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ssltyped.config import config_for
+from ssltyped.config.hints import nearest
+from ssltyped.meters.gathered import GatheredMeter
+from ssltyped.types import Facts, Problem
+
+Value: TypeAlias = bool | int | float | str | None
+"""What an argument of a metric can be."""
+
+CLASSES = ("num_classes", "num_labels")
+
+
+class TorchMetric(GatheredMeter):
+    """torchmetrics.classification.<name>(**args) of all scores and targets at once: calibration, AUROC, confusion.
+
+    The metric turns scores outside of [0, 1] into probabilities by itself. `num_classes` (of a Multiclass one) and
+    `num_labels` (of a Multilabel one) are the number of scores if they are not given. Logged by its name; one that has
+    a value for each class, or each pair, with their numbers: MulticlassConfusionMatrix_0_1. Nothing before any image.
+    What is here under names of its own has another definition or what torchmetrics has not: `TopKAccuracy`,
+    `MeanAveragePrecision`. torchmetrics is imported by recipes that name this, and by no others.
+
+    Raises:
+        ValueError: an unknown name, or an argument that the metric does not take.
+
+    Args:
+        name: a class of `torchmetrics.classification`, such as MulticlassCalibrationError.
+        args: its arguments.
+    """
+
+    def __init__(self, *, name: str, args: dict[str, Value] = {}) -> None:  # noqa: B006  # a config shows it
+        super().__init__()
+        self.name, self.args = name, dict(args)
+        if wrong := _faults(name, self.args):
+            raise ValueError("; ".join(map(str, wrong)))
+
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        return _faults(config.name, config.args)
+
+    def measure(self, scores: Float[Tensor, "N K"], targets: Int[Tensor, "N *K"]) -> dict[str, float]:
+        if not len(scores):
+            return {}
+        kind = _kinds()[self.name]
+        classes = {key: scores.shape[1] for key in CLASSES if key in inspect.signature(kind).parameters}
+        found = kind(**{**classes, **self.args})(scores, targets.long())
+        if not isinstance(found, Tensor):
+            raise ValueError(f"{self.name} gives curves, not numbers: name a metric that gives a tensor")
+        return {"_".join([self.name, *map(str, place)]): value for place, value in _values(found)}
+
+
+def _values(found: Tensor, *place: int) -> Iterator[tuple[tuple[int, ...], float]]:
+    """Each number of a tensor with its place."""
+    if found.ndim == 0:
+        yield place, float(found)
+    for index, part in enumerate(found if found.ndim else ()):
+        yield from _values(part, *place, index)
+
+
+def _kinds() -> Mapping[str, Callable[..., Callable[[Tensor, Tensor], object]]]:
+    """The metrics of scores and targets alone: of two classes, of several, and of several an image."""
+    found = vars(importlib.import_module("torchmetrics.classification"))
+    names = [name for name in found if name.startswith(("Binary", "Multiclass", "Multilabel"))]
+    return {name: found[name] for name in names if len(inspect.signature(found[name].update).parameters) == 3}
+
+
+def _faults(name: str, args: Mapping[str, Value]) -> list[Problem]:
+    """What torchmetrics would refuse."""
+    known = _kinds()
+    if name not in known:
+        return [Problem("name", f"torchmetrics.classification has no {name!r}{nearest(name, list(known))}")]
+    taken = [one for one in inspect.signature(known[name]).parameters if one != "kwargs"]
+    return [Problem(f"args.{key}", f"{name} takes no {key!r}{nearest(key, taken)}") for key in args if key not in taken]
+
+
+TorchMetricConf = config_for(TorchMetric)
