@@ -24,7 +24,7 @@ from ssltyped.schedulers.constant import ConstantConf
 from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.schedulers.linear import LinearConf
 from ssltyped.schedulers.multistep import MultiStepConf
-from ssltyped.schedulers.step import StepConf
+from ssltyped.schedulers.piecewise import PiecewiseConstantConf
 from ssltyped.transforms.blur import GaussianBlurConf
 from ssltyped.transforms.colour import ColorDistortionConf, ColorJitterConf, RandomGrayscaleConf
 from ssltyped.transforms.geometry import CenterCropConf, HorizontalFlipConf, RandomResizedCropConf, ResizeConf
@@ -101,7 +101,7 @@ ResNetConf(layer4_stride=4)  # E: arg-type
 MLPHeadConf()  # E: call-arg
 TopKAccuracyConf()  # E: call-arg
 ImageFolderConf()  # E: call-arg
-StepConf()  # E: call-arg
+PiecewiseConstantConf()  # E: call-arg
 CompositeConf(schedulers=[CosineConf()])  # E: call-arg
 RepeatViewsConf(num_views=2)  # E: call-arg
 
