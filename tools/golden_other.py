@@ -18,6 +18,7 @@ from ssltyped.optimizers.adamw import AdamW
 from ssltyped.optimizers.base import GroupedOptimizer
 from ssltyped.optimizers.larc import LARC
 from ssltyped.optimizers.lars import LARS
+from ssltyped.optimizers.rate import Rate
 from ssltyped.optimizers.rmsprop import RMSprop
 from ssltyped.optimizers.sgd import SGD
 from ssltyped.schedulers.composite import Composite, Interval
@@ -168,18 +169,19 @@ def optimizer_of(options: Options) -> GroupedOptimizer:
     attached = None
     if options.use_larc and larc is not None:
         attached = LARC(trust_coefficient=larc.trust_coefficient, clip=larc.clip, eps=larc.eps)
+    rate = Rate(lr=0.1)
     builders: Mapping[str, Callable[[], GroupedOptimizer]] = {
-        "sgd": lambda: SGD(lr=0.1, momentum=options.momentum, nesterov=options.nesterov, larc=attached),
+        "sgd": lambda: SGD(rate=rate, momentum=options.momentum, nesterov=options.nesterov, larc=attached),
         "lars": lambda: LARS(
-            lr=0.1,
+            rate=rate,
             momentum=options.momentum,
             eta=options.eta,
             exclude_bias_and_norm=options.exclude_bias_and_norm,
         ),
-        "adam": lambda: Adam(lr=0.1, betas=options.betas, eps=options.eps, amsgrad=options.amsgrad),
-        "adamw": lambda: AdamW(lr=0.1, betas=options.betas, eps=options.eps, amsgrad=options.amsgrad),
+        "adam": lambda: Adam(rate=rate, betas=options.betas, eps=options.eps, amsgrad=options.amsgrad),
+        "adamw": lambda: AdamW(rate=rate, betas=options.betas, eps=options.eps, amsgrad=options.amsgrad),
         "rmsprop": lambda: RMSprop(
-            lr=0.1, alpha=options.alpha, eps=options.eps, momentum=options.momentum, centered=options.centered
+            rate=rate, alpha=options.alpha, eps=options.eps, momentum=options.momentum, centered=options.centered
         ),
     }
     return builders[options.name]()

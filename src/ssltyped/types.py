@@ -26,6 +26,7 @@ from ssltyped.config.component import Component as Component
 from ssltyped.config.component import Facts as Facts
 from ssltyped.config.component import Inference as Inference
 from ssltyped.config.component import Problem as Problem
+from ssltyped.config.hints import nearest
 
 Image: TypeAlias = UInt8[Tensor, "C _ _"]
 """A decoded image, C x H x W: RGB (or N channels), 0 to 255; the memory behind it is H W C, which OpenCV works on."""
@@ -257,16 +258,6 @@ class Source(Component, ABC):
         """The class of image `index`, or a row of 1, 0 and -1 (see `Target`); only asked of a labelled source."""
 
 
-@dataclasses.dataclass
-class ParamGroup:
-    """Parameters that share their hyper-parameters; `lr_scale` multiplies the scheduled learning rate."""
-
-    name: str
-    params: list[nn.Parameter]
-    weight_decay: float
-    lr_scale: float = 1.0
-
-
 class Update(Enum):
     """How often a schedule's value changes: with every optimizer step, or at the start of every epoch."""
 
@@ -285,13 +276,16 @@ class Scheduler(Component, ABC):
 
 
 class Optimizer(Component, ABC):
-    """Values in the constructor, parameters in the call. `lr` is the peak that the scheduler works towards."""
+    """Values in the constructor, parameters in the call. The scheduler works towards its `lr`, or `rate.lr`."""
 
-    lr: Optional[float]
+    @property
+    def schedules(self) -> Mapping[str, Scheduler]:
+        """Those beside the learning rate's: of "weight_decay", and the learning rates of groups, by their names."""
+        return {}
 
     @abstractmethod
     def __call__(self, module: nn.Module) -> torch.optim.Optimizer:
-        """An optimizer over the module's trainable parameters; each of its groups has `lr_scale`."""
+        """Over what is trainable; groups have `lr_scale` and, if there are `schedules`, `schedule` and `wd_scale`."""
 
 
 class Meter(Component, ABC):
@@ -383,3 +377,22 @@ class Callback(Component):
     def on_epoch_end(self, state: TrainState) -> None: ...
     def on_train_end(self, state: TrainState) -> None:
         """Also when the run was interrupted or failed; not when it was killed."""
+
+
+def as_named(path: str) -> str:
+    """What a user calls a part of the module of model and loss: "trunk.layer1", "heads.projector", "loss.predictor"."""
+    return path.removeprefix("model.")
+
+
+def named(module: nn.Module, name: str) -> nn.Module | nn.Parameter:
+    """The module or parameter of this name (see `as_named`). Raises ValueError, with the nearest name, for another."""
+    places = (*module.named_modules(remove_duplicate=False), *module.named_parameters(remove_duplicate=False))
+    found: dict[str, nn.Module | nn.Parameter] = {as_named(path): part for path, part in places if path}
+    if name not in found:
+        raise ValueError(f"there is no module and no parameter {name!r}{nearest(name, list(found))}")
+    return found[name]
+
+
+def parameters_of(module: nn.Module, name: str) -> list[nn.Parameter]:
+    """The parameters of the part of this name. Raises ValueError, with the nearest name, if there is none."""
+    return list(part.parameters()) if isinstance(part := named(module, name), nn.Module) else [part]

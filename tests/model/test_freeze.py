@@ -14,6 +14,7 @@ from ssltyped.config.resolve import problems_of, resolve
 from ssltyped.model.freeze import Freeze, FreezeConf, Frozen, for_ever
 from ssltyped.optimizers.adamw import AdamW
 from ssltyped.optimizers.lars import LARS
+from ssltyped.optimizers.rate import Rate
 from ssltyped.optimizers.sgd import SGD
 from ssltyped.types import Facts, Optimizer
 
@@ -32,9 +33,9 @@ class Net(nn.Module):
 
 
 OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
-    "sgd": lambda: SGD(lr=0.1, momentum=0.9, weight_decay=0.1),
-    "adamw": lambda: AdamW(lr=0.1, weight_decay=0.1),
-    "lars": lambda: LARS(lr=0.1, weight_decay=0.1),
+    "sgd": lambda: SGD(rate=Rate(lr=0.1), momentum=0.9, weight_decay=0.1),
+    "adamw": lambda: AdamW(rate=Rate(lr=0.1), weight_decay=0.1),
+    "lars": lambda: LARS(rate=Rate(lr=0.1), weight_decay=0.1),
 }
 
 
