@@ -135,6 +135,7 @@ def test_a_part_of_a_recipe_can_be_overridden_too() -> None:
     [
         ("los.temperature=0.2", "los", "Experiment has no such field; did you mean 'loss'?"),
         ("loss.temprature=0.2", "loss.temprature", "SimCLRLoss has no such field; did you mean 'temperature'?"),
+        ("optimizer.lr=0.1", "optimizer.lr", "SGD has no such field; did you mean 'rate.lr'?"),
         ("loss.temperature=hot", "loss.temperature", "got 'hot': input should be a valid number"),
         ("loss.temperature=true", "loss.temperature", "got True: input should be a valid number"),
         ("loss.temperature=0", "loss.temperature", "got 0: input should be greater than 0"),
