@@ -210,7 +210,7 @@ def test_labelled(train: bool, val: Optional[bool], labelled: bool) -> None:
 
 def test_one_node_tells_the_rate_of_one_node() -> None:
     """What a warmup starts from: the rate that the optimizer would infer on one node."""
-    asked = override(tiny(), ["optimizer.lr=null", "optimizer.base_lr=0.3"])
+    asked = override(tiny(), ["optimizer.rate.lr=null", "optimizer.rate.base_lr=0.3"])
     eight = config.replaced(
         asked, {"distributed": DistributedConf(nodes=2, num_procs=4), "data.train.source.count": 99}
     )

@@ -84,7 +84,7 @@ def test_plan(name: str) -> None:
 def test_a_masked_step_is_replayed(tmp_path: Path) -> None:
     """The bundle of a step that failed holds its masks and labels too."""
     for name, rate in (("ibot", 1e30), ("rotnet", 1e30)):
-        fields = {"output": tmp_path, "callbacks": [NaNGuardConf()], "optimizer.lr": rate, "steps": 9}
+        fields = {"output": tmp_path, "callbacks": [NaNGuardConf()], "optimizer.rate.lr": rate, "steps": 9}
         with pytest.raises(NonFiniteLossError) as caught:
             launch(replaced(METHODS[name], fields), name=name)
         assert not torch.isfinite(replay(caught.value.bundle).loss)

@@ -8,11 +8,26 @@ import inspect
 import pytest
 import torch
 from facts import FACTS
+from torch import nn
 
 from ssltyped import types
 from ssltyped.config import catalog
 from ssltyped.config.show import component
-from ssltyped.types import Batch, Callback, Component, Facts, Head, Loss, Problem, StepOutput, Trunk, Update
+from ssltyped.types import (
+    Batch,
+    Callback,
+    Component,
+    Facts,
+    Head,
+    Loss,
+    Problem,
+    StepOutput,
+    Trunk,
+    Update,
+    as_named,
+    named,
+    parameters_of,
+)
 
 
 def batch(label: bool) -> Batch:
@@ -30,6 +45,25 @@ def test_a_batch_moves_with_all_that_it_has(label: bool) -> None:
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert (moved.label is not None) == label
     assert [tuple(view.shape) for view in moved.views] == [(2, 3, 4, 4), (2, 3, 2, 2)]
+
+
+def test_parts_are_named_as_a_user_sees_them() -> None:
+    module = nn.Module()
+    module.model, module.loss = nn.Module(), nn.Module()
+    module.model.heads = nn.ModuleDict({"projector": nn.Linear(2, 3)})
+    module.loss.teacher = nn.Module()
+    module.loss.teacher.model = nn.Linear(2, 3)
+    projector = module.model.heads["projector"]
+    assert named(module, "heads.projector") is named(module.model, "heads.projector") is projector
+    assert named(module, "heads.projector.bias") is projector.bias
+    assert named(module, "loss.teacher.model") is module.loss.teacher.model
+    assert as_named("model.heads.projector.bias") == "heads.projector.bias"
+    assert as_named("loss.teacher.model.bias") == "loss.teacher.model.bias"
+    assert [tuple(p.shape) for p in parameters_of(module, "heads")] == [(3, 2), (3,)]
+    assert parameters_of(module, "heads.projector.bias") == [projector.bias]
+    for name, nearest in (("heads.projecter", "heads.projector"), ("model.heads", ""), ("", "")):
+        with pytest.raises(ValueError, match=f"no module and no parameter '{name}'.*{nearest}"):
+            named(module, name)
 
 
 def test_values_that_flow_cannot_be_changed() -> None:

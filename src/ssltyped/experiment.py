@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Optional, Self
+from typing import Annotated, Optional, Self, cast
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -20,8 +20,11 @@ from ssltyped.engine.parallel import Distributed, Precision, say
 from ssltyped.engine.step import Step
 from ssltyped.engine.strategy import Product, StepModule, Strategy, strategy_for
 from ssltyped.engine.trainer import Trainer
-from ssltyped.model.freeze import Freeze, Frozen, for_ever
-from ssltyped.model.model import Passes, SSLModel, inferred_reads, named, wrong_inputs
+from ssltyped.model.freeze import Freeze, Frozen, for_ever, hold
+from ssltyped.model.model import Passes, SSLModel, inferred_reads, wrong_inputs
+from ssltyped.optimizers.base import GroupedOptimizer
+from ssltyped.optimizers.groups import faults
+from ssltyped.optimizers.rate import lr_path, peak_lr, rate_of
 from ssltyped.types import (
     Callback,
     Component,
@@ -34,6 +37,7 @@ from ssltyped.types import (
     Scheduler,
     Source,
     Trunk,
+    named,
 )
 from ssltyped.weights.load import Load, LoadReport
 
@@ -209,7 +213,7 @@ class FactFinder:
                 "uses_labels": _any_loss(experiment.loss, "uses_labels"),
                 "pretext": views.num_classes is not None,
                 "train_labelled": True if views.num_classes is not None else train_labelled,
-                "lr": getattr(experiment.optimizer, "lr", None),
+                "lr": peak_lr(experiment.optimizer),
                 "base_lr_of_one_node": _inferred_lr(experiment.optimizer, one_node),
                 "epochs": experiment.epochs,
             }
@@ -296,6 +300,7 @@ def build_module(
     of_loss = [(number, load) for number, load in loads if load.into.partition(".")[0] == "loss"]
     reports = [_loaded(load, number, model) for number, load in loads if (number, load) not in of_loss]
     module = strategy.prepare(model, built.loss, _watched(built))
+    hold(module, for_ever(built.freeze, of_loss=True))
     reports += [_loaded(load, number, module) for number, load in of_loss]
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise ConfigError([Problem("freeze", "nothing is left that learns: leave a part of the model out of it")])
@@ -322,7 +327,8 @@ def build_optimizer(built: Experiment, module: nn.Module) -> torch.optim.Optimiz
 
 def _inferred_lr(optimizer: Optimizer, facts: Facts) -> Optional[float]:
     """The learning rate that the optimizer would infer from these facts."""
-    for inference in config.part_of(optimizer).kind.infer(optimizer, facts):  # type: ignore[attr-defined]  # an Optimizer
+    part = rate_of(optimizer)
+    for inference in config.part_of(part).kind.infer(part, facts):  # type: ignore[attr-defined]  # a Component
         if inference.field == "lr":
             return float(inference.value)
     return None
@@ -335,35 +341,41 @@ def resolve_experiment(
     named = asked if asked.name is not None else config.replaced(asked, {"name": name})
     resolution = resolve(named, find or FactFinder())
     ignored = _ignored_lr(resolution.config)
-    if wrong := [*([ignored] if ignored else []), *_unknown_parts(resolution.config)]:
+    if wrong := [*([ignored] if ignored else []), *_unknown_parts(resolution.config, resolution.facts)]:
         raise ConfigError(wrong)
     return resolution
 
 
-def _unknown_parts(resolved: Experiment) -> Iterator[Problem]:
-    """What is to be frozen and is not there."""
-    if not resolved.freeze:
+def _unknown_parts(resolved: Experiment, facts: Facts) -> Iterator[Problem]:
+    """What is to be frozen, or to learn in its own way, and is not there."""
+    grouped = issubclass(part_of(resolved.optimizer).kind, GroupedOptimizer)
+    groups = cast(GroupedOptimizer, resolved.optimizer).groups if grouped else []
+    if not resolved.freeze and not groups:
         return
     with torch.device("meta"):
-        heads = nn.ModuleDict({name: config.build(head, f"heads.{name}") for name, head in resolved.heads.items()})
-        model = nn.ModuleDict({"trunk": config.build(resolved.trunk, "trunk"), "heads": heads})
+        built = config.build(resolved)
+        model = SSLModel(trunk=built.trunk, heads=built.heads, views_of=facts.inputs)
+        built.loss.setup(model)
+    module = StepModule(model, built.loss)
     for number, freeze in enumerate(resolved.freeze):
-        for place, part in enumerate(freeze.parts):
+        for place, name in enumerate(freeze.parts):
             try:
-                named(model, part)
+                named(module, name) if freeze.steps else hold(module, [name])
             except ValueError as error:
                 yield Problem(f"freeze.{number}.parts.{place}", str(error))
+    yield from (Problem(f"optimizer.{p.path}", p.message) for p in faults(module, [group.parts for group in groups]))
 
 
 def _ignored_lr(resolved: Experiment) -> Optional[Problem]:
     """A learning rate that the schedule never comes near was set in vain: the schedule has values of its own."""
-    lr = getattr(resolved.optimizer, "lr", None)  # a custom optimizer may have none
+    lr = peak_lr(resolved.optimizer)
     schedule = config.build(resolved.schedule, "schedule")
     highest = max(schedule(index / 2000) for index in range(2000))
     if lr is None or abs(highest - lr) <= 0.01 * lr:
         return None
     message = f"got {lr:g}, but the schedule rises to {highest:g}, which is what counts"
-    return Problem("optimizer.lr", f"{message}: leave the schedule's values out (null), or set the same lr")
+    remedy = "leave the schedule's values out (null), or set the same lr"
+    return Problem(f"optimizer.{lr_path(resolved.optimizer)}", f"{message}: {remedy}")
 
 
 def build_trainer(
@@ -386,13 +398,13 @@ def build_trainer(
         optimizer=build_optimizer(built, module),
         precision=built.precision,
         grad_clip=built.grad_clip,
-        frozen=Frozen(module.model, built.freeze),
+        frozen=Frozen(module, built.freeze),
     )
     return Trainer(
         step=step,
         data=built.data,
         schedule=built.schedule,
-        weight_decay_schedule=getattr(built.optimizer, "weight_decay_schedule", None),
+        schedules=built.optimizer.schedules,
         checkpoints=built.checkpoints,
         callbacks=built.callbacks,
         folder=folder,

@@ -29,6 +29,7 @@ from ssltyped.engine.trainer import Outcome
 from ssltyped.experiment import Experiment, FactFinder, build_module, build_trainer, resolve_experiment
 from ssltyped.model.files import write_weights
 from ssltyped.model.model import SSLModel
+from ssltyped.optimizers.rate import lr_path, peak_lr
 from ssltyped.types import Batch, Problem, StepOutput
 
 _ABORTED = 130
@@ -165,8 +166,9 @@ def _fitting(resolution: Resolution[Experiment], procs: int) -> str:
         after = resolve_experiment(override(config.replaced(before, forget), changes)).config
     except ConfigError:
         return text
-    names = ("global_batch_size", "steps", "optimizer.lr")
-    pairs = [(name, config.get(before, name), config.get(after, name)) for name in names]
+    pairs = [(name, config.get(before, name), config.get(after, name)) for name in ("global_batch_size", "steps")]
+    lr = f"optimizer.{lr_path(before.optimizer)}"
+    pairs.append((lr, peak_lr(before.optimizer), peak_lr(after.optimizer)))
     return text + ", which changes " + ", ".join(f"{name} {old:,} -> {new:,}" for name, old, new in pairs if old != new)
 
 

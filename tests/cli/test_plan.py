@@ -26,6 +26,7 @@ from ssltyped.experiment import Experiment, resolve_experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.model.model import SSLModel
 from ssltyped.optimizers.adamw import AdamWConf
+from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.schedulers.composite import CompositeConf
 from ssltyped.schedulers.cosine import Cosine
@@ -92,7 +93,8 @@ MisfitConf, IncompleteConf = config_for(Misfit), config_for(Incomplete)
 def flat() -> Experiment:
     head = MLPHeadConf(dims=[OUT], use_bias=False)
     return config.replaced(
-        tiny(loss=SquareConf(), optimizer=SGDConf(lr=0.1)), {"trunk": FlatConf(), "heads": {"projector": head}}
+        tiny(loss=SquareConf(), optimizer=SGDConf(rate=RateConf(lr=0.1))),
+        {"trunk": FlatConf(), "heads": {"projector": head}},
     )
 
 
@@ -119,7 +121,7 @@ def test_memory_by_hand() -> None:
 
 def test_memory_of_an_optimizer() -> None:
     """AdamW: two moments, and a count for each of the two tensors."""
-    asked = config.replaced(flat(), {"optimizer": AdamWConf(lr=0.1)})
+    asked = config.replaced(flat(), {"optimizer": AdamWConf(rate=RateConf(lr=0.1))})
     assert measured(asked).optimizer == 2 * 4 * (PIXELS * WIDTH + WIDTH * OUT) + 2 * 4
 
 
@@ -216,7 +218,7 @@ def test_eight_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     text = plan(eight_nodes, "simclr_8node")
     assert "4,096 images a step, 312 steps an epoch, 31,200 steps" in text
-    assert re.search(r"^  optimizer.lr +4.8 +base_lr 0.3 x \(4096 images a step / 256\)", text, re.MULTILINE)
+    assert re.search(r"^  optimizer.rate.lr +4.8 +base_lr 0.3 x \(4096 images a step / 256\)", text, re.MULTILINE)
     assert "memory on each of 64 ranks" in text
     assert re.search(r"^  trunk +ResNet +23,508,032 parameters$", text, re.MULTILINE)
     assert "not to be started here as it is:" in text
@@ -245,8 +247,10 @@ def test_what_one_step_would_raise_is_a_mistake() -> None:
     assert "does not fit together: CTCLoss.forward() missing 2" in told(tiny(loss=IncompleteConf()))
     nothing = told(tiny(), "freeze=[Freeze]", "freeze.0.parts=[trunk,heads]")
     assert nothing == "freeze: nothing is left that learns: leave a part of the model out of it"
-    assert told(tiny(), "optimizer.no_decay=[foo]").startswith("optimizer: no_decay: no parameter has 'foo' in its")
-    assert "optimizer: per_head: 2 entries" in told(tiny(), "optimizer.per_head=[PerHead,PerHead]")
+    excluded = told(tiny(), "optimizer.decay.exclude=[foo]")
+    assert excluded.startswith("optimizer: decay.exclude: no parameter has 'foo' in its")
+    group = ["+optimizer.groups=Group", "optimizer.groups.0.parts=[heads.3]"]
+    assert told(tiny(), *group).startswith("optimizer.groups.0.parts.0: there is no module and no parameter 'heads.3'")
 
 
 @pytest.mark.parametrize(("overrides", "code"), [([], 0), (["loss.temperature=-1"], 2)])

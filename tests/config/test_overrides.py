@@ -43,7 +43,7 @@ def kind(part: object) -> str:
     [
         ("loss.temperature=0.2", "loss.temperature", 0.2),
         ("loss.temperature=1", "loss.temperature", 1.0),
-        ("optimizer.base_lr=1e-3", "optimizer.base_lr", 1e-3),
+        ("optimizer.rate.base_lr=1e-3", "optimizer.rate.base_lr", 1e-3),
         ("heads.projector.dims=[2048,256]", "heads.projector.dims", [2048, 256]),
         ("heads.projector.dims.1=64", "heads.projector.dims", [2048, 64]),
         ("data.train.batch_size=32", "data.train.batch_size", 32),
@@ -87,13 +87,13 @@ def test_a_name_is_what_was_written(text: str) -> None:
 
 
 def test_a_part_is_named_by_its_class_and_has_its_defaults() -> None:
-    optimizer = after("optimizer=AdamW", "optimizer.lr=1e-3").optimizer
+    optimizer = after("optimizer=AdamW", "optimizer.rate.lr=1e-3").optimizer
     assert kind(optimizer) == "AdamW"
-    assert optimizer == config.replaced(config.config_for(AdamW)(), {"lr": 1e-3})
+    assert optimizer == config.replaced(config.config_for(AdamW)(), {"rate.lr": 1e-3})
 
 
 def test_the_order_of_overrides_does_not_matter() -> None:
-    assert after("optimizer.lr=1e-3", "optimizer=AdamW") == after("optimizer=AdamW", "optimizer.lr=1e-3")
+    assert after("optimizer.rate.lr=1e-3", "optimizer=AdamW") == after("optimizer=AdamW", "optimizer.rate.lr=1e-3")
     assert after("~callbacks.0", "callbacks.1=KNN") == after("callbacks.1=KNN", "~callbacks.0")
 
 
@@ -135,6 +135,7 @@ def test_a_part_of_a_recipe_can_be_overridden_too() -> None:
     [
         ("los.temperature=0.2", "los", "Experiment has no such field; did you mean 'loss'?"),
         ("loss.temprature=0.2", "loss.temprature", "SimCLRLoss has no such field; did you mean 'temperature'?"),
+        ("optimizer.lr=0.1", "optimizer.lr", "SGD has no such field; did you mean 'rate.lr'?"),
         ("loss.temperature=hot", "loss.temperature", "got 'hot': input should be a valid number"),
         ("loss.temperature=true", "loss.temperature", "got True: input should be a valid number"),
         ("loss.temperature=0", "loss.temperature", "got 0: input should be greater than 0"),
@@ -312,7 +313,7 @@ def test_no_sweep_is_one_run() -> None:
 def test_a_sweep_keeps_its_sign_and_its_parts() -> None:
     assert expand(["+callbacks=KNN,NaNGuard"]) == [["+callbacks=KNN"], ["+callbacks=NaNGuard"]]
     assert expand(["heads.projector.dims=[1,2],[3]"]) == [["heads.projector.dims=[1,2]"], ["heads.projector.dims=[3]"]]
-    names = [kind(override(RECIPE, one).optimizer) for one in expand(["optimizer=AdamW,SGD", "optimizer.lr=0.1"])]
+    names = [kind(override(RECIPE, one).optimizer) for one in expand(["optimizer=AdamW,SGD", "optimizer.rate.lr=0.1"])]
     assert names == ["AdamW", "SGD"]
 
 

@@ -132,6 +132,17 @@ def test_rates_are_multiples_of_the_schedules() -> None:
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.04, 0.0]
 
 
+def test_a_group_with_a_schedule_of_its_own_follows_it() -> None:
+    optimizer = groups()
+    for group, schedule in zip(optimizer.param_groups, ["", "loss.predictor"], strict=True):
+        group["schedule"] = schedule
+    rates = Rates(lr=0.2, weight_decay=0.04, own={"loss.predictor": 3.0})
+    rates.set(optimizer)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.3])
+    assert rates.logs == {"lr": 0.2, "lr.loss.predictor": 3.0, "weight_decay": 0.04}
+    assert Rates(lr=0.2).logs == {"lr": 0.2}
+
+
 def test_without_a_schedule_the_weight_decay_stays() -> None:
     optimizer = groups()
     Rates(lr=0.2).set(optimizer)

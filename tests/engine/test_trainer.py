@@ -18,6 +18,7 @@ from ssltyped.engine.checkpoint import CheckpointsConf
 from ssltyped.engine.trainer import Outcome, Trainer
 from ssltyped.launch import launch
 from ssltyped.losses.simclr import SimCLRLoss
+from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.types import Batch, Callback, Carry, Model, Moment, StepOutput, Subset, TrainState, Update
@@ -278,9 +279,11 @@ def test_captured_state_is_a_copy(tmp_path: Path) -> None:
 
 def test_settings_are_the_recipes_after_a_resume(tmp_path: Path) -> None:
     """Going on from a path with another weight decay: the moments are the old ones, the settings the new."""
-    first = tiny_trainer(tiny(steps=3, optimizer=SGDConf(lr=0.05, weight_decay=1e-4)), tmp_path / "a")
+    first = tiny_trainer(tiny(steps=3, optimizer=SGDConf(rate=RateConf(lr=0.05), weight_decay=1e-4)), tmp_path / "a")
     first.fit()
-    second = tiny_trainer(tiny(steps=6, optimizer=SGDConf(lr=0.05, weight_decay=0.3, momentum=0.5)), tmp_path / "b")
+    second = tiny_trainer(
+        tiny(steps=6, optimizer=SGDConf(rate=RateConf(lr=0.05), weight_decay=0.3, momentum=0.5)), tmp_path / "b"
+    )
     second.fit(checkpoint(tmp_path / "a", 3))
     groups = second._step.optimizer.param_groups
     assert max(group["weight_decay"] for group in groups) == 0.3

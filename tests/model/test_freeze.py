@@ -11,9 +11,10 @@ from facts import FACTS
 from torch import Tensor, nn
 
 from ssltyped.config.resolve import problems_of, resolve
-from ssltyped.model.freeze import Freeze, FreezeConf, Frozen, for_ever
+from ssltyped.model.freeze import Freeze, FreezeConf, Frozen, for_ever, hold
 from ssltyped.optimizers.adamw import AdamW
 from ssltyped.optimizers.lars import LARS
+from ssltyped.optimizers.rate import Rate
 from ssltyped.optimizers.sgd import SGD
 from ssltyped.types import Facts, Moment, Optimizer
 
@@ -32,9 +33,9 @@ class Net(nn.Module):
 
 
 OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
-    "sgd": lambda: SGD(lr=0.1, momentum=0.9, weight_decay=0.1),
-    "adamw": lambda: AdamW(lr=0.1, weight_decay=0.1),
-    "lars": lambda: LARS(lr=0.1, weight_decay=0.1),
+    "sgd": lambda: SGD(rate=Rate(lr=0.1), momentum=0.9, weight_decay=0.1),
+    "adamw": lambda: AdamW(rate=Rate(lr=0.1), weight_decay=0.1),
+    "lars": lambda: LARS(rate=Rate(lr=0.1), weight_decay=0.1),
 }
 
 
@@ -75,10 +76,44 @@ def test_for_ever() -> None:
         Freeze(parts=["trunk", "heads.0"]),
         Freeze(parts=["heads.1"], steps=3),
         Freeze(parts=["heads.2"], epochs=1),
-        Freeze(parts=["heads.3.weight"]),
+        Freeze(parts=["heads.3.weight", "loss.predictor"]),
     ]
     assert for_ever(freezes) == ["trunk", "heads.0", "heads.3.weight"]
+    assert for_ever(freezes, of_loss=True) == ["loss.predictor"]
     assert all(steps_of_movement("head.weight", OPTIMIZERS["sgd"](), [Freeze(parts=["head"])])), "the model's affair"
+
+
+class Stepped(nn.Module):
+    """A model beside its loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model, self.loss = Net(), nn.Module()
+        self.loss.predictor = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+
+
+def test_what_is_held_takes_no_gradient_and_stays_in_eval_mode() -> None:
+    module = Stepped()
+    hold(module, ["loss.predictor", "trunk.bias"])
+    still = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
+    assert still == ["model.trunk.bias"] + [f"loss.predictor.{i}.{kind}" for i in (0, 1) for kind in ("weight", "bias")]
+    assert [name for name, part in module.named_modules() if not part.training] == [
+        "loss.predictor", "loss.predictor.0", "loss.predictor.1",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"no parameter 'loss\.predicter'; did you mean 'loss\.predictor'"):
+        hold(module, ["loss.predicter"])
+
+
+def test_parts_of_the_model_and_of_the_loss_for_a_while() -> None:
+    module = Stepped()
+    frozen = Frozen(module, [Freeze(parts=["loss.predictor.0", "head.bias"], steps=2)])
+    for step in (2, 3):
+        for parameter in module.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        frozen.drop_gradients(Moment(step - 1, 5, 5))
+        without = [name for name, parameter in module.named_parameters() if parameter.grad is None]
+        names = ["model.head.bias", "loss.predictor.0.weight", "loss.predictor.0.bias"]
+        assert without == (names if step == 2 else [])
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(1.0, 10), (0.25, 2), (0.01, 1), (3.0, 30)])

@@ -47,7 +47,7 @@ def recipe(steps: int, batch_size: int) -> Experiment:
         f"steps={steps}",
         "epochs=null",
         f"log_every={LOG_EVERY}",
-        f"optimizer.lr={LR}",
+        f"optimizer.rate.lr={LR}",
         "schedule=Cosine",
         "checkpoints.every_epochs=1000",
         "callbacks=[MetricsFile,NaNGuard]",

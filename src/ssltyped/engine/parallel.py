@@ -6,7 +6,7 @@ import dataclasses
 import os
 import random
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from enum import Enum
@@ -135,15 +135,24 @@ def process_group(place: Place, device: torch.device, timeout_s: int) -> Iterato
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """What the schedules say for one step; without a schedule of the weight decay it stays what the recipe says."""
+    """What the schedules say for one step; without a schedule of the weight decay it stays what the recipe says.
+
+    `own` are the learning rates of groups that have their own schedule, by their names.
+    """
 
     lr: float
     weight_decay: Optional[float] = None
+    own: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def logs(self) -> dict[str, float]:
+        decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
+        return {"lr": self.lr, **{f"lr.{name}": lr for name, lr in self.own.items()}, **decay}
 
     def set(self, optimizer: torch.optim.Optimizer) -> None:
         """For every group, its own multiple."""
         for group in optimizer.param_groups:
-            group["lr"] = self.lr * group["lr_scale"]
+            group["lr"] = self.own.get(group.get("schedule", ""), self.lr) * group["lr_scale"]
             if self.weight_decay is not None:
                 group["weight_decay"] = self.weight_decay * group["wd_scale"]
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Optional
 
 import torch
@@ -63,7 +64,7 @@ class Trainer:
         step: Step,
         data: Data,
         schedule: Scheduler,
-        weight_decay_schedule: Optional[Scheduler] = None,
+        schedules: Mapping[str, Scheduler] = MappingProxyType({}),
         checkpoints: Checkpoints,
         callbacks: Sequence[Callback],
         folder: Path,
@@ -80,7 +81,7 @@ class Trainer:
         self.first: dict[str, float] = {}
         self._step, self._data, self._schedule, self._checkpoints = step, data, schedule, checkpoints
         self._accumulation, self._seed, self._log_every = accumulation, seed, log_every
-        self._weight_decay_schedule, self._product = weight_decay_schedule, product
+        self._schedules, self._product = schedules, product
         self._callbacks = [c for c in callbacks if c.every_rank or distributed.is_main()]
         self._store = CheckpointStore(folder / "checkpoints", keep=checkpoints.keep)
         self._best: Optional[float] = None
@@ -184,8 +185,8 @@ class Trainer:
 
     def _rates(self) -> Rates:
         """What the schedules say for the next step."""
-        decay = self._weight_decay_schedule
-        return Rates(self._value(self._schedule), None if decay is None else self._value(decay))
+        others = {name: self._value(schedule) for name, schedule in self._schedules.items()}
+        return Rates(self._value(self._schedule), others.pop("weight_decay", None), others)
 
     def _value(self, schedule: Scheduler) -> float:
         """A schedule's value at the progress in [0, 1) of the next step, or of its epoch's start."""
@@ -220,8 +221,7 @@ class Trainer:
         names = sorted(logs[0])
         values = torch.stack([torch.stack([entry[name].float() for entry in logs]).mean() for name in names])
         means = dict(zip(names, distributed.all_reduce_mean(values).tolist(), strict=True))
-        decay = {} if rates.weight_decay is None else {"weight_decay": rates.weight_decay}
-        self.log({**means, "lr": rates.lr, **decay, "images_per_s": images_per_s})
+        self.log({**means, **rates.logs, "images_per_s": images_per_s})
 
     # --- data -----------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssltyped.config.hints import nearest
+from ssltyped.model.freeze import hold
 from ssltyped.types import Features, Head, Inference, MaskedTrunk, Outputs, Trunk
 
 
@@ -104,15 +105,11 @@ class SSLModel(nn.Module):
         self._extra = [_Read(next(iter(self._slices)), name) for name in extra]
         self.passes = passes
         self._frozen = list(frozen)
-        for name in frozen:
-            named(self, name).requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> SSLModel:
         super().train(mode)
-        for name in self._frozen:  # by name: SyncBatchNorm takes the place of a frozen BatchNorm
-            if isinstance(part := named(self, name), nn.Module):
-                part.eval()
+        hold(self, self._frozen)  # by name: SyncBatchNorm takes the place of a frozen BatchNorm
         return self
 
     def forward(
@@ -199,15 +196,6 @@ def inferred_reads(heads: Mapping[str, object], widths: Mapping[str, int], whose
 def default_feature(trunk: Trunk) -> str:
     """The trunk's last feature."""
     return list(trunk.feature_dims)[-1]
-
-
-def named(module: nn.Module, name: str) -> nn.Module | nn.Parameter:
-    """The module or parameter of this name. Raises ValueError, with the nearest name, if there is none."""
-    found = dict(module.named_modules()).get(name) or dict(module.named_parameters()).get(name)
-    if found is None or not name:
-        known = [path for path, _ in (*module.named_modules(), *module.named_parameters()) if path]
-        raise ValueError(f"the model has no module and no parameter {name!r}{nearest(name, known)}")
-    return found
 
 
 def unknown(trunk: Trunk, name: str) -> str:

@@ -16,6 +16,11 @@ from ssltyped.config.component import (
     Problem,
     Published,
 )
+from ssltyped.types.names import (
+    as_named,
+    named,
+    parameters_of,
+)
 from ssltyped.types.parts import (
     Collator,
     Head,
@@ -24,7 +29,6 @@ from ssltyped.types.parts import (
     Meter,
     Model,
     Optimizer,
-    ParamGroup,
     Scheduler,
     Source,
     Transform,
@@ -71,7 +75,6 @@ __all__ = [
     "Moment",
     "Optimizer",
     "Outputs",
-    "ParamGroup",
     "Problem",
     "Published",
     "Random",
@@ -87,5 +90,8 @@ __all__ = [
     "Update",
     "ViewMaker",
     "Views",
+    "as_named",
     "heads_of",
+    "named",
+    "parameters_of",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
@@ -238,16 +237,6 @@ class Source(Component, ABC):
         """The class of image `index`, or a row of 1, 0 and -1 (see `Target`); only asked of a labelled source."""
 
 
-@dataclasses.dataclass
-class ParamGroup:
-    """Parameters that share their hyper-parameters; `lr_scale` multiplies the scheduled learning rate."""
-
-    name: str
-    params: list[nn.Parameter]
-    weight_decay: float
-    lr_scale: float = 1.0
-
-
 class Update(Enum):
     """How often a schedule's value changes: with every optimizer step, or at the start of every epoch."""
 
@@ -266,13 +255,16 @@ class Scheduler(Component, ABC):
 
 
 class Optimizer(Component, ABC):
-    """Values in the constructor, parameters in the call. `lr` is the peak that the scheduler works towards."""
+    """Values in the constructor, parameters in the call. The scheduler works towards its `lr`, or `rate.lr`."""
 
-    lr: Optional[float]
+    @property
+    def schedules(self) -> Mapping[str, Scheduler]:
+        """Those beside the learning rate's: of "weight_decay", and the learning rates of groups, by their names."""
+        return {}
 
     @abstractmethod
     def __call__(self, module: nn.Module) -> torch.optim.Optimizer:
-        """An optimizer over the module's trainable parameters; each of its groups has `lr_scale`."""
+        """Over what is trainable; groups have `lr_scale` and, if there are `schedules`, `schedule` and `wd_scale`."""
 
 
 class Meter(Component, ABC):

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from ssltyped.config import ConfigError, config_for
 from ssltyped.config.hints import brief, nearest
-from ssltyped.model.model import named
-from ssltyped.types import Component, Facts, Problem, Trunk
+from ssltyped.types import Component, Facts, Problem, Trunk, named
 from ssltyped.weights.layout import Layout
 from ssltyped.weights.vissl import TRUNKS, read_checkpoint
 

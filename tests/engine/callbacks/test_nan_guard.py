@@ -158,7 +158,7 @@ def test_every_so_many_steps(tmp_path: Path) -> None:
 
 def test_exit_code(tmp_path: Path) -> None:
     """A run that fails ends with 1; no weights are exported."""
-    code, out, err = run_cli("tiny", f"output={tmp_path}", "optimizer.lr=1e30", "callbacks=[NaNGuard]")
+    code, out, err = run_cli("tiny", f"output={tmp_path}", "optimizer.rate.lr=1e30", "callbacks=[NaNGuard]")
     assert code == 1, out + err
     assert "NonFiniteLossError" in err
     assert "ssltyped.replay(" in err

@@ -11,7 +11,9 @@ from ssltyped.engine.parallel import Precision
 from ssltyped.interop.vissl.recipe import LATER, Imported, build_model, import_config, import_trunk
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.model.freeze import FreezeConf
+from ssltyped.optimizers.decay import DecayConf
 from ssltyped.optimizers.larc import LARCConf
+from ssltyped.optimizers.rate import RateConf, peak_lr
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.schedulers.composite import CompositeConf, Interval
 from ssltyped.schedulers.cosine import CosineConf
@@ -41,9 +43,9 @@ def test_every_recipe_gives_parts_that_can_be_built(name: str) -> None:
     with torch.device("meta"):
         model = build_model(found, {head.input: 1 for head in found.wired.heads.values() if head.input is not None})
     config.check(found.loss)
-    assert config.build(found.optimizer).lr == pytest.approx(
-        max(config.build(found.schedule)(i / 2000) for i in range(2000))
-    )
+    config.build(found.optimizer)
+    highest = max(config.build(found.schedule)(i / 2000) for i in range(2000))
+    assert peak_lr(found.optimizer) == pytest.approx(highest)
     assert all(key.startswith(("trunk.", "heads.")) for key in found.layout(model).export(model))
 
 
@@ -54,7 +56,12 @@ def test_simclr_on_eight_nodes_in_full() -> None:
         (found.loss, SimCLRLossConf()),
         (
             found.optimizer,
-            SGDConf(lr=4.8, weight_decay=1e-6, decay_norm=True, larc=LARCConf(trust_coefficient=0.001, clip=False)),
+            SGDConf(
+                rate=RateConf(lr=4.8),
+                weight_decay=1e-6,
+                decay=DecayConf(norm=True),
+                larc=LARCConf(trust_coefficient=0.001, clip=False),
+            ),
         ),
         (
             found.schedule,
@@ -67,8 +74,8 @@ def test_simclr_on_eight_nodes_in_full() -> None:
     )
     for got, want in wanted:
         if want is wanted[2][1]:  # the highest of 2000 points of the schedule
-            assert config.get(got, "lr") == pytest.approx(4.8, rel=0.03)
-            got = config.replaced(got, {"lr": 4.8})
+            assert config.get(got, "rate.lr") == pytest.approx(4.8, rel=0.03)
+            got = config.replaced(got, {"rate.lr": 4.8})
         assert config.to_tree(got) == config.to_tree(config.check(want))
     assert (found.epochs, found.batch_size, found.seed) == (100, 64, 0)
     assert (found.precision, found.grad_clip) == (Precision.FP32, None)

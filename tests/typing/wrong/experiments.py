@@ -14,6 +14,7 @@ from ssltyped.experiment import Experiment, ExperimentConf
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.optimizers.adamw import AdamWConf
+from ssltyped.optimizers.rate import RateConf
 from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.trunks.resnet import ResNetConf
 from ssltyped.types import Head, Loss, Optimizer, Scheduler, Trunk, ViewMaker
@@ -78,7 +79,7 @@ experiment(
     loss=ResNetConf(),  # E: arg-type
     heads={"projector": SimCLRLossConf()},  # E: dict-item
     optimizer=CosineConf(),  # E: arg-type
-    schedule=AdamWConf(lr=0.1),  # E: arg-type
+    schedule=AdamWConf(rate=RateConf(lr=0.1)),  # E: arg-type
 )
 
 # recipes are functions with keyword-only parameters
