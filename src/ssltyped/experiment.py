@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Lt
 from torch import nn
 
 from ssltyped import config
-from ssltyped.config import INFERRED, ConfigError, config_for, join, part_of
+from ssltyped.config import INFERRED, ConfigError, config_for, part_of
 from ssltyped.config.hints import nearest
 from ssltyped.config.resolve import Resolution, resolve
 from ssltyped.data.pipeline import Data
@@ -39,7 +39,7 @@ from ssltyped.types import (
     Trunk,
     named,
 )
-from ssltyped.weights.load import Load, LoadReport
+from ssltyped.weights.load import Load, LoadReport, start_from
 
 
 class Experiment(Component):
@@ -140,11 +140,10 @@ class Experiment(Component):
             yield Problem("trunk.in_channels", f"got {channels}, but data.mean has {facts.num_channels} values")
         if any(facts.mask_grids) and not _any_loss(config.loss, "takes_masks"):
             yield Problem("data.train.views", f"makes masks, and {part_of(config.loss).name} uses none")
-        per_epoch = facts.steps_per_epoch
-        if per_epoch == 0:
+        if facts.steps_per_epoch == 0:
             need = f"{facts.global_batch_size} images make one step, and data.train has {facts.num_images}"
             yield Problem("data.train.batch_size", f"{need}: use a smaller batch")
-        if config.steps is None and per_epoch is None:
+        if config.steps is None and facts.steps_per_epoch is None:
             yield Problem("steps", "give steps, or data.train.num_images: the data is not here to count")
         if config.epochs is None and config.steps is None:
             yield Problem("epochs", "give epochs or steps")
@@ -153,15 +152,14 @@ class Experiment(Component):
 ExperimentConf = config_for(Experiment)
 
 
-def _length(self: Experiment, facts: Facts) -> Iterable[Inference]:
-    per_epoch = facts.steps_per_epoch
-    if not per_epoch:
-        return
-    images = f"{facts.num_images} images / {facts.global_batch_size} a step = {per_epoch} steps an epoch"
-    if self.steps is not None:
-        yield Inference("epochs", -(-self.steps // per_epoch), f"{self.steps} steps ({images}); a begun epoch counts")
-    elif self.epochs is not None:
-        yield Inference("steps", self.epochs * per_epoch, f"{self.epochs} epochs x {per_epoch} ({images})")
+def _length(asked: Experiment, facts: Facts) -> Iterable[Inference]:
+    if per_epoch := facts.steps_per_epoch:
+        images = f"{facts.num_images} images / {facts.global_batch_size} a step = {per_epoch} steps an epoch"
+        if asked.steps is not None:
+            rule = f"{asked.steps} steps ({images}); a begun epoch counts"
+            yield Inference("epochs", -(-asked.steps // per_epoch), rule)
+        elif asked.epochs is not None:
+            yield Inference("steps", asked.epochs * per_epoch, f"{asked.epochs} epochs x {per_epoch} ({images})")
 
 
 def _any_loss(loss: Loss, flag: str) -> bool:
@@ -180,13 +178,10 @@ class FactFinder:
     def __call__(self, experiment: Experiment) -> Facts:
         train, world = experiment.data.train, experiment.distributed
         num_images, train_labelled = self._source(train.source, train.num_images, "data.train.source")
-        labelled = train_labelled
-        if experiment.data.val is not None:
-            val = experiment.data.val
+        labelled: Optional[bool] = False
+        if (val := experiment.data.val) is not None:
             _, val_labelled = self._source(val.source, val.num_images, "data.val.source")
-            labelled = None if labelled is None or val_labelled is None else labelled and val_labelled
-        else:
-            labelled = False
+            labelled = None if None in (train_labelled, val_labelled) else train_labelled and val_labelled
         views = config.build(train.views, "data.train.views")
         one_node = Facts(
             world_size=world.num_procs,
@@ -296,25 +291,14 @@ def build_module(
     `ConfigError` for weights that do not fit, and if no parameter learns.
     """
     model = build_model(built, facts)
-    loads = list(enumerate(built.init)) if starts else []
-    of_loss = [(number, load) for number, load in loads if load.into.partition(".")[0] == "loss"]
-    reports = [_loaded(load, number, model) for number, load in loads if (number, load) not in of_loss]
+    init = built.init if starts else []
+    reports = start_from(init, model, of_loss=False)
     module = strategy.prepare(model, built.loss, _watched(built))
+    reports += start_from(init, module, of_loss=True)
     hold(module, for_ever(built.freeze, of_loss=True))
-    reports += [_loaded(load, number, module) for number, load in of_loss]
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise ConfigError([Problem("freeze", "nothing is left that learns: leave a part of the model out of it")])
     return module, reports
-
-
-def _loaded(load: Load, number: int, root: nn.Module) -> LoadReport:
-    """A part filled; errors name the entry of `init`."""
-    try:
-        return load(root)
-    except ConfigError as error:
-        raise ConfigError([Problem(join(f"init.{number}", p.path), p.message) for p in error.problems]) from error
-    except ValueError as error:
-        raise ConfigError([Problem(f"init.{number}.into", str(error))]) from error
 
 
 def build_optimizer(built: Experiment, module: nn.Module) -> torch.optim.Optimizer:
@@ -355,8 +339,7 @@ def _unknown_parts(resolved: Experiment, facts: Facts) -> Iterator[Problem]:
     with torch.device("meta"):
         built = config.build(resolved)
         model = SSLModel(trunk=built.trunk, heads=built.heads, views_of=facts.inputs)
-        built.loss.setup(model)
-    module = StepModule(model, built.loss)
+        module = Strategy(torch.device("meta")).prepare(model, built.loss)
     for number, freeze in enumerate(resolved.freeze):
         for place, name in enumerate(freeze.parts):
             try:

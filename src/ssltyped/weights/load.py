@@ -10,7 +10,7 @@ from typing import Optional, Self
 import torch
 from torch import Tensor, nn
 
-from ssltyped.config import ConfigError, config_for
+from ssltyped.config import ConfigError, config_for, join
 from ssltyped.config.hints import brief, nearest
 from ssltyped.types import Component, Facts, Problem, Trunk, named
 from ssltyped.weights.layout import Layout
@@ -87,7 +87,10 @@ class Load(Component):
 
     def __call__(self, root: nn.Module) -> LoadReport:
         """Fill the part of `root` (on the meta device: see what would be filled). Raises `ConfigError`."""
-        part = named(root, self.into) if self.into else root
+        try:
+            part = named(root, self.into) if self.into else root
+        except ValueError as error:
+            raise ConfigError([Problem("into", str(error))]) from error
         if not isinstance(part, nn.Module):
             raise ConfigError([Problem("into", f"got {self.into!r}, a single parameter: name the module that has it")])
         theirs = self._entries(part)
@@ -154,6 +157,19 @@ class Load(Component):
 
 
 LoadConf = config_for(Load)
+
+
+def start_from(loads: Sequence[Load], root: nn.Module, *, of_loss: bool) -> list[LoadReport]:
+    """Fill the parts of the model, or those of the method, that these name; errors name the entry of `init`."""
+    reports: list[LoadReport] = []
+    for number, load in enumerate(loads):
+        if (load.into.partition(".")[0] == "loss") is of_loss:
+            try:
+                reports.append(load(root))
+            except ConfigError as error:
+                problems = [Problem(join(f"init.{number}", p.path), p.message) for p in error.problems]
+                raise ConfigError(problems) from error
+    return reports
 
 
 @dataclasses.dataclass(frozen=True)
