@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ssltyped.config.component import Component, Facts, Inference, Problem
+from ssltyped.config.generate import children, is_config, part_of
 from ssltyped.types.values import Batch, Carry, Features, Image, Moment, Outputs, Random, StepOutput, Target, Views
 
 
@@ -102,7 +103,7 @@ class Loss(Component, nn.Module, ABC):
     not learned moves in `update` only, by what the steps of the update carry.
 
     A field `head: str = INFERRED` is the head that the method reads, `heads: list[str] = INFERRED` those that it reads:
-    inferred here where there is no choice, and checked.
+    inferred here where there is no choice, and checked. A field that is a head, such as a predictor, gets its width.
     """
 
     hooks = (*Component.hooks, "setup", "step", "update", "product", "on_train_start", "on_epoch_start")
@@ -125,6 +126,10 @@ class Loss(Component, nn.Module, ABC):
             yield Inference("head", facts.heads[0], "the only head of the model", default=True)
         if hasattr(config, "heads") and facts.heads:
             yield Inference("heads", list(facts.heads), "all heads of the model", default=True)
+        for name, part in children(config) if is_config(config) else ():
+            reads = facts.widths(getattr(config, "head", None))
+            if reads and is_config(part) and issubclass(part_of(part).kind, Head) and hasattr(part, "in_dim"):
+                yield Inference(f"{name}.in_dim", reads[0], "width of the head that the method reads", default=True)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
