@@ -270,14 +270,14 @@ def test_a_mistake_in_the_last_run_of_a_sweep_is_told_before_the_first(
 def test_a_loss_of_ones_own_trains(tmp_path: Path) -> None:
     (tmp_path / "my_package").mkdir()
     (tmp_path / "my_package" / "losses.py").write_text(
-        "from ssltyped.config import config_for\n"
-        "from ssltyped.types import Batch, Loss, Model, StepOutput\n\n\n"
+        "from ssltyped.config import INFERRED, config_for\n"
+        "from ssltyped.types import Batch, Loss, Model, Moment, StepOutput\n\n\n"
         "class MyLoss(Loss):\n"
-        "    def __init__(self, *, weight: float = 2.0) -> None:\n"
+        "    def __init__(self, *, weight: float = 2.0, head: str = INFERRED) -> None:\n"
         "        super().__init__()\n"
-        "        self.weight = weight\n\n"
-        "    def step(self, model: Model, batch: Batch) -> StepOutput:\n"
-        "        return StepOutput(loss=model(batch.views)[0].square().mean() * self.weight)\n\n\n"
+        "        self.weight, self.head = weight, head\n\n"
+        "    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:\n"
+        "        return StepOutput(loss=model(batch.views).of(self.head).square().mean() * self.weight)\n\n\n"
         "MyLossConf = config_for(MyLoss)\n"
     )
     done = started(*TINY, "loss=my_package.losses:MyLoss", "loss.weight=3", "output=out", folder=tmp_path)

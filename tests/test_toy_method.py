@@ -22,28 +22,31 @@ import torch.nn.functional as F
 from annotated_types import Ge
 
 from ssltyped import distributed
-from ssltyped.config import config_for
-from ssltyped.types import Batch, Facts, Loss, Model, Problem, StepOutput
+from ssltyped.config import INFERRED, config_for
+from ssltyped.types import Batch, Facts, Loss, Model, Moment, Problem, StepOutput
 
 
 class AgreementLoss(Loss):
     """loss = mean |u_1 - u_2|^2 + spread |mean u|^2 over all images of the world, u = z / |z|.
 
     Args:
+        head: the head that is read.
         spread: weight of the second term.
     """
 
-    def __init__(self, *, spread: Annotated[float, Ge(0)] = 1.0) -> None:
+    def __init__(self, *, head: str = INFERRED, spread: Annotated[float, Ge(0)] = 1.0) -> None:
         super().__init__()
-        self.spread = spread
+        self.head, self.spread = head, spread
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
         if facts.num_views != 2:
             yield Problem("", f"agreement is of 2 views; the data makes {facts.num_views}")
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
-        first, second = (F.normalize(z, dim=1) for z in model(batch.views)[0].chunk(2))
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+        z = model(batch.views, heads=[self.head]).of(self.head)
+        first, second = (F.normalize(view, dim=1) for view in z.chunk(2))
         mean = distributed.all_reduce((first + second).mean(dim=0) / 2) / distributed.world_size()
         agreement = (first - second).square().sum(dim=1).mean()
         return StepOutput(loss=agreement + self.spread * mean.square().sum(), logs={"agreement": agreement.detach()})
@@ -75,12 +78,12 @@ import pytest
 import torch
 from agreement import AgreementLoss
 
-from ssltyped.types import Batch
+from ssltyped.types import Batch, Moment, Outputs
 
 
 class Flat(torch.nn.Module):
-    def forward(self, views, *, masks=(), features=()):
-        return [torch.cat([view.flatten(1) for view in views])]
+    def forward(self, views, *, masks=(), heads=None, features=()):
+        return Outputs({"flat": torch.cat([view.flatten(1) for view in views])})
 
 
 def test_plain_loops() -> None:
@@ -88,7 +91,8 @@ def test_plain_loops() -> None:
     u = [[image.flatten() / image.norm() for image in view] for view in views]
     agreement = sum(((a - b) ** 2).sum() for a, b in zip(*u)) / 4
     mean = sum(row for view in u for row in view) / 8
-    got = AgreementLoss(spread=0.5).step(Flat(), Batch(views=views, index=torch.arange(4)))
+    loss = AgreementLoss(head="flat", spread=0.5)
+    got = loss.step(Flat(), Batch(views=views, index=torch.arange(4)), Moment(step=0, steps=1, steps_per_epoch=1))
     assert float(got.loss) == pytest.approx(float(agreement + 0.5 * (mean**2).sum()), rel=1e-12)
 """
 

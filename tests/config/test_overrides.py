@@ -56,7 +56,7 @@ def kind(part: object) -> str:
         ("data.mean=[0.1,0.2,0.3]", "data.mean", (0.1, 0.2, 0.3)),
         ("++seed=3", "seed", 3),
         ("seed=int(3.7)", "seed", 3),
-        ("features=[layer4,flatten]", "features", ["layer4", "flatten"]),
+        ("heads.projector.feature=layer4", "heads.projector.feature", "layer4"),
         ("name=${seed}", "name", "0"),
         ("name=run_${seed}_${loss.temperature}", "name", "run_0_0.1"),
         ("data.train.views.transforms.0.size=96", "data.train.views.transforms.0.size", 96),
@@ -144,8 +144,9 @@ def test_a_part_of_a_recipe_can_be_overridden_too() -> None:
         ("heads.projector.dims=[]", "heads.projector.dims", "at least 1"),
         ("heads.projector.dims=[2048,x]", "heads.projector.dims.1", "got 'x': input should be a valid integer"),
         ("heads.projector.dims=2048", "heads.projector.dims", "got 2048: input should be a valid list"),
-        ("heads.2.dims=[1]", "heads.2", "no such item: heads has 1, counted from 0"),
-        ("heads.x=MLPHead", "heads.x", "no such item: heads has 1"),
+        ("callbacks.9.every=1", "callbacks.9", "no such item: callbacks has"),
+        ("heads.2.dims=[1]", "heads.2", "heads has no '2'; known: projector; +heads.2=CLASS adds one"),
+        ("heads.x=MLPHead", "heads.x", "heads has no 'x'"),
         ("trunk.depth=51", "trunk.depth", "got 51: input should be 18, 34, 50, 101, 152 or 200"),
         ("trunk.stem=smal", "trunk.stem", "did you mean 'small'?"),
         ("precision=double", "precision", "'fp32', 'bf16' or 'fp16'"),
@@ -157,7 +158,8 @@ def test_a_part_of_a_recipe_can_be_overridden_too() -> None:
         ("data.val.path=x", "data.val.path", "data.val is not set and has no fields; set it to a part first"),
         ("epochs.x=1", "epochs.x", "epochs is the value 100 and has no fields"),
         ("~trunk", "trunk", "required: Trunk"),
-        ("heads=[MLPHead]", "heads.projector.dims", "required: list of int > 0"),
+        ("heads={a:MLPHead}", "heads.a.dims", "required: list of int > 0"),
+        ("heads=[MLPHead]", "heads", "got ['MLPHead']"),
         ("~nothing", "nothing", "Experiment has no such field"),
         ("epochs", "epochs", "not an override (want path=value)"),
         ("a b=1", "a b=1", "not an override"),
@@ -175,7 +177,7 @@ def test_a_part_of_a_recipe_can_be_overridden_too() -> None:
         ("loss=no_such_module:MyLoss", "loss", "cannot be imported: ModuleNotFoundError"),
         ("loss=..:X", "loss", "'..:X' names no class: want CLASS or package.module:CLASS"),
         ("epochs=" + "9" * 5000, "epochs=" + "9" * 110 + "...", "not an override"),
-        ("features=" + "[" * 1500 + "]" * 1500, "features=" + "[" * 108 + "...", "recursion"),
+        ("data.mean=" + "[" * 1500 + "]" * 1500, "data.mean=" + "[" * 107 + "...", "recursion"),
     ],
 )
 def test_a_wrong_override_is_named_with_what_is_allowed(text: str, path: str, message: str) -> None:
@@ -191,7 +193,7 @@ def test_all_errors_come_at_once() -> None:
 
 
 def test_a_list_too_deep_to_look_for_references_in_is_an_error() -> None:
-    assert "recursion" in error("features=" + "[" * 300 + "]" * 300, "name=${seed}")[""]
+    assert "recursion" in error("heads.projector.dims=" + "[" * 300 + "]" * 300, "name=${seed}")[""]
 
 
 def test_a_required_field_is_asked_for() -> None:
@@ -206,22 +208,23 @@ def test_a_required_field_is_asked_for() -> None:
 OWN_LOSS = '''
 from typing import Annotated
 from annotated_types import Gt
-from ssltyped.config import config_for
-from ssltyped.types import Batch, Loss, Model, StepOutput
+from ssltyped.config import INFERRED, config_for
+from ssltyped.types import Batch, Loss, Model, Moment, StepOutput
 
 class MyLoss(Loss):
     """Mean of the outputs.
 
     Args:
         weight: factor.
+        head: the head that is read.
     """
 
-    def __init__(self, *, weight: Annotated[float, Gt(0)] = 2.0) -> None:
+    def __init__(self, *, weight: Annotated[float, Gt(0)] = 2.0, head: str = INFERRED) -> None:
         super().__init__()
-        self.weight = weight
+        self.weight, self.head = weight, head
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
-        return StepOutput(loss=model(batch.views)[0].mean() * self.weight)
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+        return StepOutput(loss=model(batch.views).of(self.head).mean() * self.weight)
 
 class Unregistered(MyLoss):
     pass

@@ -236,9 +236,8 @@ def test_a_value_of_the_users_that_contradicts_is_refused_not_overwritten(text: 
 @pytest.mark.parametrize(
     ("texts", "path", "message"),
     [
-        (["features=[layer9]"], "features.0", "the trunk has no feature 'layer9'"),
-        (["features=[layer4,flatten]"], "features", "2 features for 1 heads"),
-        (["heads=[]"], "heads", "at least one is needed"),
+        (["heads.projector.feature=layer9"], "heads.projector.feature", "the trunk has no feature 'layer9'"),
+        (["~heads.projector"], "heads", "at least one is needed"),
         (["data.train.batch_size=2000"], "data.train.batch_size", "use a smaller batch"),
         (["epochs=null"], "epochs", "give epochs or steps"),
         (["data.train.views.num_views=3"], "loss", "exactly 2 views"),

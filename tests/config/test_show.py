@@ -84,10 +84,10 @@ def test_a_config_as_a_tree() -> None:
 def test_a_tree_shows_every_part_and_field_once(name: str) -> None:
     recipe = load_recipe(name)
     lines = show(recipe).splitlines()
-    lists = sum(line.endswith(":") for line in lines)
+    lists = sum(line.endswith(":") for line in lines)  # and mappings
     parts = list(config.walk(recipe))
     fields = sum(len(config.part_of(part).parameters) for _, part in parts)
-    in_lists = sum(path.rpartition(".")[2].isdigit() for path, _ in parts)
+    in_lists = sum("." in path and type(config.get(recipe, path.rpartition(".")[0])) in (list, dict) for path, _ in parts)
     assert len(lines) == 1 + fields + in_lists
     assert lists >= 2
 
@@ -112,7 +112,7 @@ def test_help_shows_value_type_and_constraint() -> None:
     text = " ".join(show_fields(override(quickstart(), ["loss.temperature=0.25"])).split())
     assert "loss.temperature=0.25 float > 0 T in the equation" in text
     assert "precision=fp32 fp32 | bf16 | fp16" in text
-    assert "heads list of Head" in text
+    assert "heads dict of str, Head" in text
 
 
 def test_the_list_has_every_component_under_its_kind() -> None:

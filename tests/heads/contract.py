@@ -20,7 +20,7 @@ def outputs_of(head: Head, features: Tensor) -> list[Tensor]:
 def check_head(make: Callable[..., Head], features: Tensor, shapes: Sequence[tuple[int, ...]], fixed: int = 0) -> Head:
     """`make(in_dim=D)` builds a head whose outputs have these shapes; `fixed` of its parameters do not learn."""
     width = features.shape[-1] if features.ndim in (2, 3) else features.shape[1]
-    with pytest.raises(ValueError, match="in_dim is None"):
+    with pytest.raises(ValueError, match="cannot be built without in_dim"):
         make(in_dim=None)
     torch.manual_seed(0)
     head = make(in_dim=width)

@@ -16,5 +16,5 @@ def test_identity(shape: tuple[int, ...]) -> None:
 
 
 def test_building_without_in_dim_is_refused() -> None:
-    with pytest.raises(ValueError, match="in_dim is None"):
+    with pytest.raises(ValueError, match="cannot be built without in_dim"):
         IdentityHead()

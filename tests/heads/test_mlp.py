@@ -119,7 +119,7 @@ def test_what_cannot_work_is_a_problem_of_the_config_and_refused_when_built(
 
 
 def test_building_without_in_dim_is_refused() -> None:
-    with pytest.raises(ValueError, match="in_dim is None"):
+    with pytest.raises(ValueError, match="cannot be built without in_dim"):
         MLPHead(dims=[2])
 
 

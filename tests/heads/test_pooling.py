@@ -69,7 +69,7 @@ def test_a_result_may_be_higher_than_wide() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(ValueError, match="in_dim is None"):
+    with pytest.raises(ValueError, match="cannot be built without in_dim"):
         PoolHead(size=1)
     with pytest.raises(ValueError, match=r"a map of \(7, 7\) gives 3 x 3, not size 2 x 2"):
         PoolHead(size=2, in_dim=3, kernel_size=3, stride=2)(waves((2, 3, 7, 7)))

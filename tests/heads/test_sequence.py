@@ -94,8 +94,9 @@ def test_chains_in_chains() -> None:
 
 
 def test_nothing_is_inferred_without_a_width() -> None:
-    resolution = resolve(HeadSequenceConf(heads=[MLPHeadConf(dims=[16]), MLPHeadConf(dims=[4])]), nine)
-    assert not resolution.rows
+    with pytest.raises(ConfigError) as caught:
+        resolve(HeadSequenceConf(heads=[MLPHeadConf(dims=[16]), MLPHeadConf(dims=[4])]), nine)
+    assert [problem.path for problem in caught.value.problems] == ["in_dim", "heads.0.in_dim", "heads.1.in_dim"]
 
 
 def test_a_width_that_contradicts_is_named() -> None:

@@ -36,7 +36,7 @@ def test_one_tower_changes_nothing_and_meta() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(ValueError, match="in_dim is None"):
+    with pytest.raises(ValueError, match="cannot be built without in_dim"):
         SiameseConcatHead(num_towers=3)
     with pytest.raises(ValueError, match="7 rows are no multiple of num_towers=3"):
         SiameseConcatHead(num_towers=3, in_dim=2)(waves((7, 2)))

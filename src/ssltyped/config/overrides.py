@@ -244,11 +244,13 @@ def _part_kinds(hint: object) -> list[type]:
 
 def _with_parts(value: object, hint: object, path: str) -> object:
     """The value with names of classes, where a part is wanted, replaced by the part with its defaults."""
-    if isinstance(value, list):
+    if isinstance(value, list) and not any(get_origin(option) is dict for option in options(hint)):
         inner = _inner(hint)
         return [_with_parts(item, inner, join(path, index)) for index, item in enumerate(value)]
     if isinstance(value, dict) and TARGET in value:
         raise ConfigError([Problem(path, f"{TARGET} cannot be set; replace the part by its class: {path}=CLASS")])
+    if isinstance(value, dict) and any(get_origin(option) is dict for option in options(hint)):
+        return {key: _with_parts(item, _inner(hint), join(path, key)) for key, item in value.items()}
     kinds = _part_kinds(hint)
     takes_text = any(isinstance(o, type) and issubclass(o, str | Path | Enum) for o in options(hint))
     if not isinstance(value, str) or not kinds or takes_text or "${" in value or value == REQUIRED:

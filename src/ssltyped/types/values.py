@@ -104,7 +104,7 @@ class Outputs:
     """
 
     heads: Mapping[str, tuple[Tensor, ...]]
-    features: Mapping[str, Tensor]
+    features: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
     def all_of(self, head: str) -> tuple[Tensor, ...]:
         """All outputs of a head. Raises ValueError if it is not there."""
