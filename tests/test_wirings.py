@@ -252,7 +252,7 @@ WRONG: Mapping[str, tuple[Experiment, dict[str, object], str]] = {
     "frozen part": (
         SINGLE,
         {"freeze": [FreezeConf(parts=["trunk.layer9"], steps=2)]},
-        "freeze.0.parts.0: the model has no module and no parameter 'trunk.layer9'; did you mean 'trunk.layer",
+        "freeze.0.parts.0: there is no module and no parameter 'trunk.layer9'; did you mean 'trunk.layer",
     ),
     "nothing frozen": (SINGLE, {"freeze": [FreezeConf(parts=[])]}, "freeze.0.parts: is empty"),
     "frozen twice as long": (

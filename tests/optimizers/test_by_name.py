@@ -9,6 +9,7 @@ from torch import nn
 
 from ssltyped.config import build
 from ssltyped.optimizers.by_name import TorchOptimizer, TorchOptimizerConf, _classes
+from ssltyped.optimizers.groups import GroupConf
 from ssltyped.optimizers.larc import LARC
 from ssltyped.optimizers.rate import Rate, RateConf
 
@@ -59,6 +60,14 @@ def test_arguments_and_groups_arrive() -> None:
     optimizer = adagrad(nn.Linear(2, 2))
     (group,) = optimizer.param_groups
     assert (group["lr_decay"], group["eps"], group["weight_decay"], group["lr_scale"]) == (0.2, 1e-3, 0.3, 1.0)
+
+
+def test_a_group_has_no_weight_decay_either_where_there_is_none() -> None:
+    decayed = TorchOptimizerConf(rate=RateConf(lr=0.1), name="Rprop", groups=[GroupConf(parts=["0"], weight_decay=0.1)])
+    assert [problem.path for problem in TorchOptimizer.problems(decayed, FACTS)] == ["weight_decay"]
+    scaled = TorchOptimizerConf(rate=RateConf(lr=0.1), name="Rprop", groups=[GroupConf(parts=["0"], lr_scale=2.0)])
+    groups = build(scaled)(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))).param_groups
+    assert [(group["name"], group["lr"]) for group in groups] == [("decay", 0.1), ("0.decay", 0.2)]
 
 
 def test_larc_before_it() -> None:

@@ -53,13 +53,15 @@ class TorchOptimizer(GroupedOptimizer):
     ) -> None:
         super().__init__(rate=rate, weight_decay=weight_decay, decay=decay, groups=groups, larc=larc, zero=zero)
         self.name, self.args = name, args
-        if faults := list(_faults(name, args or {}, weight_decay)):
+        decays = weight_decay > 0 or any(group.weight_decay for group in groups)
+        if faults := list(_faults(name, args or {}, decays)):
             raise ValueError("; ".join(map(str, faults)))
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().problems(config, facts)
-        yield from _faults(config.name, config.args or {}, config.weight_decay)
+        decays = config.weight_decay > 0 or any(group.weight_decay for group in config.groups)
+        yield from _faults(config.name, config.args or {}, decays)
 
     def torch_optimizer(self) -> tuple[MakeOptimizer, dict[str, object]]:
         return _classes()[self.name], dict(self.args or {})
@@ -76,7 +78,7 @@ def _classes() -> dict[str, MakeOptimizer]:
     }
 
 
-def _faults(name: str, args: Mapping[str, Value], weight_decay: float) -> Iterator[Problem]:
+def _faults(name: str, args: Mapping[str, Value], decays: bool) -> Iterator[Problem]:
     """What the class would refuse."""
     known = _classes()
     if name not in known:
@@ -91,8 +93,8 @@ def _faults(name: str, args: Mapping[str, Value], weight_decay: float) -> Iterat
         for key in args
         if key not in own
     ]
-    if weight_decay and "weight_decay" not in taken:
-        wrong.append(Problem("weight_decay", f"{name} has none: set weight_decay=0"))
+    if decays and "weight_decay" not in taken:
+        wrong.append(Problem("weight_decay", f"{name} has none: set weight_decay=0, of groups too"))
     yield from wrong
     if not wrong:
         try:
