@@ -130,9 +130,6 @@ class Experiment(Component):
         yield from (Problem(kind, wrong) for kind, wrong in wired)
         if not config.heads:
             yield Problem("heads", "at least one is needed: the loss reads the output of a head (IdentityHead is one)")
-        channels = getattr(config.trunk, "in_channels", None)
-        if channels not in (None, facts.num_channels):
-            yield Problem("trunk.in_channels", f"got {channels}, but data.mean has {facts.num_channels} values")
         loss = part_of(config.loss).kind
         if any(facts.mask_grids) and not getattr(loss, "takes_masks", False):
             yield Problem("data.train.views", f"makes masks, and {loss.__name__} uses none")

@@ -95,6 +95,8 @@ def config_for(target: Callable[P, R]) -> Callable[P, R]:
     )
     _refuse_unknown_names(generated, name, list(parameters))
     _PARTS[path] = Part(target=target, config=generated, parameters=parameters)
+    if inspect.isclass(target):
+        _build_defaults(target, {name: p.default for name, p in parameters.items() if is_config(p.default)})
     return cast("Callable[P, R]", generated)
 
 
@@ -108,6 +110,19 @@ def _refuse_unknown_names(generated: type, name: str, known: list[str]) -> None:
         original(config, **fields)
 
     generated.__init__ = functools.wraps(original)(__init__)  # type: ignore[misc]  # see above
+
+
+def _build_defaults(target: type, configs: Mapping[str, Any]) -> None:
+    """A part that is made by hand gets what a default builds that is a config: `rate: Rate = RateConf()`."""
+    original = cast("Callable[..., None]", target.__init__)  # type: ignore[misc]  # of this class
+
+    @functools.wraps(original)
+    def __init__(self: object, **fields: Any) -> None:
+        left_out = {name: instantiate(one, name) for name, one in configs.items() if name not in fields}
+        original(self, **left_out, **fields)
+
+    if configs:
+        setattr(target, "__init__", __init__)  # noqa: B010  # mypy takes it for a method of all classes
 
 
 def parts() -> Mapping[str, Part]:

@@ -29,6 +29,7 @@ from ssltyped.transforms.blur import GaussianBlurConf
 from ssltyped.transforms.colour import ColorDistortionConf, ColorJitterConf, RandomGrayscaleConf
 from ssltyped.transforms.geometry import CenterCropConf, HorizontalFlipConf, RandomResizedCropConf, ResizeConf
 from ssltyped.transforms.views import RepeatViewsConf
+from ssltyped.trunks.input import InputConf
 from ssltyped.trunks.resnet import Norm, ResNetConf, Stem
 
 # a field that there is not
@@ -47,7 +48,7 @@ SimCLRLossConf(temperature=None)  # E: arg-type
 SimCLRLossConf(chunk_size=128.5)  # E: arg-type
 ResNetConf(width_multiplier="x2")  # E: arg-type
 ResNetConf(zero_init_residual="no")  # E: arg-type
-ResNetConf(in_channels=3.0)  # E: arg-type
+ResNetConf(input=InputConf(channels=3.0))  # E: arg-type
 MLPHeadConf(dims=128)  # E: arg-type
 MLPHeadConf(dims=(2048, 128))  # E: arg-type
 MLPHeadConf(dims=[2048, "128"])  # E: list-item
