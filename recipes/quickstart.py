@@ -12,6 +12,7 @@ from ssltyped.experiment import Experiment, ExperimentConf
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.optimizers.adamw import AdamWConf
+from ssltyped.optimizers.rate import RateConf
 from ssltyped.transforms.colour import ColorJitterConf, RandomGrayscaleConf
 from ssltyped.transforms.geometry import CenterCropConf, RandomResizedCropConf
 from ssltyped.transforms.views import RepeatViewsConf
@@ -35,7 +36,7 @@ def quickstart(*, epochs: int = 20, batch_size: int = 100) -> Experiment:
     """A ResNet-18 of an eighth of the width, with the stem for 32 x 32 pixels (SimCLR, appendix B.9)."""
     return ExperimentConf(
         trunk=ResNetConf(depth=18, width_multiplier=0.125, stem=Stem.SMALL),
-        heads=[MLPHeadConf(dims=[128, 64], use_relu=True, use_bn=True)],
+        heads={"projector": MLPHeadConf(dims=[128, 64], use_relu=True, use_bn=True)},
         loss=SimCLRLossConf(temperature=0.2),
         data=DataConf(
             train=TrainSplitConf(
@@ -50,7 +51,7 @@ def quickstart(*, epochs: int = 20, batch_size: int = 100) -> Experiment:
             mean=(0.5, 0.5, 0.5),
             std=(0.25, 0.25, 0.25),
         ),
-        optimizer=AdamWConf(lr=3e-3, weight_decay=1e-4),
+        optimizer=AdamWConf(rate=RateConf(lr=3e-3), weight_decay=1e-4),
         schedule=warmup_cosine(warmup=0.1),
         epochs=epochs,
         distributed=DistributedConf(),

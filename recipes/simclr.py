@@ -14,7 +14,9 @@ from ssltyped.engine.parallel import DistributedConf, Precision
 from ssltyped.experiment import Experiment, ExperimentConf
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLossConf
+from ssltyped.optimizers.decay import DecayConf
 from ssltyped.optimizers.larc import LARCConf
+from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.schedulers.composite import CompositeConf
 from ssltyped.schedulers.cosine import CosineConf
@@ -66,7 +68,7 @@ def simclr(
     """
     return ExperimentConf(
         trunk=ResNetConf(depth=50),
-        heads=[MLPHeadConf(dims=[2048, projection_dim], use_relu=True)],
+        heads={"projector": MLPHeadConf(dims=[2048, projection_dim], use_relu=True)},
         loss=SimCLRLossConf(temperature=temperature),
         data=DataConf(
             train=TrainSplitConf(
@@ -78,7 +80,7 @@ def simclr(
             ),
         ),
         optimizer=SGDConf(
-            base_lr=base_lr, momentum=0.9, weight_decay=1e-6, decay_norm=True, decay_bias=True, larc=LARCConf()
+            rate=RateConf(base_lr=base_lr), weight_decay=1e-6, decay=DecayConf(norm=True), larc=LARCConf()
         ),
         schedule=warmup_cosine(warmup=min(10 / epochs, 0.1)),
         epochs=epochs,

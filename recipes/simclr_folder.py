@@ -15,6 +15,8 @@ from ssltyped.engine.parallel import DistributedConf
 from ssltyped.experiment import Experiment, ExperimentConf
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLossConf
+from ssltyped.optimizers.decay import DecayConf
+from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.trunks.resnet import ResNetConf
 
@@ -23,10 +25,10 @@ def simclr_folder(*, image_size: int = 96, batch_size: int = 128, epochs: int = 
     """A small SimCLR: LR 0.5 x batch / 256 without LARC, weight decay 1e-4, temperature 0.2 for small batches."""
     return ExperimentConf(
         trunk=ResNetConf(depth=18),
-        heads=[MLPHeadConf(dims=[512, 128], use_relu=True)],
+        heads={"projector": MLPHeadConf(dims=[512, 128], use_relu=True)},
         loss=SimCLRLossConf(temperature=0.2),
         data=DataConf(train=TrainSplitConf(path=REQUIRED, views=two_views(size=image_size), batch_size=batch_size)),
-        optimizer=SGDConf(base_lr=0.5, weight_decay=1e-4, decay_bias=False),
+        optimizer=SGDConf(rate=RateConf(base_lr=0.5), decay=DecayConf(bias=False)),
         schedule=warmup_cosine(warmup=0.1),
         epochs=epochs,
         distributed=DistributedConf(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Optional
@@ -68,7 +68,7 @@ def vit(masking: Masking = Masking.NONE, drop: float = 0.0) -> Trunk:
 def method(
     *,
     views: ViewMaker,
-    heads: Sequence[Head],
+    heads: Mapping[str, Head],
     loss: Loss,
     trunk: Trunk = RESNET,
     fields: Mapping[str, object] = NOTHING,
@@ -79,7 +79,7 @@ def method(
     """`tiny` with other parts; `fields` are those of the experiment by path."""
     train = TrainSplitConf(source=PatchesConf(count=images), views=views, batch_size=8, num_workers=0)
     base = tiny(output=output, steps=steps)
-    parts = {"trunk": trunk, "heads": list(heads), "loss": loss, "data": DataConf(train=train)}
+    parts = {"trunk": trunk, "heads": dict(heads), "loss": loss, "data": DataConf(train=train)}
     return config.replaced(base, {**parts, **fields})
 
 
@@ -99,18 +99,23 @@ def jigsaw(orders: Optional[int] = None) -> ViewMaker:
     )
 
 
-def towers(num_towers: int, *dims: int) -> Head:
+def towers(num_towers: int, *dims: int, input: Optional[str] = None) -> Head:
     """What the patches' features say together."""
-    return HeadSequenceConf(heads=[SiameseConcatHeadConf(num_towers=num_towers), MLPHeadConf(dims=list(dims))])
+    heads: list[Head] = [SiameseConcatHeadConf(num_towers=num_towers), MLPHeadConf(dims=list(dims))]
+    return HeadSequenceConf(heads=heads, input=input)
 
 
 def ibot(**fields: object) -> Experiment:
     return method(
         views=multicrop(masked=Shape.BLOCKS),
         trunk=vit(Masking.REPLACE, drop=0.1),
-        heads=[IBOTHeadConf(num_prototypes=12, num_patch_prototypes=10, hidden_dim=16, bottleneck_dim=8)],
+        heads={
+            "head": IBOTHeadConf(
+                num_prototypes=12, num_patch_prototypes=10, hidden_dim=16, bottleneck_dim=8, feature="lastBLK"
+            )
+        },
         loss=IBOTLossConf(temperature_warmup_epochs=1),
-        fields={"features": ["lastBLK"], **fields},
+        fields=fields,
     )
 
 
@@ -121,55 +126,60 @@ def msn() -> Experiment:
     return method(
         views=MaskedViewsConf(views=anchors, masked=masked, patch_size=PATCH, ratios=[(0.5, 0.0)], shape=Shape.RANDOM),
         trunk=vit(Masking.DROP),
-        heads=[MLPHeadConf(dims=[16, 8], use_bn=True)],
+        heads={"head": MLPHeadConf(dims=[16, 8], use_bn=True)},
         loss=MSNLossConf(num_prototypes=12),
     )
 
 
 def pirl() -> Experiment:
     """Heads on the whole image at two depths and on its patches at a third; the whole image moves the bank."""
-    pooled = {"features": ["flatten", "flatten", "flatten"]}
     return method(
         views=SeveralInputsConf(names=["images", "patches"], views=[crops(1), jigsaw()]),
-        heads=[MLPHeadConf(dims=[8]), MLPHeadConf(dims=[16, 8]), towers(9, 16, 8)],
+        heads={
+            "image": MLPHeadConf(dims=[8], input="images"),
+            "deep": MLPHeadConf(dims=[16, 8], input="images"),
+            "patches": towers(9, 16, 8, input="patches"),
+        },
         loss=MemoryBankLossConf(
-            num_negatives=6, loss_weights=[0.5, 0.25, 0.25], contrast=Contrast.INFO_NCE, memory_output=0
+            num_negatives=6, loss_weights=[0.5, 0.25, 0.25], contrast=Contrast.INFO_NCE, memory_head="image"
         ),
-        fields={**pooled, "inputs": ["images", "images", "patches"]},
     )
 
 
+MLP = MLPHeadConf(dims=[16, 8])
 SWAV = PrototypesHeadConf(dims=[16, 8], num_prototypes=[6, 5])
 METHODS: Mapping[str, Experiment] = {
-    "multicrop_simclr": method(views=multicrop(), heads=[MLPHeadConf(dims=[16, 8])], loss=MultiCropSimCLRLossConf()),
-    "barlow_twins": method(views=crops(2), heads=[MLPHeadConf(dims=[16, 8], use_bn=True)], loss=BarlowTwinsLossConf()),
-    "moco": method(views=crops(2), heads=[MLPHeadConf(dims=[16, 8])], loss=MoCoLossConf(queue_size=24, momentum=0.9)),
+    "multicrop_simclr": method(views=multicrop(), heads={"head": MLP}, loss=MultiCropSimCLRLossConf()),
+    "barlow_twins": method(
+        views=crops(2), heads={"head": MLPHeadConf(dims=[16, 8], use_bn=True)}, loss=BarlowTwinsLossConf()
+    ),
+    "moco": method(views=crops(2), heads={"head": MLP}, loss=MoCoLossConf(queue_size=24, momentum=0.9)),
     "swav": method(
         views=multicrop(),
-        heads=[SWAV],
+        heads={"head": SWAV},
         loss=SwAVLossConf(queue_size=16, queue_start_steps=1, hard_assignment_steps=1),
-        fields={"freeze": [FreezeConf(parts=["heads.0.prototypes"], epochs=0.34)]},
+        fields={"freeze": [FreezeConf(parts=["heads.head.prototypes"], epochs=0.34)]},
     ),
-    "swav_momentum": method(views=crops(2), heads=[SWAV], loss=SwAVLossConf(momentum=0.9, queue_size=8)),
+    "swav_momentum": method(views=crops(2), heads={"head": SWAV}, loss=SwAVLossConf(momentum=0.9, queue_size=8)),
     "deepcluster_v2": method(
         views=multicrop(),
-        heads=[PrototypesHeadConf(dims=[16, 8], num_prototypes=[])],
+        heads={"head": PrototypesHeadConf(dims=[16, 8], num_prototypes=[])},
         loss=DeepClusterV2LossConf(num_clusters=[4, 3], crops_for_memory=[0, 1]),
     ),
-    "npid": method(views=crops(1), heads=[MLPHeadConf(dims=[8])], loss=MemoryBankLossConf(num_negatives=6)),
+    "npid": method(views=crops(1), heads={"head": MLPHeadConf(dims=[8])}, loss=MemoryBankLossConf(num_negatives=6)),
     "pirl": pirl(),
     "dino": method(
         views=multicrop(),
         trunk=vit(drop=0.1),
-        heads=[DINOHeadConf(num_prototypes=12, hidden_dim=16, bottleneck_dim=8, use_bn=True)],
+        heads={"head": DINOHeadConf(num_prototypes=12, hidden_dim=16, bottleneck_dim=8, use_bn=True)},
         loss=DINOLossConf(momentum=0.9, temperature_warmup_epochs=1),
     ),
     "ibot": ibot(),
     "msn": msn(),
-    "jigsaw": method(views=jigsaw(orders=5), heads=[towers(9, 16, 5)], loss=CrossEntropyLossConf()),
+    "jigsaw": method(views=jigsaw(orders=5), heads={"head": towers(9, 16, 5)}, loss=CrossEntropyLossConf()),
     "rotnet": method(
         views=RotatedViewsConf(transforms=[RandomResizedCropConf(size=16)]),
-        heads=[MLPHeadConf(dims=[4])],
+        heads={"head": MLPHeadConf(dims=[4])},
         loss=CrossEntropyLossConf(),
     ),
 }

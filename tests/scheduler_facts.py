@@ -2,7 +2,11 @@
 
 from typing import Optional
 
-from ssltyped.types import Facts
+import pytest
+
+from ssltyped.config import ConfigError
+from ssltyped.config.resolve import resolve
+from ssltyped.types import Facts, Scheduler
 
 
 def facts(
@@ -24,3 +28,15 @@ def facts(
         base_lr_of_one_node=base_lr_of_one_node,
         epochs=epochs,
     )
+
+
+def inferred(asked: Scheduler, known: Facts) -> dict[str, object]:
+    """What is filled in a schedule's config."""
+    return {row.field: row.value for row in resolve(asked, lambda _: known).rows}
+
+
+def lacking(asked: Scheduler, known: Facts) -> list[str]:
+    """The fields that are wrong, or that cannot be inferred."""
+    with pytest.raises(ConfigError) as caught:
+        resolve(asked, lambda _: known)
+    return [problem.path for problem in caught.value.problems]

@@ -18,6 +18,7 @@ from ssltyped.config.resolve import Resolution
 from ssltyped.engine.parallel import DistributedConf
 from ssltyped.experiment import Experiment, FactFinder, resolve_experiment
 from ssltyped.heads.mlp import MLPHeadConf
+from ssltyped.heads.prototypes import PrototypesHeadConf
 from ssltyped.losses.cross_entropy import CrossEntropyLossConf
 from ssltyped.losses.msn import MSNLossConf
 from ssltyped.model.freeze import FreezeConf
@@ -68,14 +69,18 @@ def test_contradictions_are_named() -> None:
     found = problems(tiny(epochs=2), "steps=9")
     assert set(found) == {"epochs"}
     assert found["epochs"].startswith("got 2, but 3 follows from the rest: 9 steps (24 images / 8 a step")
-    found = problems(tiny(), "global_batch_size=16", "heads.0.in_dim=65")
+    found = problems(tiny(), "global_batch_size=16", "heads.projector.in_dim=65")
     assert found["global_batch_size"].startswith("got 16, but 8 follows from the rest: 8 images a rank x 1 rank;")
-    assert found["heads.0.in_dim"].startswith("got 65, but 64 follows from the rest: width of the trunk's flatten;")
+    assert found["heads.projector.in_dim"].startswith(
+        "got 65, but 64 follows from the rest: width of the trunk's flatten;"
+    )
 
 
 def test_what_agrees_is_no_contradiction() -> None:
-    found = resolved(tiny(epochs=2), "steps=6", "global_batch_size=8", "heads.0.in_dim=64")
-    assert {row.field for row in found.rows}.isdisjoint({"steps", "epochs", "global_batch_size", "heads.0.in_dim"})
+    found = resolved(tiny(epochs=2), "steps=6", "global_batch_size=8", "heads.projector.in_dim=64")
+    assert {row.field for row in found.rows}.isdisjoint(
+        {"steps", "epochs", "global_batch_size", "heads.projector.in_dim"}
+    )
 
 
 def test_no_length() -> None:
@@ -95,38 +100,35 @@ def test_resolving_again_changes_nothing() -> None:
 
 
 def test_heads_read_the_last_feature() -> None:
-    found = resolved(tiny())
-    assert found.config.features == ["flatten"]
-    assert found.config.heads[0].in_dim == 64
+    found = resolved(tiny()).config.heads["projector"]
+    assert (found.feature, found.in_dim) == ("flatten", 64)
 
 
 def test_a_feature_a_head() -> None:
-    """Head i is as wide as feature i; one feature serves all."""
-    three = config.replaced(tiny(), {"heads": [MLPHeadConf(dims=[4])] * 3})
-    found = resolved(three, "features=[res4,res5,flatten]").config
-    dims = resolved(three).facts.feature_dims
-    assert [head.in_dim for head in found.heads] == [dims["res4"], dims["res5"], dims["flatten"]] == [32, 64, 64]
-    assert [head.in_dim for head in resolved(three, "features=[res3]").config.heads] == [dims["res3"]] * 3
+    """Each head is as wide as the feature that it reads."""
+    names = ("res4", "res5", "flatten")
+    heads = {f"on_{name}": MLPHeadConf(dims=[4], feature=name) for name in names}
+    found = resolved(config.replaced(tiny(), {"heads": heads}), "loss.head=on_res5")
+    dims = found.facts.feature_dims
+    assert [head.in_dim for head in found.config.heads.values()] == [dims[name] for name in names] == [32, 64, 64]
 
 
 def test_unknown_features_name_the_nearest() -> None:
-    found = problems(tiny(), "features=[flaten]")
-    assert set(found) == {"features.0"}
-    assert "the trunk has no feature 'flaten'" in found["features.0"]
-    assert "flatten" in found["features.0"].removeprefix("the trunk has no feature 'flaten'")
+    found = problems(tiny(), "heads.projector.feature=flaten")
+    assert found["heads.projector.feature"] == "the trunk has no feature 'flaten'; did you mean 'flatten'?"
 
 
-def test_wrong_counts() -> None:
-    two = config.replaced(tiny(), {"heads": [MLPHeadConf(dims=[4])] * 2})
-    message = "3 features for 2 heads: give one feature, or one for each head"
-    assert problems(two, "features=[res3,res4,flatten]")["features"] == message
-    assert "features" in problems(two, "features=[]")
-    assert problems(tiny(), "heads=[]")["heads"].startswith("at least one is needed")
+def test_a_method_asks_which_head_it_reads_only_where_there_is_a_choice() -> None:
+    two = config.replaced(tiny(), {"heads": {"a": MLPHeadConf(dims=[4]), "b": MLPHeadConf(dims=[4])}})
+    assert problems(two) == {"loss.head": "the model has the heads a, b: say which one SimCLRLoss reads"}
+    assert resolved(two, "loss.head=b").config.loss.head == "b"
+    assert problems(two, "loss.head=c") == {"loss.head": "got 'c'; the model has a, b"}
+    assert problems(tiny(), "heads={}")["heads"].startswith("at least one is needed")
 
 
 def test_all_problems_at_once() -> None:
-    found = problems(tiny(), "features=[nope]", "data.train.batch_size=25", "distributed.sync_bn_group=3")
-    assert {"features.0", "data.train.batch_size", "distributed.sync_bn_group"} <= set(found)
+    found = problems(tiny(), "heads.projector.feature=nope", "data.train.batch_size=25", "distributed.sync_bn_group=3")
+    assert {"heads.projector.feature", "data.train.batch_size", "distributed.sync_bn_group"} <= set(found)
 
 
 # --- data ---------------------------------------------------------------------------------------------------
@@ -208,7 +210,7 @@ def test_labelled(train: bool, val: Optional[bool], labelled: bool) -> None:
 
 def test_one_node_tells_the_rate_of_one_node() -> None:
     """What a warmup starts from: the rate that the optimizer would infer on one node."""
-    asked = override(tiny(), ["optimizer.lr=null", "optimizer.base_lr=0.3"])
+    asked = override(tiny(), ["optimizer.rate.lr=null", "optimizer.rate.base_lr=0.3"])
     eight = config.replaced(
         asked, {"distributed": DistributedConf(nodes=2, num_procs=4), "data.train.source.count": 99}
     )
@@ -254,29 +256,28 @@ def test_rules_say_what_they_infer() -> None:
 # --- widths of outputs ----------------------------------------------------------------------------------------
 
 
-def test_widths_are_known_of_all_outputs_or_of_none() -> None:
-    """While one head's width is open, nothing may be inferred from the others': a method would take them for all."""
+def test_widths_are_known_of_each_head_that_has_them() -> None:
     find = FactFinder()
-    heads = [MLPHeadConf(dims=[8], in_dim=64), MLPHeadConf(dims=[16])]
+    heads = {"a": MLPHeadConf(dims=[8], in_dim=64), "b": MLPHeadConf(dims=[16])}
     asked = config.replaced(tiny(), {"heads": heads})
-    assert find(asked).output_dims == ()
-    assert find(config.replaced(asked, {"heads.1.in_dim": 64})).output_dims == (8, 16)
+    assert find(asked).output_dims == {"a": (8,)}
+    assert find(config.replaced(asked, {"heads.b.in_dim": 64})).output_dims == {"a": (8,), "b": (16,)}
+    assert find(asked).heads == ("a", "b")
 
 
 def test_a_method_of_one_output_says_so_of_two() -> None:
-    """In whatever order the widths become known."""
-    heads = [MLPHeadConf(dims=[8], in_dim=64), MLPHeadConf(dims=[16])]
-    found = problems(config.replaced(tiny(), {"heads": heads, "loss": MSNLossConf()}))
-    assert found == {"loss": "MSN needs a model with one output; it has 2"}
+    head = PrototypesHeadConf(dims=[8], num_prototypes=[3])
+    found = problems(config.replaced(tiny(), {"heads": {"projector": head}, "loss": MSNLossConf()}))
+    assert found == {"loss.head": "needs a head with exactly one output; projector has 2"}
 
 
 def test_every_unknown_part_is_named() -> None:
     """Before anything is written."""
-    freezes = [FreezeConf(parts=["trunk", "trunk.layer7"]), FreezeConf(parts=["heads.1"], epochs=1)]
+    freezes = [FreezeConf(parts=["trunk", "trunk.layer7"]), FreezeConf(parts=["heads.projekt"], epochs=1)]
     found = problems(config.replaced(tiny(), {"freeze": freezes}))
     assert found.keys() == {"freeze.0.parts.1", "freeze.1.parts.0"}
     assert "no module and no parameter 'trunk.layer7'; did you mean 'trunk.layer" in found["freeze.0.parts.1"]
-    assert "did you mean 'heads.0'" in found["freeze.1.parts.0"]
+    assert "did you mean 'heads.projector'" in found["freeze.1.parts.0"]
 
 
 def test_a_label_of_the_views_is_a_label() -> None:
@@ -287,8 +288,8 @@ def test_a_label_of_the_views_is_a_label() -> None:
     )
     facts = FactFinder()(asked)
     assert (facts.train_labelled, facts.num_classes, facts.num_views) == (True, 4, 1)
-    assert resolved(asked, "heads.0.dims=[4]").facts.output_dims == (4,)
-    few = problems(asked, "heads.0.dims=[3]")
-    assert few == {"loss": "the views make 4 classes; the outputs are (3,) wide"}
+    assert resolved(asked, "heads.projector.dims=[4]").facts.output_dims == {"projector": (4,)}
+    few = problems(asked, "heads.projector.dims=[3]")
+    assert few == {"loss.heads": "the views make 4 classes; projector is 3 wide"}
     plain = config.replaced(asked, {"data.train.views": tiny().data.train.views})
     assert "needs labels" in problems(plain)["loss"]

@@ -84,7 +84,7 @@ def test_plan(name: str) -> None:
 def test_a_masked_step_is_replayed(tmp_path: Path) -> None:
     """The bundle of a step that failed holds its masks and labels too."""
     for name, rate in (("ibot", 1e30), ("rotnet", 1e30)):
-        fields = {"output": tmp_path, "callbacks": [NaNGuardConf()], "optimizer.lr": rate, "steps": 9}
+        fields = {"output": tmp_path, "callbacks": [NaNGuardConf()], "optimizer.rate.lr": rate, "steps": 9}
         with pytest.raises(NonFiniteLossError) as caught:
             launch(replaced(METHODS[name], fields), name=name)
         assert not torch.isfinite(replay(caught.value.bundle).loss)
@@ -96,13 +96,16 @@ def test_plan_with_rows_of_labels(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("".join(f"{i}.png\n" for i in range(24)))
     source = ImageListConf(path=tmp_path / "list.txt", labels=tmp_path / "rows.npy")
     asked = method(
-        views=crops(1), heads=[MLPHeadConf(dims=[3])], loss=BCELossConf(), fields={"data.train.source": source}
+        views=crops(1),
+        heads={"classes": MLPHeadConf(dims=[3])},
+        loss=BCELossConf(),
+        fields={"data.train.source": source},
     )
     assert "BCELoss" in plan(asked, "rows")
     with pytest.raises(ConfigError, match="OneHot"):
         plan(replaced(asked, {"data.train.source": PatchesConf()}), "classes")
     one_hot = {"data.train.source": PatchesConf(), "data.train.collators": [OneHotConf()]}
-    assert "width of the model's output" in plan(replaced(asked, one_hot), "one hot")
+    assert "width of the model's outputs" in plan(replaced(asked, one_hot), "one hot")
 
 
 @pytest.mark.parametrize("collator", [MixConf(cutmix_alpha=1.0), PairMixUpConf()])
@@ -110,7 +113,7 @@ def test_mixed_images_stopped_and_gone_on(collator: Collator, tmp_path: Path) ->
     """What collators draw is a function of the step."""
     asked = method(
         views=crops(1),
-        heads=[MLPHeadConf(dims=[4])],
+        heads={"classes": MLPHeadConf(dims=[4])},
         loss=CrossEntropyLossConf(),
         fields={"data.train.collators": [collator]},
     )

@@ -73,9 +73,9 @@ def test_help_of_a_recipe_has_every_field(name: str, capsys: pytest.CaptureFixtu
     "overrides",
     [
         ["loss.temperature=0.2"],
-        ["heads.0.dims=[2048,256]"],
+        ["heads.projector.dims=[2048,256]"],
         ["data.train.batch_size=32"],
-        ["optimizer=AdamW", "optimizer.lr=1e-3"],
+        ["optimizer=AdamW", "optimizer.rate.lr=1e-3"],
     ],
 )
 def test_print_shows_what_was_overridden(overrides: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,7 +101,7 @@ def test_options_may_stand_anywhere(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_plan_says_parts_inferences_length_and_place(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "recipes.simclr_8node", "--plan")
     assert (code, err) == (0, "")
-    for text in ("4,096 images a step", "31,200 steps", "optimizer.lr", "4.8", "runs/simclr_8node", "MiB"):
+    for text in ("4,096 images a step", "31,200 steps", "optimizer.rate.lr", "4.8", "runs/simclr_8node", "MiB"):
         assert text in out
 
 
@@ -111,7 +111,7 @@ def test_a_recipe_of_eight_nodes_is_refused_with_the_two_ways_on(capsys: pytest.
     assert err.startswith("error: recipes.simclr_8node is not started:\n  distributed: the recipe wants 8 nodes x 8")
     assert "torchrun --nnodes=8 --nproc-per-node=8" in err
     assert "distributed.nodes=1 distributed.num_procs=" in err
-    assert "optimizer.lr 4.8 -> " in err
+    assert "optimizer.rate.lr 4.8 -> " in err
 
 
 # --- mistakes -----------------------------------------------------------------------------------------------------
@@ -155,8 +155,11 @@ def test_a_mistake_is_told_and_exits_with_2(
     ("overrides", "told"),
     [
         (["freeze=[Freeze]", "freeze.0.parts=[trunk,heads]"], "freeze: nothing is left that learns"),
-        (["optimizer.no_decay=[foo]"], "optimizer: no_decay: no parameter has 'foo' in its name"),
-        (["optimizer=TorchOptimizer", "optimizer.name=Muon", "optimizer.lr=3e-3"], "optimizer.name: torch.optim has"),
+        (["optimizer.decay.exclude=[foo]"], "optimizer: decay.exclude: no parameter has 'foo' in its name"),
+        (
+            ["optimizer=TorchOptimizer", "optimizer.name=Muon", "optimizer.rate.lr=3e-3"],
+            "optimizer.name: torch.optim has",
+        ),
         (["loss=TorchLoss", "loss.name=CTCLoss"], "loss.name: torch.nn has no loss 'CTCLoss' of an output and a label"),
     ],
 )
@@ -201,7 +204,11 @@ def test_nothing_is_written_before_a_mistake_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for wrong in (["loss.temperature=-1"], ["optimizer.lr=1", "optimizer.base_lr=3"], ["data.train.batch_size=5000"]):
+    for wrong in (
+        ["loss.temperature=-1"],
+        ["optimizer.rate.lr=1", "optimizer.rate.base_lr=3"],
+        ["data.train.batch_size=5000"],
+    ):
         assert run(capsys, "recipes.quickstart", *wrong)[0] == 2
     assert list(tmp_path.iterdir()) == []
 
@@ -220,7 +227,7 @@ def test_a_run_ends_with_0_and_its_folder(tmp_path: Path, capsys: pytest.Capture
     assert json.loads((folder / "result.json").read_text())["outcome"] == "finished"
     asked: Experiment = config.from_yaml((folder / "asked.yaml").read_text())
     assert config.get(asked, "loss.temperature") == 0.3
-    assert asked.global_batch_size is None
+    assert config.get(asked, "global_batch_size") is None
     resolved = (folder / "resolved.yaml").read_text()
     code, shown, _ = run(capsys, str(folder / "resolved.yaml"), "--print")
     assert code == 0

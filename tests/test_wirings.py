@@ -26,7 +26,7 @@ from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.model.freeze import FreezeConf
 from ssltyped.model.model import Passes, SSLModel
 from ssltyped.transforms.views import SeveralInputsConf
-from ssltyped.types import Head
+from ssltyped.types import Head, Outputs
 
 
 @pytest.fixture(autouse=True)
@@ -35,30 +35,33 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def linear(size: int, channels: int) -> Head:
+def linear(feature: str, size: int, channels: int) -> Head:
     """A linear evaluation: pooled to size x size, normalized by channel, then a linear layer to the 4 classes."""
     pool = PoolHeadConf(size=size, flatten=False)
-    return HeadSequenceConf(heads=[pool, EvalMLPHeadConf(dims=[4], in_channels=channels)])
+    return HeadSequenceConf(heads=[pool, EvalMLPHeadConf(dims=[4], in_channels=channels)], feature=feature)
 
 
 LINEAR = method(
     views=crops(1),
-    heads=[linear(2, 8), linear(1, 32)],
+    heads={"res3": linear("res3", 2, 8), "res5": linear("res5", 1, 32)},
     loss=CrossEntropyLossConf(),
-    fields={"features": ["res3", "res5"], "freeze": [FreezeConf(parts=["trunk"])]},
+    fields={"freeze": [FreezeConf(parts=["trunk"])]},
 )
 PIRL = method(
     views=SeveralInputsConf(names=["images", "patches"], views=[crops(1), jigsaw()]),
-    heads=[
-        HeadSequenceConf(heads=[PoolHeadConf(size=1), MLPHeadConf(dims=[8])]),
-        HeadSequenceConf(heads=[PoolHeadConf(size=2), MLPHeadConf(dims=[8])]),
-        HeadSequenceConf(heads=[PoolHeadConf(size=1), towers(9, 8)]),
-    ],
+    heads={
+        "top": HeadSequenceConf(heads=[PoolHeadConf(size=1), MLPHeadConf(dims=[8])], feature="res5", input="images"),
+        "deep": HeadSequenceConf(heads=[PoolHeadConf(size=2), MLPHeadConf(dims=[8])], feature="res4", input="images"),
+        "patches": HeadSequenceConf(heads=[PoolHeadConf(size=1), towers(9, 8)], feature="res3", input="patches"),
+    },
     loss=MemoryBankLossConf(num_negatives=6, loss_weights=[0.5, 0.25, 0.25], contrast=Contrast.INFO_NCE),
-    fields={"features": ["res5", "res4", "res3"], "inputs": ["images", "images", "patches"]},
 )
-SINGLE = method(views=crops(2), heads=[MLPHeadConf(dims=[16, 8])], loss=SimCLRLossConf())
-MULTITASK = method(views=crops(1), heads=[MLPHeadConf(dims=[4]), MLPHeadConf(dims=[6])], loss=CrossEntropyLossConf())
+SINGLE = method(views=crops(2), heads={"projector": MLPHeadConf(dims=[16, 8])}, loss=SimCLRLossConf())
+MULTITASK = method(
+    views=crops(1),
+    heads={"four": MLPHeadConf(dims=[4]), "six": MLPHeadConf(dims=[6])},
+    loss=CrossEntropyLossConf(),
+)
 WIRINGS: Mapping[str, tuple[Experiment, list[tuple[int, ...]]]] = {
     "one output": (SINGLE, [(4, 8)]),
     "several heads on one feature": (MULTITASK, [(2, 4), (2, 6)]),
@@ -76,13 +79,12 @@ def start(asked: Experiment) -> SSLModel:
     resolved = resolution.config
     torch.manual_seed(resolved.seed)
     built = build(resolved)
-    return SSLModel(
-        trunk=built.trunk,
-        heads=built.heads,
-        features=built.features or [],
-        inputs=built.inputs or [],
-        views_of=resolution.facts.inputs,
-    )
+    return SSLModel(trunk=built.trunk, heads=built.heads, views_of=resolution.facts.inputs)
+
+
+def flat(found: Outputs) -> list[Tensor]:
+    """All outputs in a row."""
+    return [output for outputs in found.heads.values() for output in outputs]
 
 
 def images(asked: Experiment, count: int = 2) -> list[Tensor]:
@@ -110,9 +112,9 @@ def test_trains(name: str, tmp_path: Path) -> None:
     ended = run(asked, tmp_path)
     assert math.isfinite(ended.metrics["loss"])
     with torch.no_grad():
-        outputs = ended.model.eval()(images(asked))
+        outputs = flat(ended.model.eval()(images(asked)))
     assert [tuple(output.shape) for output in outputs] == shapes
-    heads = {f"heads.{number}" for number in range(len(asked.heads))}
+    heads = {f"heads.{name}" for name in asked.heads}
     trunk = set() if asked.freeze and asked.freeze[0].parts == ["trunk"] else {"trunk"}
     assert moved(start(asked), ended.model) == heads | trunk
     assert plan(asked, name)
@@ -123,15 +125,17 @@ def test_what_each_head_reads(tmp_path: Path) -> None:
     model = run(PIRL, tmp_path).model.eval()
     views = images(PIRL)
     with torch.no_grad():
-        outputs = model(views)
+        outputs = flat(model(views))
         res5, res4 = model.trunk(views[0], ["res5", "res4"])
         patches = [model.trunk(view, ["res3"])[0].mean((2, 3)) for view in views[1:]]
         weights = dict(model.named_parameters())
         wanted = []
-        for number, row in enumerate(
-            [res5.mean((2, 3)), nn.functional.adaptive_avg_pool2d(res4, 2).flatten(1), torch.cat(patches, dim=1)]
-        ):
-            path = f"heads.{number}.heads.1." + ("heads.1." if number == 2 else "") + "layers.0."
+        for name, row in {
+            "top": res5.mean((2, 3)),
+            "deep": nn.functional.adaptive_avg_pool2d(res4, 2).flatten(1),
+            "patches": torch.cat(patches, dim=1),
+        }.items():
+            path = f"heads.{name}.heads.1." + ("heads.1." if name == "patches" else "") + "layers.0."
             wanted.append(row @ weights[path + "weight"].T + weights[path + "bias"])
     for output, by_hand in zip(outputs, wanted, strict=True):
         torch.testing.assert_close(output, by_hand, rtol=1e-4, atol=1e-5)
@@ -151,13 +155,15 @@ def test_a_frozen_trunk_is_bitwise_what_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("steps", "is_there"), [(2, True), (3, True), (4, False)])
 def test_frozen_for_an_epoch(steps: int, is_there: bool, tmp_path: Path) -> None:
     """One epoch is 3 steps: then it moves, also with weight decay and momentum before."""
-    asked = replaced(SINGLE, {"freeze": [FreezeConf(parts=["heads.0.layers.0", "trunk.conv1.weight"], epochs=1)]})
+    asked = replaced(
+        SINGLE, {"freeze": [FreezeConf(parts=["heads.projector.layers.0", "trunk.conv1.weight"], epochs=1)]}
+    )
     resolution = resolve_experiment(asked)
     assert resolution.config.freeze[0].steps == 3
     assert "1 epochs x 3 steps an epoch" in plan(asked, "frozen")
     ended = run(asked, tmp_path, steps).model.state_dict()
     before = start(asked).state_dict()
-    for name in ("heads.0.layers.0.weight", "heads.0.layers.0.bias", "trunk.conv1.weight"):
+    for name in ("heads.projector.layers.0.weight", "heads.projector.layers.0.bias", "trunk.conv1.weight"):
         assert torch.equal(before[name], ended[name]) is is_there
     assert not torch.equal(before["trunk.layer1.0.conv1.weight"], ended["trunk.layer1.0.conv1.weight"])
 
@@ -168,20 +174,24 @@ def test_passes_by_size_and_by_view_say_the_same(tmp_path: Path) -> None:
     ended = {passes: run(replaced(asked, {"passes": passes}), tmp_path / passes.value).model for passes in Passes}
     views = images(asked)
     by_size = ended[Passes.SIZE].eval()
-    by_view = SSLModel(trunk=by_size.trunk, heads=list(by_size.heads), features=["flatten"], passes=Passes.VIEW).eval()  # type: ignore[arg-type]  # a ModuleList of heads
+    by_view = SSLModel(trunk=by_size.trunk, heads=dict(by_size.heads), passes=Passes.VIEW).eval()  # type: ignore[arg-type]  # a ModuleDict of heads
     with torch.no_grad():
-        torch.testing.assert_close(by_view(views)[0], by_size(views)[0], rtol=1e-5, atol=1e-6)
-    assert moved(ended[Passes.SIZE], ended[Passes.VIEW]) == {"trunk", "heads.0"}
+        torch.testing.assert_close(by_view(views).of("head"), by_size(views).of("head"), rtol=1e-5, atol=1e-6)
+    assert moved(ended[Passes.SIZE], ended[Passes.VIEW]) == {"trunk", "heads.head"}
 
 
 def test_features_of_a_frozen_trunk_are_pooled() -> None:
     """No training: a trunk and a pooling for each feature, as features are extracted."""
     trunk = build(RESNET)
-    heads = [PoolHead(size=2, in_dim=8), PoolHead(size=1, in_dim=16), PoolHead(size=1, in_dim=32, flatten=False)]
-    model = SSLModel(trunk=trunk, heads=heads, features=["res3", "res4", "res5"], frozen=["trunk"])
+    heads = {
+        "a": PoolHead(size=2, in_dim=8, feature="res3"),
+        "b": PoolHead(size=1, in_dim=16, feature="res4"),
+        "c": PoolHead(size=1, in_dim=32, flatten=False, feature="res5"),
+    }
+    model = SSLModel(trunk=trunk, heads=heads, frozen=["trunk"])
     x = torch.randn(3, 3, 16, 16)
     assert not any(module.training for module in trunk.modules())
-    outputs = model([x])
+    outputs = flat(model([x]))
     assert [tuple(output.shape) for output in outputs] == [(3, 32), (3, 16), (3, 32, 1, 1)]
     res3, res4, res5 = trunk(x, ["res3", "res4", "res5"])
     by_hand = torch.stack([res3[:, :, i : i + 4, j : j + 4].mean((2, 3)) for i in (0, 4) for j in (0, 4)], dim=2)
@@ -192,28 +202,52 @@ def test_features_of_a_frozen_trunk_are_pooled() -> None:
 
 
 WRONG: Mapping[str, tuple[Experiment, dict[str, object], str]] = {
-    "features": (
-        MULTITASK,
-        {"features": ["res3", "res4", "res5"]},
-        "features: 3 features for 2 heads: give one feature",
+    "inputs unsaid": (
+        PIRL,
+        {"heads.top.input": None},
+        "heads.top.input: the data makes the inputs images, patches: say which one is read",
     ),
-    "inputs": (PIRL, {"inputs": ["images", "patches"]}, "inputs: 2 inputs for 3 heads: give one input"),
-    "inputs unsaid": (PIRL, {"inputs": None}, "inputs: the data makes the inputs images, patches: say in `inputs`"),
-    "unknown input": (PIRL, {"inputs.2": "patch"}, "the data makes no input 'patch'; did you mean 'patches'"),
-    "unread input": (PIRL, {"inputs": ["images"]}, "no head reads the input 'patches': the data makes 9 views for it"),
-    "unknown feature": (LINEAR, {"features.1": "res6"}, "features.1: the trunk has no feature 'res6'; did you mean"),
+    "unknown input": (
+        PIRL,
+        {"heads.patches.input": "patch"},
+        "no input 'patch'; did you mean 'patches'",
+    ),
+    "unread input": (
+        PIRL,
+        {"heads.patches.input": "images"},
+        "heads: no head reads the input 'patches': the data makes 9 views for it",
+    ),
+    "unknown feature": (
+        LINEAR,
+        {"heads.res5.feature": "res6"},
+        "heads.res5.feature: the trunk has no feature 'res6'; did you mean",
+    ),
+    "a name that is none": (
+        SINGLE,
+        {"heads": {"my head": MLPHeadConf(dims=[8])}},
+        "heads.my head: a head's name is made of letters, digits and _",
+    ),
+    "in a row": (
+        LINEAR,
+        {"heads.res5.heads.1.feature": "res4"},
+        "heads.res5.heads.1.feature: has no effect in a row: give feature of the row itself",
+    ),
     "width": (
         SINGLE,
-        {"heads.0.in_dim": 7},
-        "heads.0.in_dim: got 7, but 32 follows from the rest: width of the trunk's",
+        {"heads.projector.in_dim": 7},
+        "heads.projector.in_dim: got 7, but 32 follows from the rest: width of the trunk's",
     ),
-    "width in a chain": (LINEAR, {"heads.0.heads.1.in_dim": 9}, "heads.0.heads.1.in_dim: got 9, but 32 follows"),
-    "channels": (LINEAR, {"heads.0.heads.1.in_channels": 5}, "in_channels: got 5, which does not divide in_dim 32"),
-    "outputs": (PIRL, {"loss.loss_weights": [1.0, 1.0]}, "loss.loss_weights: has 2 values, and the model 3 outputs"),
+    "width in a chain": (LINEAR, {"heads.res3.heads.1.in_dim": 9}, "heads.res3.heads.1.in_dim: got 9, but 32 follows"),
+    "channels": (LINEAR, {"heads.res3.heads.1.in_channels": 5}, "in_channels: got 5, which does not divide in_dim 32"),
+    "outputs": (
+        PIRL,
+        {"loss.loss_weights": [1.0, 1.0]},
+        "has 2 values for the heads top, deep, patches: one each",
+    ),
     "towers": (
         PIRL,
-        {"heads.2.heads.1.heads.0.num_towers": 4},
-        "heads.2.heads.1.heads.0.num_towers: got 4; the views of an image are 1 of 'images', 9 of 'patches'",
+        {"heads.patches.heads.1.heads.0.num_towers": 4},
+        "heads.patches.heads.1.heads.0.num_towers: got 4; the views of an image are 1 of 'images', 9 of 'patches'",
     ),
     "frozen part": (
         SINGLE,
@@ -243,14 +277,27 @@ def test_mistakes_are_found_before_a_run(name: str) -> None:
 
 
 def test_all_mistakes_come_at_once() -> None:
-    fields = {"features": ["res3", "res6"], "inputs": ["images", "patchs"], "loss.memory_output": 7}
+    fields = {"heads.deep.feature": "res6", "heads.patches.input": "patchs", "loss.memory_head": "tip"}
     with pytest.raises(ConfigError) as error:
         plan(replaced(PIRL, fields), "wrong")
     assert [problem.path for problem in error.value.problems] == [
-        "features.1",
-        "features",
-        "inputs",
-        "inputs",
-        "inputs",
-        "loss.memory_output",
+        "heads.deep.feature",
+        "heads.patches.input",
+        "heads",
+        "loss.memory_head",
     ]
+
+
+def test_features_of_the_same_pass_come_with_the_outputs() -> None:
+    """By name; with several inputs behind the name of the input, and beside those that heads read."""
+    model, views = start(PIRL), images(PIRL)
+    found = model(views)
+    assert {name: tuple(x.shape[:2]) for name, x in found.features.items()} == {
+        "images.res5": (2, 32),
+        "images.res4": (2, 16),
+        "patches.res3": (18, 8),
+    }
+    assert list(model(views, heads=["deep"]).features) == ["images.res4"], "only what is read is computed"
+    single = resolve_experiment(SINGLE).config
+    watched = SSLModel(trunk=build(single.trunk), heads=build(single).heads, extra=["res3"])
+    assert list(watched(images(SINGLE)).features) == ["flatten", "res3"]

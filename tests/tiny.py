@@ -27,6 +27,7 @@ from ssltyped.engine.trainer import Trainer
 from ssltyped.experiment import Experiment, ExperimentConf, build_trainer, resolve_experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLossConf
+from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.transforms.colour import RandomGrayscaleConf
@@ -103,7 +104,7 @@ def tiny(
     val = EvalSplitConf(source=PatchesConf(count=10), transforms=[CenterCropConf(size=SIZE)], num_workers=0)
     return ExperimentConf(
         trunk=ResNetConf(depth=18, width_multiplier=0.125, stem=Stem.SMALL),
-        heads=[MLPHeadConf(dims=[16, 8])],
+        heads={"projector": MLPHeadConf(dims=[16, 8])},
         loss=loss or SimCLRLossConf(temperature=0.2),
         data=DataConf(
             train=TrainSplitConf(
@@ -114,7 +115,7 @@ def tiny(
             ),
             val=val if evaluated else None,
         ),
-        optimizer=optimizer or SGDConf(lr=0.05),
+        optimizer=optimizer or SGDConf(rate=RateConf(lr=0.05)),
         schedule=schedule or CosineConf(),
         epochs=2 if epochs is None and steps is None else epochs,
         steps=steps,

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ssltyped.types import Callback, Model, Subset, Target
+from ssltyped.types import Callback, Model, Outputs, Subset, Target
 
 
 @dataclasses.dataclass
@@ -42,9 +42,9 @@ class Watched:
     def features(self, subset: Subset) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"]]:
         return self.subsets[subset]
 
-    def outputs(self, subset: Subset) -> Iterator[tuple[list[Tensor], Target]]:
+    def outputs(self, subset: Subset) -> Iterator[tuple[Outputs, Target]]:
         features, labels = self.subsets[subset]
-        yield [features], labels
+        yield Outputs({"head": (features,)}, {}), labels
 
-    def capture(self) -> dict[str, object]:
+    def snapshot(self) -> dict[str, object]:
         return {"step": self.step}

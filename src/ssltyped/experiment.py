@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Optional, Self
+from typing import Annotated, Optional, Self, cast
 
 import torch
 from annotated_types import Ge, Gt, Lt
 from torch import nn
 
 from ssltyped import config
-from ssltyped.config import ConfigError, config_for, part_of
+from ssltyped.config import INFERRED, ConfigError, config_for, part_of
 from ssltyped.config.hints import nearest
 from ssltyped.config.resolve import Resolution, resolve
 from ssltyped.data.pipeline import Data
-from ssltyped.distributed.sync_batch_norm import convert_sync_batchnorm
 from ssltyped.engine.checkpoint import Checkpoints
-from ssltyped.engine.parallel import Distributed, Precision, StepModule, wrap
+from ssltyped.engine.parallel import Distributed, Precision, say
 from ssltyped.engine.step import Step
+from ssltyped.engine.strategy import Product, StepModule, Strategy, strategy_for
 from ssltyped.engine.trainer import Trainer
-from ssltyped.model.freeze import Freeze, Frozen, for_ever
-from ssltyped.model.model import Passes, SSLModel, named, wrong_counts
+from ssltyped.model.freeze import Freeze, Frozen, for_ever, hold
+from ssltyped.model.model import Passes, SSLModel, inferred_reads, wrong_inputs
+from ssltyped.optimizers.base import GroupedOptimizer
+from ssltyped.optimizers.groups import faults
+from ssltyped.optimizers.rate import lr_path, peak_lr, rate_of
 from ssltyped.types import (
     Callback,
     Component,
@@ -34,7 +37,9 @@ from ssltyped.types import (
     Scheduler,
     Source,
     Trunk,
+    named,
 )
+from ssltyped.weights.load import Load, LoadReport, start_from
 
 
 class Experiment(Component):
@@ -42,15 +47,13 @@ class Experiment(Component):
 
     Args:
         trunk: images to features.
-        heads: one output each; head i reads features[i], or all read the only feature.
+        heads: what reads the trunk, by name; a head says itself which feature of which input it reads.
         loss: the method.
         data: what is read, how it is augmented, in which batches.
         optimizer: how the weights move.
         schedule: the learning rate over the run.
         epochs: passes over the images; give this or steps.
         steps: optimizer steps; give this or epochs.
-        features: names of the trunk's features that the heads read; null: its last one.
-        inputs: name of the input that each head reads, if the views make several; null: the only one.
         passes: what goes through the trunk at once: all consecutive views of one size, or each view alone.
         freeze: parts that do not learn, for ever or for a while.
         global_batch_size: images per optimizer step over all ranks; follows from batch_size, ranks and accumulation.
@@ -60,6 +63,9 @@ class Experiment(Component):
         distributed: processes and devices.
         checkpoints: when state is saved.
         callbacks: what watches the run.
+        init: weights that parts of the model, or of the method, start from.
+        product: which model is evaluated and saved: that which the method is for, or the student in any case.
+        compiled: the trunk is compiled by torch.compile; the first step takes minutes, the others less time.
         seed: of the initial weights, the order of the images and their augmentation.
         log_every: steps between two logged lines.
         output: folder of all runs.
@@ -71,24 +77,25 @@ class Experiment(Component):
         self,
         *,
         trunk: Trunk,
-        heads: list[Head],
+        heads: dict[str, Head],
         loss: Loss,
         data: Data,
         optimizer: Optimizer,
         schedule: Scheduler,
         epochs: Optional[Annotated[int, Gt(0)]] = None,
         steps: Optional[Annotated[int, Gt(0)]] = None,
-        features: Optional[list[str]] = None,
-        inputs: Optional[list[str]] = None,
         passes: Passes = Passes.SIZE,
         freeze: list[Freeze] = [],  # noqa: B006  # never changed; a config shows it as a list
-        global_batch_size: Optional[Annotated[int, Gt(0)]] = None,
+        global_batch_size: Annotated[int, Gt(0)] = INFERRED,
         accumulation: Annotated[int, Gt(0)] = 1,
         precision: Precision = Precision.FP32,
         grad_clip: Optional[Annotated[float, Gt(0)]] = None,
         distributed: Distributed,
         checkpoints: Checkpoints,
         callbacks: list[Callback],
+        init: list[Load] = [],  # noqa: B006  # as freeze
+        product: Product = Product.METHOD,
+        compiled: bool = False,
         seed: Annotated[int, Ge(0), Lt(2**63)] = 0,
         log_every: Annotated[int, Gt(0)] = 10,
         output: Path = Path("runs"),
@@ -97,7 +104,8 @@ class Experiment(Component):
     ) -> None:
         self.trunk, self.heads, self.loss, self.data = trunk, heads, loss, data
         self.optimizer, self.schedule, self.epochs, self.steps = optimizer, schedule, epochs, steps
-        self.features, self.inputs, self.passes, self.freeze = features, inputs, passes, freeze
+        self.passes, self.freeze, self.init = passes, freeze, init
+        self.product, self.compiled = product, compiled
         self.global_batch_size, self.accumulation = global_batch_size, accumulation
         self.precision, self.grad_clip, self.distributed = precision, grad_clip, distributed
         self.checkpoints, self.callbacks, self.seed, self.log_every = checkpoints, callbacks, seed, log_every
@@ -110,34 +118,29 @@ class Experiment(Component):
             facts.accumulation > 1
         )
         yield Inference("global_batch_size", facts.global_batch_size, rule)
-        if config.features is None:
-            yield Inference("features", [list(facts.feature_dims)[-1]], "the last feature of the trunk")
         yield from _length(config, facts)
-        for index, name in enumerate(_head_features(config, facts)):
-            if hasattr(config.heads[index], "in_dim"):
-                yield Inference(f"heads.{index}.in_dim", facts.feature_dims[name], f"width of the trunk's {name}")
+        yield from inferred_reads(config.heads, facts.feature_dims, "the trunk")
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         names = list(facts.feature_dims)
-        for index, feature in enumerate(config.features or []):
-            if feature not in names:
-                yield Problem(f"features.{index}", f"the trunk has no feature {feature!r}{nearest(feature, names)}")
-        features = names[-1:] if config.features is None else config.features
-        if not features:
-            yield Problem("features", "is empty: give one feature, or one for each head; null is the trunk's last one")
-        wired = wrong_counts(len(config.heads), features, config.inputs or [], facts.inputs)
-        yield from (Problem(kind, wrong) for kind, wrong in wired)
+        for name, head in config.heads.items():
+            feature = getattr(head, "feature", None)
+            if feature is not None and feature not in names:
+                message = f"the trunk has no feature {feature!r}{nearest(feature, names)}"
+                yield Problem(f"heads.{name}.feature", message)
+            if not name.isidentifier():
+                yield Problem(f"heads.{name}", "a head's name is made of letters, digits and _")
+        read = {name: getattr(head, "input", None) for name, head in config.heads.items()}
+        yield from (Problem(path, wrong) for path, wrong in wrong_inputs(read, facts.inputs))
         if not config.heads:
             yield Problem("heads", "at least one is needed: the loss reads the output of a head (IdentityHead is one)")
-        loss = part_of(config.loss).kind
-        if any(facts.mask_grids) and not getattr(loss, "takes_masks", False):
-            yield Problem("data.train.views", f"makes masks, and {loss.__name__} uses none")
-        per_epoch = facts.steps_per_epoch
-        if per_epoch == 0:
+        if any(facts.mask_grids) and not _any_loss(config.loss, "takes_masks"):
+            yield Problem("data.train.views", f"makes masks, and {part_of(config.loss).name} uses none")
+        if facts.steps_per_epoch == 0:
             need = f"{facts.global_batch_size} images make one step, and data.train has {facts.num_images}"
             yield Problem("data.train.batch_size", f"{need}: use a smaller batch")
-        if config.steps is None and per_epoch is None:
+        if config.steps is None and facts.steps_per_epoch is None:
             yield Problem("steps", "give steps, or data.train.num_images: the data is not here to count")
         if config.epochs is None and config.steps is None:
             yield Problem("epochs", "give epochs or steps")
@@ -146,23 +149,19 @@ class Experiment(Component):
 ExperimentConf = config_for(Experiment)
 
 
-def _length(self: Experiment, facts: Facts) -> Iterable[Inference]:
-    per_epoch = facts.steps_per_epoch
-    if not per_epoch:
-        return
-    images = f"{facts.num_images} images / {facts.global_batch_size} a step = {per_epoch} steps an epoch"
-    if self.steps is not None:
-        yield Inference("epochs", -(-self.steps // per_epoch), f"{self.steps} steps ({images}); a begun epoch counts")
-    elif self.epochs is not None:
-        yield Inference("steps", self.epochs * per_epoch, f"{self.epochs} epochs x {per_epoch} ({images})")
+def _length(asked: Experiment, facts: Facts) -> Iterable[Inference]:
+    if per_epoch := facts.steps_per_epoch:
+        images = f"{facts.num_images} images / {facts.global_batch_size} a step = {per_epoch} steps an epoch"
+        if asked.steps is not None:
+            rule = f"{asked.steps} steps ({images}); a begun epoch counts"
+            yield Inference("epochs", -(-asked.steps // per_epoch), rule)
+        elif asked.epochs is not None:
+            yield Inference("steps", asked.epochs * per_epoch, f"{asked.epochs} epochs x {per_epoch} ({images})")
 
 
-def _head_features(self: Experiment, facts: Facts) -> list[str]:
-    """The feature that each head reads; nothing while one is unknown (problems() says so)."""
-    features = list(facts.feature_dims)[-1:] if self.features is None else self.features
-    if len(features) not in (1, len(self.heads)) or any(name not in facts.feature_dims for name in features):
-        return []
-    return [features[min(index, len(features) - 1)] for index in range(len(self.heads))]
+def _any_loss(loss: Loss, flag: str) -> bool:
+    """Whether the method, or one of those that it is made of, says so of itself."""
+    return any(getattr(config.part_of(part).kind, flag, False) for _, part in config.walk(loss))
 
 
 class FactFinder:
@@ -176,13 +175,10 @@ class FactFinder:
     def __call__(self, experiment: Experiment) -> Facts:
         train, world = experiment.data.train, experiment.distributed
         num_images, train_labelled = self._source(train.source, train.num_images, "data.train.source")
-        labelled = train_labelled
-        if experiment.data.val is not None:
-            val = experiment.data.val
+        labelled: Optional[bool] = False
+        if (val := experiment.data.val) is not None:
             _, val_labelled = self._source(val.source, val.num_images, "data.val.source")
-            labelled = None if labelled is None or val_labelled is None else labelled and val_labelled
-        else:
-            labelled = False
+            labelled = None if None in (train_labelled, val_labelled) else train_labelled and val_labelled
         views = config.build(train.views, "data.train.views")
         one_node = Facts(
             world_size=world.num_procs,
@@ -192,7 +188,8 @@ class FactFinder:
             num_views=len(views.crop_sizes),
             crop_sizes=tuple(views.crop_sizes),
             feature_dims=self._feature_dims(experiment.trunk),
-            output_dims=self._output_dims(experiment.heads),
+            heads=tuple(experiment.heads),
+            output_dims={name: dims for name, head in experiment.heads.items() if (dims := self._out_dims(head))},
             inputs=dict(views.inputs),
             mask_grids=tuple(views.mask_grids),
             num_classes=views.num_classes,
@@ -205,10 +202,10 @@ class FactFinder:
                 "num_images": num_images,
                 "labelled": labelled,
                 "evaluates": experiment.data.val is not None,
-                "uses_labels": getattr(config.part_of(experiment.loss).kind, "uses_labels", False),
+                "uses_labels": _any_loss(experiment.loss, "uses_labels"),
                 "pretext": views.num_classes is not None,
                 "train_labelled": True if views.num_classes is not None else train_labelled,
-                "lr": getattr(experiment.optimizer, "lr", None),
+                "lr": peak_lr(experiment.optimizer),
                 "base_lr_of_one_node": _inferred_lr(experiment.optimizer, one_node),
                 "epochs": experiment.epochs,
             }
@@ -254,11 +251,6 @@ class FactFinder:
                 self._features[key] = dict(config.build(trunk, "trunk").feature_dims)
         return self._features[key]
 
-    def _output_dims(self, heads: list[Head]) -> tuple[int, ...]:
-        """The widths of all outputs; nothing while a head's own width is not known."""
-        known = [self._out_dims(head) for head in heads]
-        return tuple(dim for dims in known for dim in dims) if all(known) else ()
-
     def _out_dims(self, head: Head) -> tuple[int, ...]:
         key = config.to_yaml(head)
         if key not in self._outputs:
@@ -275,22 +267,35 @@ def build_model(built: Experiment, facts: Facts) -> SSLModel:
     return SSLModel(
         trunk=built.trunk,
         heads=built.heads,
-        features=built.features or [],
-        inputs=built.inputs or [],
         views_of=facts.inputs,
         passes=built.passes,
         frozen=for_ever(built.freeze),
+        extra=_watched(built),
     )
 
 
-def build_module(built: Experiment, facts: Facts) -> StepModule:
-    """Model and loss of a built experiment. Raises `ConfigError` if none of their parameters learns."""
+def _watched(built: Experiment) -> list[str]:
+    """The trunk's features that callbacks want to see of each step."""
+    return list(dict.fromkeys(name for callback in built.callbacks for name in callback.reads))
+
+
+def build_module(
+    built: Experiment, facts: Facts, strategy: Strategy, *, starts: bool = False
+) -> tuple[StepModule, list[LoadReport]]:
+    """Model and loss of a built experiment; `starts`: from the weights in `init`, with an account of what they filled.
+
+    The model has its weights before the method sets itself up, so that a teacher starts from them too. Raises
+    `ConfigError` for weights that do not fit, and if no parameter learns.
+    """
     model = build_model(built, facts)
-    built.loss.setup(model)
-    module = StepModule(model, built.loss)
+    init = built.init if starts else []
+    reports = start_from(init, model, of_loss=False)
+    module = strategy.prepare(model, built.loss, _watched(built))
+    reports += start_from(init, module, of_loss=True)
+    hold(module, for_ever(built.freeze, of_loss=True))
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise ConfigError([Problem("freeze", "nothing is left that learns: leave a part of the model out of it")])
-    return module
+    return module, reports
 
 
 def build_optimizer(built: Experiment, module: nn.Module) -> torch.optim.Optimizer:
@@ -303,7 +308,8 @@ def build_optimizer(built: Experiment, module: nn.Module) -> torch.optim.Optimiz
 
 def _inferred_lr(optimizer: Optimizer, facts: Facts) -> Optional[float]:
     """The learning rate that the optimizer would infer from these facts."""
-    for inference in config.part_of(optimizer).kind.infer(optimizer, facts):  # type: ignore[attr-defined]  # an Optimizer
+    part = rate_of(optimizer)
+    for inference in config.part_of(part).kind.infer(part, facts):  # type: ignore[attr-defined]  # a Component
         if inference.field == "lr":
             return float(inference.value)
     return None
@@ -316,59 +322,69 @@ def resolve_experiment(
     named = asked if asked.name is not None else config.replaced(asked, {"name": name})
     resolution = resolve(named, find or FactFinder())
     ignored = _ignored_lr(resolution.config)
-    if wrong := [*([ignored] if ignored else []), *_unknown_parts(resolution.config)]:
+    if wrong := [*([ignored] if ignored else []), *_unknown_parts(resolution.config, resolution.facts)]:
         raise ConfigError(wrong)
     return resolution
 
 
-def _unknown_parts(resolved: Experiment) -> Iterator[Problem]:
-    """What is to be frozen and is not there."""
-    if not resolved.freeze:
+def _unknown_parts(resolved: Experiment, facts: Facts) -> Iterator[Problem]:
+    """What is to be frozen, or to learn in its own way, and is not there."""
+    grouped = issubclass(part_of(resolved.optimizer).kind, GroupedOptimizer)
+    groups = cast(GroupedOptimizer, resolved.optimizer).groups if grouped else []
+    if not resolved.freeze and not groups:
         return
     with torch.device("meta"):
-        heads = nn.ModuleList(config.build(head, f"heads.{i}") for i, head in enumerate(resolved.heads))
-        model = nn.ModuleDict({"trunk": config.build(resolved.trunk, "trunk"), "heads": heads})
+        built = config.build(resolved)
+        model = SSLModel(trunk=built.trunk, heads=built.heads, views_of=facts.inputs)
+        module = Strategy(torch.device("meta")).prepare(model, built.loss)
     for number, freeze in enumerate(resolved.freeze):
-        for place, part in enumerate(freeze.parts):
+        for place, name in enumerate(freeze.parts):
             try:
-                named(model, part)
+                named(module, name) if freeze.steps else hold(module, [name])
             except ValueError as error:
                 yield Problem(f"freeze.{number}.parts.{place}", str(error))
+    yield from (Problem(f"optimizer.{p.path}", p.message) for p in faults(module, [group.parts for group in groups]))
 
 
 def _ignored_lr(resolved: Experiment) -> Optional[Problem]:
     """A learning rate that the schedule never comes near was set in vain: the schedule has values of its own."""
-    lr = getattr(resolved.optimizer, "lr", None)  # a custom optimizer may have none
+    lr = peak_lr(resolved.optimizer)
     schedule = config.build(resolved.schedule, "schedule")
     highest = max(schedule(index / 2000) for index in range(2000))
     if lr is None or abs(highest - lr) <= 0.01 * lr:
         return None
     message = f"got {lr:g}, but the schedule rises to {highest:g}, which is what counts"
-    return Problem("optimizer.lr", f"{message}: leave the schedule's values out (null), or set the same lr")
+    remedy = "leave the schedule's values out (null), or set the same lr"
+    return Problem(f"optimizer.{lr_path(resolved.optimizer)}", f"{message}: {remedy}")
 
 
-def build_trainer(resolved: Experiment, *, device: torch.device, folder: Path, facts: Facts) -> Trainer:
-    """The objects of a resolved recipe, wired together, the same on every rank."""
+def build_trainer(
+    resolved: Experiment, *, device: torch.device, folder: Path, facts: Facts, starts: bool = True
+) -> Trainer:
+    """The objects of a resolved recipe, wired together, the same on every rank.
+
+    `starts`: the model starts from the weights in `init`, which is said; a run that goes on has its own.
+    """
     torch.manual_seed(resolved.seed)
     built = config.build(resolved)
     assert built.steps is not None
-    module: nn.Module = build_module(built, facts).to(device)
-    module = convert_sync_batchnorm(module, built.distributed.sync_bn_group or 1)
-    assert isinstance(module, StepModule)
+    strategy = strategy_for(device, sync_bn_group=built.distributed.sync_bn_group, compiled=built.compiled)
+    module, reports = build_module(built, facts, strategy, starts=starts)
+    for report in reports:
+        say(f"starts with {report}")
     step = Step(
         module=module,
-        wrapped=wrap(module, device),
+        strategy=strategy,
         optimizer=build_optimizer(built, module),
-        device=device,
         precision=built.precision,
         grad_clip=built.grad_clip,
-        frozen=Frozen(module.model, built.freeze, built.steps),
+        frozen=Frozen(module, built.freeze),
     )
     return Trainer(
         step=step,
         data=built.data,
         schedule=built.schedule,
-        weight_decay_schedule=getattr(built.optimizer, "weight_decay_schedule", None),
+        schedules=built.optimizer.schedules,
         checkpoints=built.checkpoints,
         callbacks=built.callbacks,
         folder=folder,
@@ -377,4 +393,5 @@ def build_trainer(resolved: Experiment, *, device: torch.device, folder: Path, f
         accumulation=built.accumulation,
         seed=built.seed,
         log_every=built.log_every,
+        product=built.product,
     )

@@ -24,9 +24,12 @@ from ssltyped.config.resolve import Resolution
 from ssltyped.engine.checkpoint import CheckpointStore
 from ssltyped.engine.folder import Start, prepare, write_result
 from ssltyped.engine.parallel import Device, Place, device_for, process_group, seed_step
+from ssltyped.engine.strategy import Strategy
 from ssltyped.engine.trainer import Outcome
-from ssltyped.experiment import Experiment, FactFinder, build_model, build_trainer, resolve_experiment
+from ssltyped.experiment import Experiment, FactFinder, build_module, build_trainer, resolve_experiment
+from ssltyped.model.files import write_weights
 from ssltyped.model.model import SSLModel
+from ssltyped.optimizers.rate import lr_path, peak_lr
 from ssltyped.types import Batch, Problem, StepOutput
 
 _ABORTED = 130
@@ -37,6 +40,7 @@ _MISTAKE = 2
 class Run:
     """What a launched recipe gave: how it ended, where it wrote, its metrics, and the trained model.
 
+    `model` is the one that the method is for (`Loss.product`), in eval mode.
     `metrics` has the newest value of each metric, `first` the first one: of the untrained model, for an
     evaluation at the start.
     """
@@ -66,14 +70,21 @@ def launch(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "ru
     device = device_for(resolved.distributed.device, place.local_rank)
     with process_group(place, device, resolved.distributed.timeout_s):
         start = _agree_on_start(asked, resolution)
-        trainer = build_trainer(resolved, device=device, folder=start.folder, facts=resolution.facts)
+        trainer = build_trainer(
+            resolved, device=device, folder=start.folder, facts=resolution.facts, starts=start.resume is None
+        )
         outcome = trainer.fit(start.resume)
         if distributed.is_main():
             if outcome is Outcome.FINISHED:
-                _save_weights(trainer.model, start.folder / "weights.pt")
+                write_weights(
+                    start.folder / "weights.pt",
+                    trainer.model,
+                    {"product": trainer.product_name, "method": type(trainer.loss).__name__, "step": trainer.step},
+                )
             write_result(start.folder, outcome.value, trainer.metrics, trainer.first)
         distributed.barrier()
-    return Run(outcome, start.folder, metrics=dict(trainer.metrics), first=dict(trainer.first), model=trainer.model)
+    model = trainer.model.eval()
+    return Run(outcome, start.folder, metrics=dict(trainer.metrics), first=dict(trainer.first), model=model)
 
 
 def _agree_on_start(asked: Experiment, resolution: Resolution[Experiment]) -> Start:
@@ -103,13 +114,6 @@ def _prepare(asked: Experiment, resolution: Resolution[Experiment]) -> Start:
         resolved=config.to_yaml(resolved),
         inferences=resolution.to_json(),
     )
-
-
-def _save_weights(model: SSLModel, path: Path) -> None:
-    """The trained trunk and heads, readable by `torch.load(path, weights_only=True)`."""
-    partial = path.with_suffix(".part")
-    torch.save({name: value.cpu() for name, value in model.state_dict().items()}, partial)
-    partial.replace(path)
 
 
 # --- several processes ----------------------------------------------------------------------------------------
@@ -162,8 +166,9 @@ def _fitting(resolution: Resolution[Experiment], procs: int) -> str:
         after = resolve_experiment(override(config.replaced(before, forget), changes)).config
     except ConfigError:
         return text
-    names = ("global_batch_size", "steps", "optimizer.lr")
-    pairs = [(name, config.get(before, name), config.get(after, name)) for name in names]
+    pairs = [(name, config.get(before, name), config.get(after, name)) for name in ("global_batch_size", "steps")]
+    lr = f"optimizer.{lr_path(before.optimizer)}"
+    pairs.append((lr, peak_lr(before.optimizer), peak_lr(after.optimizer)))
     return text + ", which changes " + ", ".join(f"{name} {old:,} -> {new:,}" for name, old, new in pairs if old != new)
 
 
@@ -185,13 +190,12 @@ def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> R
         with _passing_signals_on([process.pid or 0 for process in processes.processes]) as passed_on:
             _join(processes, passed_on, Path(told))
     result = json.loads((folder / "result.json").read_text())
-    built = config.build(resolved)
-    model = build_model(built, resolution.facts)
     newest = CheckpointStore(folder / "checkpoints").newest() or resumed_from
     assert newest is not None, "a run saves at its end, and when it is interrupted"
-    module = torch.load(newest / "state.pt", map_location="cpu", weights_only=True)["module"]
-    prefix = "model."
-    model.load_state_dict({key.removeprefix(prefix): module[key] for key in module if key.startswith(prefix)})
+    built = config.build(resolved)
+    module, _ = build_module(built, resolution.facts, Strategy(torch.device("cpu")))
+    module.load_state_dict(torch.load(newest / "state.pt", map_location="cpu", weights_only=True)["module"])
+    model = module.product(built.product).eval()
     return Run(Outcome(result["outcome"]), folder, metrics=result["metrics"], first=result["first"], model=model)
 
 
@@ -272,7 +276,9 @@ def replay(bundle: str | Path) -> StepOutput:
     saved_config = config.from_yaml((path.parent / "resolved.yaml").read_text())
     resolved = config.replaced(saved_config, {"distributed.sync_bn_group": 1})
     saved = torch.load(path, weights_only=True)
-    trainer = build_trainer(resolved, device=torch.device("cpu"), folder=path.parent, facts=FactFinder()(resolved))
+    trainer = build_trainer(
+        resolved, device=torch.device("cpu"), folder=path.parent, facts=FactFinder()(resolved), starts=False
+    )
     trainer.restore(saved)
     seed_step(resolved.seed, saved["step"], saved["rank"], trainer.device)
     batch = saved["batch"]

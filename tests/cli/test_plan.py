@@ -21,16 +21,17 @@ from ssltyped.config import ConfigError, config_for
 from ssltyped.config.overrides import override
 from ssltyped.engine.callbacks.metrics_file import MetricsFileConf
 from ssltyped.engine.checkpoint import CheckpointsConf
-from ssltyped.engine.parallel import StepModule
+from ssltyped.engine.strategy import StepModule
 from ssltyped.experiment import Experiment, resolve_experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.model.model import SSLModel
 from ssltyped.optimizers.adamw import AdamWConf
+from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.schedulers.composite import CompositeConf
 from ssltyped.schedulers.cosine import Cosine
 from ssltyped.schedulers.linear import LinearConf
-from ssltyped.types import Batch, Collator, Features, Loss, Model, StepOutput, Trunk, Update
+from ssltyped.types import Batch, Collator, Features, Loss, Model, Moment, StepOutput, Trunk, Update
 
 PIXELS, WIDTH, OUT, BATCH = 3 * 16 * 16, 10, 4, 8
 
@@ -59,8 +60,8 @@ class Flat(Trunk):
 class Square(Loss):
     """mean z^2."""
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
-        (z,) = model(batch.views)
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+        z = model(batch.views).of("projector")
         return StepOutput(loss=z.square().mean())
 
 
@@ -81,8 +82,8 @@ class Misfit(Collator):
 class Incomplete(Loss):
     """Calls with too few arguments."""
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
-        return StepOutput(loss=nn.CTCLoss()(model(batch.views)[0], batch.index))
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+        return StepOutput(loss=nn.CTCLoss()(model(batch.views).of("projector"), batch.index))
 
 
 FlatConf, SquareConf = config_for(Flat), config_for(Square)
@@ -91,14 +92,17 @@ MisfitConf, IncompleteConf = config_for(Misfit), config_for(Incomplete)
 
 def flat() -> Experiment:
     head = MLPHeadConf(dims=[OUT], use_bias=False)
-    return config.replaced(tiny(loss=SquareConf(), optimizer=SGDConf(lr=0.1)), {"trunk": FlatConf(), "heads": [head]})
+    return config.replaced(
+        tiny(loss=SquareConf(), optimizer=SGDConf(rate=RateConf(lr=0.1))),
+        {"trunk": FlatConf(), "heads": {"projector": head}},
+    )
 
 
 def measured(asked: Experiment) -> Memory:
     resolution = resolve_experiment(asked)
     with torch.device("meta"):
         built = config.build(resolution.config)
-        module = StepModule(SSLModel(trunk=built.trunk, heads=built.heads, features=built.features or []), built.loss)
+        module = StepModule(SSLModel(trunk=built.trunk, heads=built.heads), built.loss)
     return measure(module, built, resolution)
 
 
@@ -117,7 +121,7 @@ def test_memory_by_hand() -> None:
 
 def test_memory_of_an_optimizer() -> None:
     """AdamW: two moments, and a count for each of the two tensors."""
-    asked = config.replaced(flat(), {"optimizer": AdamWConf(lr=0.1)})
+    asked = config.replaced(flat(), {"optimizer": AdamWConf(rate=RateConf(lr=0.1))})
     assert measured(asked).optimizer == 2 * 4 * (PIXELS * WIDTH + WIDTH * OUT) + 2 * 4
 
 
@@ -146,7 +150,7 @@ def test_parts_and_parameters() -> None:
     parts = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.endswith("parameters")}
     assert parts == {
         "trunk": ["Flat", f"{PIXELS * WIDTH:,}", "parameters"],
-        "heads.0": ["MLPHead", f"{WIDTH * OUT:,}", "parameters"],
+        "heads.projector": ["MLPHead", f"{WIDTH * OUT:,}", "parameters"],
         "loss": ["Square", "0", "parameters"],
     }
 
@@ -154,7 +158,7 @@ def test_parts_and_parameters() -> None:
 def test_what_is_inferred_and_how_long() -> None:
     text = plan(tiny(epochs=2), "tiny")
     assert re.search(r"^  global_batch_size +8 +8 images a rank x 1 rank$", text, re.MULTILINE)
-    assert re.search(r"^  heads.0.in_dim +64 +width of the trunk's flatten$", text, re.MULTILINE)
+    assert re.search(r"^  heads.projector.in_dim +64 +width of the trunk's flatten$", text, re.MULTILINE)
     assert "  8 images a step, 3 steps an epoch, 6 steps" in text
 
 
@@ -214,7 +218,7 @@ def test_eight_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     text = plan(eight_nodes, "simclr_8node")
     assert "4,096 images a step, 312 steps an epoch, 31,200 steps" in text
-    assert re.search(r"^  optimizer.lr +4.8 +base_lr 0.3 x \(4096 images a step / 256\)", text, re.MULTILINE)
+    assert re.search(r"^  optimizer.rate.lr +4.8 +base_lr 0.3 x \(4096 images a step / 256\)", text, re.MULTILINE)
     assert "memory on each of 64 ranks" in text
     assert re.search(r"^  trunk +ResNet +23,508,032 parameters$", text, re.MULTILINE)
     assert "not to be started here as it is:" in text
@@ -243,8 +247,10 @@ def test_what_one_step_would_raise_is_a_mistake() -> None:
     assert "does not fit together: CTCLoss.forward() missing 2" in told(tiny(loss=IncompleteConf()))
     nothing = told(tiny(), "freeze=[Freeze]", "freeze.0.parts=[trunk,heads]")
     assert nothing == "freeze: nothing is left that learns: leave a part of the model out of it"
-    assert told(tiny(), "optimizer.no_decay=[foo]").startswith("optimizer: no_decay: no parameter has 'foo' in its")
-    assert "optimizer: per_head: 2 entries" in told(tiny(), "optimizer.per_head=[PerHead,PerHead]")
+    excluded = told(tiny(), "optimizer.decay.exclude=[foo]")
+    assert excluded.startswith("optimizer: decay.exclude: no parameter has 'foo' in its")
+    group = ["+optimizer.groups=Group", "optimizer.groups.0.parts=[heads.3]"]
+    assert told(tiny(), *group).startswith("optimizer.groups.0.parts.0: there is no module and no parameter 'heads.3'")
 
 
 @pytest.mark.parametrize(("overrides", "code"), [([], 0), (["loss.temperature=-1"], 2)])

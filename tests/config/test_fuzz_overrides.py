@@ -48,7 +48,7 @@ def real_paths(recipe: str) -> tuple[str, ...]:
     """Every field of a recipe, and some items of its lists."""
     parts = config.walk(RECIPES[recipe])
     found = [config.join(path, name) for path, part in parts for name in config.part_of(part).parameters]
-    return (*found, "heads.0", "heads.0.dims.0", "callbacks.3", "data.train.views.transforms.1")
+    return (*found, "heads.projector", "heads.projector.dims.0", "callbacks.3", "data.train.views.transforms.1")
 
 
 def words(text: str, *others: str) -> st.SearchStrategy[str]:
@@ -80,7 +80,7 @@ NAMES = words(
 REFERENCES = words(
     """${seed} ${loss.temperature} ${loss} ${heads} ${} ${ ${.seed} ${..seed} ${oc.env:HOME} ${oc.env:NO_SUCH} ${x:y}
     ${epochs}${seed} a${seed}b ${no.such} \\${seed} ${${seed}} ${oc.create:{a:1}} ${oc.decode:'['} ${name}
-    ${trunk.depth} ${heads.0.dims} ${heads[0].dims} ${heads.7} ${data.train} ${_target_} ${loss._target_}
+    ${trunk.depth} ${heads.projector.dims} ${heads[0].dims} ${heads.7} ${data.train} ${_target_} ${loss._target_}
     ${oc.select:seed} ${oc.dict.keys:loss}"""
 )
 SWEEPS = words(

@@ -18,6 +18,8 @@ from trees import (
     OtherLeafConf,
     Positional,
     SmallLeafConf,
+    Stone,
+    StoneConf,
     Tree,
     TreeConf,
     Untyped,
@@ -56,6 +58,35 @@ def test_two_configs_share_no_list() -> None:
     assert build(other).sizes == [1]
 
 
+class Pot(Component):
+    """Has a leaf and a stone by default."""
+
+    def __init__(self, *, leaf: Leaf = LeafConf(size=3), stone: Stone = StoneConf(weight=2.0)) -> None:
+        self.leaf, self.stone = leaf, stone
+
+
+class Vase(Pot):
+    """Gives one of them itself."""
+
+    def __init__(self, *, weight: float = 1.0, leaf: Leaf = LeafConf(size=4)) -> None:
+        super().__init__(leaf=leaf, stone=Stone(weight=weight))
+
+
+PotConf, VaseConf = config_for(Pot), config_for(Vase)
+
+
+def test_a_default_that_is_a_config_is_built_in_a_part_that_is_made_by_hand() -> None:
+    pot, own = Pot(), Leaf(size=5)
+    assert isinstance(pot.leaf, Leaf)
+    assert (pot.leaf.size, pot.stone.weight) == (3, 2.0)
+    assert Pot(leaf=own).leaf is own
+    assert (Vase().leaf.size, Vase().stone.weight, Vase(leaf=own).leaf) == (4, 1.0, own)
+    built = build(config.replaced(PotConf(), {"leaf.size": 6}))
+    assert (built.leaf.size, built.stone.weight) == (6, 2.0)
+    assert PotConf().leaf == LeafConf(size=3), "the default is as it was"
+    assert build(VaseConf()).leaf.size == 4
+
+
 def test_an_unknown_field_names_the_one_that_was_meant() -> None:
     with pytest.raises(TypeError, match=r"Tree has no field 'heigth'; did you mean 'height'\?"):
         TreeConf(heigth=2.0, leaf=LeafConf())  # type: ignore[call-arg]  # the point of the test
@@ -71,7 +102,7 @@ def test_a_function_can_be_a_part() -> None:
 def test_a_module_without_a_constructor_of_its_own_has_no_parameters() -> None:
     assert isinstance(build(BareConf()), Bare)
     with pytest.raises(TypeError, match="Bare has no field 'width'"):
-        BareConf(width=3)
+        BareConf(width=3)  # type: ignore[call-arg]  # the point of the test
 
 
 def test_a_component_is_at_the_top_of_a_module() -> None:

@@ -43,9 +43,9 @@ def kind(part: object) -> str:
     [
         ("loss.temperature=0.2", "loss.temperature", 0.2),
         ("loss.temperature=1", "loss.temperature", 1.0),
-        ("optimizer.base_lr=1e-3", "optimizer.base_lr", 1e-3),
-        ("heads.0.dims=[2048,256]", "heads.0.dims", [2048, 256]),
-        ("heads.0.dims.1=64", "heads.0.dims", [2048, 64]),
+        ("optimizer.rate.base_lr=1e-3", "optimizer.rate.base_lr", 1e-3),
+        ("heads.projector.dims=[2048,256]", "heads.projector.dims", [2048, 256]),
+        ("heads.projector.dims.1=64", "heads.projector.dims", [2048, 64]),
         ("data.train.batch_size=32", "data.train.batch_size", 32),
         ("data.train.path=images", "data.train.path", Path("images")),
         ("data.train.path='/a b/c'", "data.train.path", Path("/a b/c")),
@@ -70,7 +70,7 @@ def test_a_value_is_set_in_its_declared_type(text: str, path: str, value: object
 
 def test_the_given_recipe_is_not_changed() -> None:
     before = config.to_tree(RECIPE)
-    after("loss.temperature=0.7", "heads.0.dims=[1]", "~callbacks.0", "+callbacks=KNN")
+    after("loss.temperature=0.7", "heads.projector.dims=[1]", "~callbacks.0", "+callbacks=KNN")
     assert config.to_tree(RECIPE) == before
 
 
@@ -87,13 +87,13 @@ def test_a_name_is_what_was_written(text: str) -> None:
 
 
 def test_a_part_is_named_by_its_class_and_has_its_defaults() -> None:
-    optimizer = after("optimizer=AdamW", "optimizer.lr=1e-3").optimizer
+    optimizer = after("optimizer=AdamW", "optimizer.rate.lr=1e-3").optimizer
     assert kind(optimizer) == "AdamW"
-    assert optimizer == config.replaced(config.config_for(AdamW)(), {"lr": 1e-3})
+    assert optimizer == config.replaced(config.config_for(AdamW)(), {"rate.lr": 1e-3})
 
 
 def test_the_order_of_overrides_does_not_matter() -> None:
-    assert after("optimizer.lr=1e-3", "optimizer=AdamW") == after("optimizer=AdamW", "optimizer.lr=1e-3")
+    assert after("optimizer.rate.lr=1e-3", "optimizer=AdamW") == after("optimizer=AdamW", "optimizer.rate.lr=1e-3")
     assert after("~callbacks.0", "callbacks.1=KNN") == after("callbacks.1=KNN", "~callbacks.0")
 
 
@@ -135,14 +135,15 @@ def test_a_part_of_a_recipe_can_be_overridden_too() -> None:
     [
         ("los.temperature=0.2", "los", "Experiment has no such field; did you mean 'loss'?"),
         ("loss.temprature=0.2", "loss.temprature", "SimCLRLoss has no such field; did you mean 'temperature'?"),
+        ("optimizer.lr=0.1", "optimizer.lr", "SGD has no such field; did you mean 'rate.lr'?"),
         ("loss.temperature=hot", "loss.temperature", "got 'hot': input should be a valid number"),
         ("loss.temperature=true", "loss.temperature", "got True: input should be a valid number"),
         ("loss.temperature=0", "loss.temperature", "got 0: input should be greater than 0"),
         ("loss.temperature=nan", "loss.temperature", "got nan: input should be a finite number"),
         ("epochs=1.5", "epochs", "got 1.5: input should be a valid integer"),
-        ("heads.0.dims=[]", "heads.0.dims", "at least 1"),
-        ("heads.0.dims=[2048,x]", "heads.0.dims.1", "got 'x': input should be a valid integer"),
-        ("heads.0.dims=2048", "heads.0.dims", "got 2048: input should be a valid list"),
+        ("heads.projector.dims=[]", "heads.projector.dims", "at least 1"),
+        ("heads.projector.dims=[2048,x]", "heads.projector.dims.1", "got 'x': input should be a valid integer"),
+        ("heads.projector.dims=2048", "heads.projector.dims", "got 2048: input should be a valid list"),
         ("heads.2.dims=[1]", "heads.2", "no such item: heads has 1, counted from 0"),
         ("heads.x=MLPHead", "heads.x", "no such item: heads has 1"),
         ("trunk.depth=51", "trunk.depth", "got 51: input should be 18, 34, 50, 101, 152 or 200"),
@@ -156,7 +157,7 @@ def test_a_part_of_a_recipe_can_be_overridden_too() -> None:
         ("data.val.path=x", "data.val.path", "data.val is not set and has no fields; set it to a part first"),
         ("epochs.x=1", "epochs.x", "epochs is the value 100 and has no fields"),
         ("~trunk", "trunk", "required: Trunk"),
-        ("heads=[MLPHead]", "heads.0.dims", "required: list of int > 0"),
+        ("heads=[MLPHead]", "heads.projector.dims", "required: list of int > 0"),
         ("~nothing", "nothing", "Experiment has no such field"),
         ("epochs", "epochs", "not an override (want path=value)"),
         ("a b=1", "a b=1", "not an override"),
@@ -185,8 +186,8 @@ def test_a_wrong_override_is_named_with_what_is_allowed(text: str, path: str, me
 
 
 def test_all_errors_come_at_once() -> None:
-    found = error("los=1", "loss.temperature=-1", "epochs", "heads.0.dims=[x]", "optimizer=Adan")
-    assert set(found) == {"los", "loss.temperature", "epochs", "heads.0.dims.0", "optimizer"}
+    found = error("los=1", "loss.temperature=-1", "epochs", "heads.projector.dims=[x]", "optimizer=Adan")
+    assert set(found) == {"los", "loss.temperature", "epochs", "heads.projector.dims.0", "optimizer"}
 
 
 def test_a_list_too_deep_to_look_for_references_in_is_an_error() -> None:
@@ -311,8 +312,8 @@ def test_no_sweep_is_one_run() -> None:
 
 def test_a_sweep_keeps_its_sign_and_its_parts() -> None:
     assert expand(["+callbacks=KNN,NaNGuard"]) == [["+callbacks=KNN"], ["+callbacks=NaNGuard"]]
-    assert expand(["heads.0.dims=[1,2],[3]"]) == [["heads.0.dims=[1,2]"], ["heads.0.dims=[3]"]]
-    names = [kind(override(RECIPE, one).optimizer) for one in expand(["optimizer=AdamW,SGD", "optimizer.lr=0.1"])]
+    assert expand(["heads.projector.dims=[1,2],[3]"]) == [["heads.projector.dims=[1,2]"], ["heads.projector.dims=[3]"]]
+    names = [kind(override(RECIPE, one).optimizer) for one in expand(["optimizer=AdamW,SGD", "optimizer.rate.lr=0.1"])]
     assert names == ["AdamW", "SGD"]
 
 

@@ -167,7 +167,12 @@ def test_the_rows_as_json() -> None:
     resolution = resolve_experiment(simclr())
     listed = json.loads(resolution.to_json())
     assert [set(row) for row in listed] == [{"field", "from", "to", "rule"}] * len(resolution.rows)
-    assert {"field": "heads.0.in_dim", "from": None, "to": 2048, "rule": "width of the trunk's flatten"} in listed
+    assert {
+        "field": "heads.projector.in_dim",
+        "from": None,
+        "to": 2048,
+        "rule": "width of the trunk's flatten",
+    } in listed
 
 
 # --- the shipped recipes ------------------------------------------------------------------------------------------
@@ -207,18 +212,18 @@ def test_every_row_was_none_is_what_it_says_and_nothing_else_changed(name: str) 
 def test_the_numbers_of_simclr_on_eight_nodes() -> None:
     found = resolve_experiment(simclr(nodes=8), "simclr_8node").config
     assert found.global_batch_size == 8 * 8 * 64 == 4096
-    assert found.optimizer.lr == pytest.approx(0.3 * 4096 / 256)
+    assert get(found, "optimizer.rate.lr") == pytest.approx(0.3 * 4096 / 256)
     assert found.steps == 100 * (1281167 // 4096)
-    assert found.heads[0].in_dim == 2048
+    assert found.heads["projector"].in_dim == 2048
     assert found.name == "simclr_8node"
 
 
 @pytest.mark.parametrize(
     ("text", "path", "inferred"),
     [
-        ("optimizer.lr=0.1", "optimizer.lr", "4.8"),
+        ("optimizer.rate.lr=0.1", "optimizer.rate.lr", "4.8"),
         ("global_batch_size=1000", "global_batch_size", "4096"),
-        ("heads.0.in_dim=512", "heads.0.in_dim", "2048"),
+        ("heads.projector.in_dim=512", "heads.projector.in_dim", "2048"),
         ("steps=10", "epochs", "1"),
     ],
 )

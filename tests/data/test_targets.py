@@ -59,15 +59,15 @@ def test_collator() -> None:
         OneHot(num_classes=3)(batch(None), RANDOM)
     with pytest.raises(ValueError, match=r"the labels are rows \(3, 3\) already"):
         OneHot(num_classes=3)(after, RANDOM)
-    with pytest.raises(ValueError, match="num_classes is None"):
-        OneHot()(before, RANDOM)
+    with pytest.raises(ValueError, match="OneHot cannot be built without num_classes"):
+        OneHot()
     with pytest.raises(ValueError, match="rows"):
         classes_of(batch(torch.tensor([0.5, 0.5, 0.0])))
 
 
 def test_classes_are_inferred_and_labels_are_needed() -> None:
     def facts(_: object) -> Facts:
-        return dataclasses.replace(FACTS, output_dims=(7,), train_labelled=True)
+        return dataclasses.replace(FACTS, output_dims={"classes": (7,)}, train_labelled=True)
 
     assert resolve(OneHotConf(), facts).config.num_classes == 7
     unlabelled = dataclasses.replace(FACTS, train_labelled=False)

@@ -20,12 +20,11 @@ from ssltyped import config, distributed
 from ssltyped.config import config_for
 from ssltyped.config.overrides import override
 from ssltyped.data.pipeline import TrainPipeline
-from ssltyped.distributed.sync_batch_norm import convert_sync_batchnorm
-from ssltyped.engine.parallel import StepModule, wrap
+from ssltyped.engine.strategy import strategy_for
 from ssltyped.experiment import Experiment, resolve_experiment
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.model.model import SSLModel
-from ssltyped.types import Batch, Features, Trunk
+from ssltyped.types import Batch, Features, Moment, Trunk
 
 IMAGES = 16
 
@@ -64,14 +63,15 @@ def first_step(dtype: torch.dtype, shallow: bool) -> tuple[Tensor, dict[str, Ten
     resolved = resolve_experiment(override(asked, changes)).config
     torch.manual_seed(resolved.seed)
     built = config.build(resolved)
-    model = SSLModel(trunk=built.trunk, heads=built.heads, features=built.features or [])
-    module = convert_sync_batchnorm(StepModule(model, built.loss), built.distributed.sync_bn_group or 1).to(dtype)
-    wrapped = wrap(module, torch.device("cpu"))
+    model = SSLModel(trunk=built.trunk, heads=built.heads)
+    strategy = strategy_for(torch.device("cpu"), sync_bn_group=built.distributed.sync_bn_group)
+    module = strategy.prepare(model, built.loss).to(dtype)
+    wrapped = strategy.wrap(module)
     with TrainPipeline(
         split=built.data.train, seed=resolved.seed, rank=distributed.rank(), world_size=ranks
     ) as pipeline:
         batch = built.data.normalize(next(pipeline))
-    output = wrapped(Batch(views=tuple(view.to(dtype) for view in batch.views), index=batch.index))
+    output = wrapped(Batch(views=tuple(view.to(dtype) for view in batch.views), index=batch.index), Moment(0, 1, 1))
     torch.autograd.backward(output.loss)
     gradients = {name: p.grad.double() for name, p in module.named_parameters() if p.grad is not None}
     return distributed.all_reduce_mean(output.loss.detach()).double(), gradients

@@ -28,11 +28,14 @@ METHODS: Mapping[str, Mapping[str, object]] = {
     "moco": {"loss": MoCoLossConf(queue_size=64)},
     "swav": {
         "loss": SwAVLossConf(queue_size=32, momentum=0.9),
-        "heads": [PrototypesHeadConf(dims=[16, 8], num_prototypes=[6, 4])],
+        "heads": {"head": PrototypesHeadConf(dims=[16, 8], num_prototypes=[6, 4])},
     },
     "deepcluster": {"loss": DeepClusterV2LossConf(num_clusters=[4, 3])},
     "npid": {"loss": MemoryBankLossConf(num_negatives=16)},
-    "dino": {"loss": DINOLossConf(), "heads": [DINOHeadConf(num_prototypes=8, hidden_dim=8, bottleneck_dim=4)]},
+    "dino": {
+        "loss": DINOLossConf(),
+        "heads": {"head": DINOHeadConf(num_prototypes=8, hidden_dim=8, bottleneck_dim=4)},
+    },
 }
 """Methods with state that differs from rank to rank, or that must not."""
 
@@ -65,7 +68,7 @@ def train(folder: Path, resume: Path | None, parts: Mapping[str, object] = {}) -
     folder.mkdir(exist_ok=True)
     trainer = build_trainer(resolution.config, device=torch.device("cpu"), folder=folder, facts=resolution.facts)
     trainer.fit(resume)
-    module = trainer.capture()["module"]
+    module = trainer.snapshot()["module"]
     assert isinstance(module, dict)
     return {name: value for name, value in module.items() if isinstance(value, Tensor)}
 

@@ -89,15 +89,15 @@ def test_another_config_is_refused_with_its_fields(tmp_path: Path) -> None:
     folder = start(tmp_path, tiny()).folder
     save(folder, 2)
     before = (folder / "asked.yaml").read_text()
-    changed = override(tiny(epochs=3), ["loss.temperature=0.5", "optimizer.lr=0.1"])
+    changed = override(tiny(epochs=3), ["loss.temperature=0.5", "optimizer.rate.lr=0.1"])
     with pytest.raises(ConfigError) as caught:
         start(tmp_path, changed)
     problems = {problem.path: problem.message for problem in caught.value.problems}
     assert problems["loss.temperature"] == "was 0.2, is now 0.5"
-    assert problems["optimizer.lr"] == "was 0.05, is now 0.1"
+    assert problems["optimizer.rate.lr"] == "was 0.05, is now 0.1"
     assert problems["epochs"] == "was 2, is now 3"
     assert problems["steps"] == "was 6, is now 9"
-    assert set(problems) == {"resume", "loss.temperature", "optimizer.lr", "epochs", "steps"}
+    assert set(problems) == {"resume", "loss.temperature", "optimizer.rate.lr", "epochs", "steps"}
     assert "name=NEW" in problems["resume"]
     assert (folder / "asked.yaml").read_text() == before, "the folder is as it was"
 

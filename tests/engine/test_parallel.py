@@ -9,13 +9,19 @@ import numpy as np
 import pytest
 import torch
 from facts import FACTS
-from ranks import run_on_ranks
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from ssltyped import distributed
 from ssltyped.config import ConfigError
-from ssltyped.engine.parallel import Device, Distributed, Place, Rates, device_for, process_group, seed_step, wrap
+from ssltyped.engine.parallel import (
+    Device,
+    Distributed,
+    DistributedConf,
+    Place,
+    Rates,
+    device_for,
+    process_group,
+    seed_step,
+)
 
 CPU = torch.device("cpu")
 TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
@@ -63,11 +69,11 @@ def test_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_batch_norm_is_shared_on_a_node() -> None:
     two_nodes = dataclasses.replace(FACTS, world_size=8, ranks_per_node=4)
-    (inferred,) = Distributed.infer(Distributed(num_procs=4, nodes=2), two_nodes)
+    (inferred,) = Distributed.infer(DistributedConf(num_procs=4, nodes=2), two_nodes)
     assert (inferred.field, inferred.value) == ("sync_bn_group", 4)
-    (alone,) = Distributed.infer(Distributed(), FACTS)
+    (alone,) = Distributed.infer(DistributedConf(), FACTS)
     assert (alone.value, alone.rule) == (1, "1 process: nothing to share")
-    assert not list(Distributed.infer(Distributed(sync_bn_group=2), two_nodes))
+    assert inferred.default, "another number of the user's stands"
 
 
 @pytest.mark.parametrize(("group", "fine"), [(1, True), (2, True), (4, True), (8, True), (3, False), (16, False)])
@@ -80,8 +86,6 @@ def test_groups_that_fit(group: int, fine: bool) -> None:
 def test_one_process_needs_no_group() -> None:
     with process_group(Place(rank=0, world_size=1, local_rank=0, local_world_size=1), CPU, 60):
         assert not torch.distributed.is_initialized()
-        module = nn.Linear(2, 2)
-        assert wrap(module, CPU) is module
 
 
 def drawn() -> tuple[float, float, float]:
@@ -99,61 +103,6 @@ def test_randomness_is_of_seed_step_and_rank() -> None:
     assert seeded(0, 1, 2) == first
     for other in [(1, 1, 2), (0, 2, 2), (0, 1, 3), (1, 0, 2), (2, 1, 0)]:
         assert all(a != b for a, b in zip(seeded(*other), first, strict=True)), other
-
-
-class Twice(nn.Module):
-    """Calls its layer twice and has statistics: what a loss with several passes looks like to DDP."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer, self.norm = nn.Linear(3, 3, dtype=torch.float64), nn.BatchNorm1d(3, dtype=torch.float64)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        product: torch.Tensor = self.norm(self.layer(x)) * self.layer(x * 2)
-        return product.square().mean()
-
-
-def step_on_rank(x: list[torch.Tensor]) -> tuple[list[torch.Tensor], torch.Tensor, bool]:
-    torch.manual_seed(0)
-    module = Twice()
-    wrapped = wrap(module, CPU)
-    for _ in range(2):  # buffers would be broadcast at the start of the second
-        module.zero_grad()
-        wrapped(x[distributed.rank()]).backward()
-    mean = module.norm.running_mean
-    assert mean is not None
-    grads = [p.grad for p in module.parameters() if p.grad is not None]
-    return grads, mean, isinstance(wrapped, DistributedDataParallel)
-
-
-def test_gradients_are_averaged_and_buffers_are_not() -> None:
-    x = [torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(rank)) for rank in range(2)]
-    (grads, mean, ddp), (grads_1, mean_1, _) = run_on_ranks(step_on_rank, 2, x)
-    assert ddp
-    assert len(grads) == 4
-    assert all(torch.equal(a, b) for a, b in zip(grads, grads_1, strict=True))
-    assert not torch.equal(mean, mean_1)
-    alone = [grads_alone(part) for part in x]
-    for got, *own in zip(grads, *alone, strict=True):
-        torch.testing.assert_close(got, sum(own, torch.zeros_like(got)) / 2, rtol=1e-12, atol=1e-14)
-
-
-def grads_alone(x: torch.Tensor) -> list[torch.Tensor]:
-    torch.manual_seed(0)
-    module = Twice()
-    module(x).backward()
-    module.zero_grad()
-    module(x).backward()
-    return [p.grad for p in module.parameters() if p.grad is not None]
-
-
-def frozen_on_rank() -> bool:
-    module = nn.Linear(2, 2).requires_grad_(False)
-    return wrap(module, CPU) is module
-
-
-def test_nothing_to_train_needs_no_ddp() -> None:
-    assert run_on_ranks(frozen_on_rank, 2) == [True, True]
 
 
 def test_the_group_ends_with_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,6 +130,17 @@ def test_rates_are_multiples_of_the_schedules() -> None:
     Rates(lr=0.2, weight_decay=0.04).set(optimizer)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.02])
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.04, 0.0]
+
+
+def test_a_group_with_a_schedule_of_its_own_follows_it() -> None:
+    optimizer = groups()
+    for group, schedule in zip(optimizer.param_groups, ["", "loss.predictor"], strict=True):
+        group["schedule"] = schedule
+    rates = Rates(lr=0.2, weight_decay=0.04, own={"loss.predictor": 3.0})
+    rates.set(optimizer)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.3])
+    assert rates.logs == {"lr": 0.2, "lr.loss.predictor": 3.0, "weight_decay": 0.04}
+    assert Rates(lr=0.2).logs == {"lr": 0.2}
 
 
 def test_without_a_schedule_the_weight_decay_stays() -> None:

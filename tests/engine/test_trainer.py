@@ -12,37 +12,39 @@ import pytest
 import torch
 from tiny import PatchesConf, run_cli, sha256, start_cli, tiny, tiny_trainer
 
-from ssltyped.config import config_for
+from ssltyped.config import INFERRED, config_for
 from ssltyped.config.overrides import override
 from ssltyped.engine.checkpoint import CheckpointsConf
 from ssltyped.engine.trainer import Outcome, Trainer
 from ssltyped.launch import launch
 from ssltyped.losses.simclr import SimCLRLoss
+from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.schedulers.cosine import CosineConf
-from ssltyped.types import Batch, Callback, Model, StepOutput, Subset, TrainState, Update
+from ssltyped.types import Batch, Callback, Carry, Model, Moment, StepOutput, Subset, TrainState, Update
 
 
 class Moments(SimCLRLoss):
     """SimCLR that notes when it is called.
 
     Args:
+        head: of SimCLR.
         temperature: of SimCLR.
         chunk_size: of SimCLR.
     """
 
-    def __init__(self, *, temperature: float = 0.2, chunk_size: Optional[int] = None) -> None:
-        super().__init__(temperature=temperature, chunk_size=chunk_size)
+    def __init__(self, *, head: str = INFERRED, temperature: float = 0.2, chunk_size: int = INFERRED) -> None:
+        super().__init__(head=head, temperature=temperature, chunk_size=chunk_size)
         self.calls = list[str]()
 
     def on_train_start(self, model: Model, batches: Callable[[], Iterator[Batch]]) -> None:
         self.calls.append("train")
 
-    def on_epoch_start(self, model: Model, epoch: int) -> None:
-        self.calls.append(f"epoch {epoch}")
+    def on_epoch_start(self, model: Model, moment: Moment) -> None:
+        self.calls.append(f"epoch {moment.epoch}")
 
-    def after_update(self, model: Model, progress: float) -> None:
-        self.calls.append(f"{progress:.3f}")
+    def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
+        self.calls.append(f"{moment.progress_after:.3f}")
 
 
 MomentsConf = config_for(Moments)
@@ -277,9 +279,11 @@ def test_captured_state_is_a_copy(tmp_path: Path) -> None:
 
 def test_settings_are_the_recipes_after_a_resume(tmp_path: Path) -> None:
     """Going on from a path with another weight decay: the moments are the old ones, the settings the new."""
-    first = tiny_trainer(tiny(steps=3, optimizer=SGDConf(lr=0.05, weight_decay=1e-4)), tmp_path / "a")
+    first = tiny_trainer(tiny(steps=3, optimizer=SGDConf(rate=RateConf(lr=0.05), weight_decay=1e-4)), tmp_path / "a")
     first.fit()
-    second = tiny_trainer(tiny(steps=6, optimizer=SGDConf(lr=0.05, weight_decay=0.3, momentum=0.5)), tmp_path / "b")
+    second = tiny_trainer(
+        tiny(steps=6, optimizer=SGDConf(rate=RateConf(lr=0.05), weight_decay=0.3, momentum=0.5)), tmp_path / "b"
+    )
     second.fit(checkpoint(tmp_path / "a", 3))
     groups = second._step.optimizer.param_groups
     assert max(group["weight_decay"] for group in groups) == 0.3

@@ -77,7 +77,7 @@ def test_two_stages(tmp_path: Path) -> None:
     source = RelabelledSourceConf(source=PatchesConf(has_labels=False), labels=file)
     second = config.replaced(
         tiny(output=tmp_path, epochs=1, loss=CrossEntropyLossConf(), source=source),
-        {"heads": [MLPHeadConf(dims=[3])], "name": "second"},
+        {"heads": {"classes": MLPHeadConf(dims=[3])}, "name": "second"},
     )
     assert "top1" in launch(second).metrics
 

@@ -27,23 +27,24 @@ BATCH = Batch(views=(), index=torch.tensor([0]))
 
 def test_a_tenth_of_the_epochs() -> None:
     for epochs, every in [(100, 10), (25, 2), (5, 1), (1, 1)]:
-        (inferred,) = KNN.infer(KNN(), dataclasses.replace(FACTS, epochs=epochs))
+        (inferred,) = KNN.infer(KNNConf(), dataclasses.replace(FACTS, epochs=epochs))
         assert (inferred.field, inferred.value) == ("every_epochs", every)
-    assert not list(KNN.infer(KNN(), FACTS)), "not while the epochs are not known"
-    assert not list(KNN.infer(KNN(every_epochs=3), dataclasses.replace(FACTS, epochs=100)))
+    assert not list(KNN.infer(KNNConf(), FACTS)), "not while the epochs are not known"
+    (inferred,) = KNN.infer(KNNConf(every_epochs=3), dataclasses.replace(FACTS, epochs=100))
+    assert inferred.default, "another number of the user's stands"
 
 
 def test_needs_labels() -> None:
-    (problem,) = KNN.problems(KNN(), dataclasses.replace(FACTS, labelled=False))
+    (problem,) = KNN.problems(KNNConf(), dataclasses.replace(FACTS, labelled=False))
     assert "needs labels" in str(problem)
     for known in (True, None):
-        assert not list(KNN.problems(KNN(), dataclasses.replace(FACTS, labelled=known)))
+        assert not list(KNN.problems(KNNConf(), dataclasses.replace(FACTS, labelled=known)))
 
 
 def test_needs_as_many_images_as_vote() -> None:
-    (problem,) = KNN.problems(KNN(k=21), dataclasses.replace(FACTS, num_images=20))
+    (problem,) = KNN.problems(KNNConf(k=21), dataclasses.replace(FACTS, num_images=20))
     assert str(problem) == "k: got 21: data.train has only 20 images"
-    assert not list(KNN.problems(KNN(k=20), dataclasses.replace(FACTS, num_images=20)))
+    assert not list(KNN.problems(KNNConf(k=20), dataclasses.replace(FACTS, num_images=20)))
 
 
 def test_a_recipe_without_labels_is_not_started() -> None:

@@ -17,18 +17,19 @@ from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import launch
 from ssltyped.losses.cross_entropy import CrossEntropyLossConf
 from ssltyped.meters.accuracy import TopKAccuracyConf
-from ssltyped.meters.per_output import PerOutputConf
 from ssltyped.transforms.geometry import CenterCropConf
 from ssltyped.transforms.rotated import RotatedViewsConf
 from ssltyped.transforms.views import RepeatViewsConf, SeveralInputsConf
-from ssltyped.types import Callback
+from ssltyped.types import Callback, Meter
 
 
 def supervised(folder: Path, *, heads: int = 1, **changes: object) -> Experiment:
-    meters = [PerOutputConf(meter=TopKAccuracyConf(topk=[1, 2]))]
+    meters: list[Meter] = [TopKAccuracyConf(topk=[1, 2])]
     watch: list[Callback] = [ValidationConf(meters=meters)]
     asked = tiny(output=folder, epochs=2, loss=CrossEntropyLossConf(), evaluated=True, callbacks=watch)
-    return config.replaced(asked, {"heads": [MLPHeadConf(dims=[4])] * heads, **changes})
+    return config.replaced(
+        asked, {"heads": {name: MLPHeadConf(dims=[4]) for name in ("res4", "res5")[:heads]}, **changes}
+    )
 
 
 def test_the_numbers_are_those_of_the_trained_model(tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_the_numbers_are_those_of_the_trained_model(tmp_path: Path) -> None:
     right, count = 0, 0
     with torch.no_grad():
         for batch in map(data.normalize, iterate(data.val)):
-            right += int((model([batch.views[0]])[0].argmax(dim=1) == batch.label).sum())
+            right += int((model([batch.views[0]]).of("res4").argmax(dim=1) == batch.label).sum())
             count += len(batch.index)
     assert run.metrics["val_top1"] == pytest.approx(100 * right / count)
     assert run.metrics["val_top2"] >= run.metrics["val_top1"]
@@ -47,7 +48,12 @@ def test_the_numbers_are_those_of_the_trained_model(tmp_path: Path) -> None:
 
 def test_each_output_is_measured(tmp_path: Path) -> None:
     metrics = launch(supervised(tmp_path, heads=2)).metrics
-    assert {"val_0_top1", "val_1_top1", "val_0_top2", "val_1_top2"} <= set(metrics)
+    assert {"val_top1.res4", "val_top1.res5", "val_top2.res4", "val_top2.res5"} <= set(metrics)
+    chosen = [ValidationConf(meters=[TopKAccuracyConf(topk=[1])], heads=["res5"])]
+    assert "val_top1" in launch(supervised(tmp_path / "b", heads=2, callbacks=chosen)).metrics
+    unknown = [ValidationConf(meters=[TopKAccuracyConf(topk=[1])], heads=["res6"])]
+    with pytest.raises(ConfigError, match=r"callbacks.0.heads.0: the model has no head 'res6'; did you mean 'res4'"):
+        resolve_experiment(supervised(tmp_path, heads=2, callbacks=unknown))
 
 
 def test_training_is_not_moved(tmp_path: Path) -> None:
@@ -63,7 +69,7 @@ def test_a_pretext_task_or_several_inputs_cannot_be_validated(tmp_path: Path) ->
         resolve_experiment(config.replaced(supervised(tmp_path), {"data.train.views": rotated}))
     one = RepeatViewsConf(num_views=1, transforms=[CenterCropConf(size=16)])
     several = SeveralInputsConf(names=["a", "b"], views=[one, one])
-    changes = {"data.train.views": several, "inputs": ["a", "b"]}
+    changes = {"data.train.views": several, "heads.res4.input": "a", "heads.res5.input": "b"}
     with pytest.raises(ConfigError, match=r"callbacks.0: shows the model one image; it reads the inputs a, b"):
         resolve_experiment(config.replaced(supervised(tmp_path, heads=2), changes))
 

@@ -36,7 +36,7 @@ def test_trains_and_names_them(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     folder, broken = make_folder(tmp_path / "images")
     overrides = [
         f"data.train.path={folder}", f"data.train.num_workers={workers}", "data.train.batch_size=30", "epochs=2",
-        "trunk.width_multiplier=0.125", "heads.0.dims=[64,32]", "data.train.views.transforms.0.size=32",
+        "trunk.width_multiplier=0.125", "heads.projector.dims=[64,32]", "data.train.views.transforms.0.size=32",
         f"output={tmp_path}",
     ]  # fmt: skip
     assert main(["recipes.simclr_folder", *overrides]) == 0

@@ -34,7 +34,7 @@ def by_hand(x: Tensor, windows: list[tuple[int, int]], pooling: Pooling) -> Tens
 )
 def test_windows(pooling: Pooling, size: int, options: dict[str, int], windows: list[tuple[int, int]]) -> None:
     x = waves((2, 3, 7, 7))
-    kept = PoolHead(size=size, in_dim=3, pooling=pooling, flatten=False, **options)
+    kept = PoolHead(size=size, in_dim=3, pooling=pooling, flatten=False, **options)  # type: ignore[arg-type]  # by name
     torch.testing.assert_close(kept(x), by_hand(x, windows, pooling))
     flat = PoolHead(size=size, in_dim=3, pooling=pooling, **options)  # type: ignore[arg-type]  # by name
     assert torch.equal(flat(x), kept(x).flatten(1))

@@ -31,7 +31,7 @@ def nine(_: object) -> Facts:
 def test_one_after_the_other() -> None:
     torch.manual_seed(0)
     pool, mlp = PoolHead(size=2, in_dim=3), MLPHead(in_dim=12, dims=[5])
-    head = HeadSequence(heads=[pool, mlp])
+    head = HeadSequence(heads=[pool, mlp], in_dim=3)
     x = waves((4, 3, 6, 6))
     assert torch.equal(head(x), mlp(pool(x)))
     assert (head.in_dim, head.out_dim, list(head.out_dims)) == (3, 5, [5])
@@ -39,7 +39,7 @@ def test_one_after_the_other() -> None:
 
 
 def test_the_last_may_have_several_outputs() -> None:
-    def make(in_dim: int | None) -> Head:
+    def make(in_dim: int) -> Head:
         last = PrototypesHead(in_dim=6, dims=[4], num_prototypes=[5, 3])
         return HeadSequence(heads=[MLPHead(in_dim=in_dim, dims=[6]), last], in_dim=in_dim)
 
@@ -48,16 +48,19 @@ def test_the_last_may_have_several_outputs() -> None:
 
 def test_another_may_have_one_in_a_list() -> None:
     head = HeadSequence(
-        heads=[MSNHead(in_dim=4, num_prototypes=6, hidden_dim=4, embedding_dim=3), IdentityHead(in_dim=6)]
+        heads=[MSNHead(in_dim=4, num_prototypes=6, hidden_dim=4, embedding_dim=3), IdentityHead(in_dim=6)],
+        in_dim=4,
     )
     assert tuple(head(waves((2, 4))).shape) == (2, 6)
     with pytest.raises(ValueError, match=r"heads\.0 has 2 outputs; only the last head may"):
-        HeadSequence(heads=[PrototypesHead(in_dim=4, dims=[4], num_prototypes=[5]), MLPHead(in_dim=4, dims=[2])])
+        HeadSequence(
+            heads=[PrototypesHead(in_dim=4, dims=[4], num_prototypes=[5]), MLPHead(in_dim=4, dims=[2])], in_dim=4
+        )
 
 
 def test_widths_that_do_not_follow() -> None:
     with pytest.raises(ValueError, match=r"heads\.1 has in_dim 7; heads\.0 gives 12"):
-        HeadSequence(heads=[PoolHead(size=2, in_dim=3), MLPHead(in_dim=7, dims=[5])])
+        HeadSequence(heads=[PoolHead(size=2, in_dim=3), MLPHead(in_dim=7, dims=[5])], in_dim=3)
 
 
 def test_widths_are_inferred_through_the_chain() -> None:

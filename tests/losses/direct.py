@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
 import torch
+from losses.proofs import HEAD, NOTHING, at
 from torch import Tensor, nn
 
-from ssltyped.types import Batch, Loss
+from ssltyped.types import Batch, Loss, Outputs
 
 
 class MatrixModel(nn.Module):
@@ -19,9 +20,14 @@ class MatrixModel(nn.Module):
         self.weight = nn.Parameter(weight.clone())
 
     def forward(
-        self, views: Sequence[Tensor], *, masks: Sequence[Optional[Tensor]] = (), features: Sequence[str] = ()
-    ) -> list[Tensor]:
-        return [torch.cat([view.flatten(1) for view in views]) @ self.weight]
+        self,
+        views: Sequence[Tensor],
+        *,
+        masks: Sequence[Optional[Tensor]] = (),
+        heads: Optional[Sequence[str]] = None,
+        features: Mapping[str, str] = NOTHING,
+    ) -> Outputs:
+        return Outputs({HEAD: (torch.cat([view.flatten(1) for view in views]) @ self.weight,)}, {})
 
 
 class Outcome(NamedTuple):
@@ -36,7 +42,7 @@ def outcome(loss: Loss, views: Sequence[Tensor], weight: Tensor) -> Outcome:
     """One step of `loss` on the views (B, D) of this rank."""
     leaves = [view.clone().requires_grad_() for view in views]
     model = MatrixModel(weight)
-    output = loss.step(model, batch_of(leaves))
+    output = loss.step(model, batch_of(leaves), at(0))
     assert not any(value.requires_grad for value in output.logs.values()), "logs must be detached"
     torch.autograd.backward(output.loss)
     assert model.weight.grad is not None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Optional
 
 import torch
 from losses import slow, slow_clusters, slow_contrastive, slow_targets, slow_teachers
-from losses.proofs import DIM, IMAGES, LinearModel, PatchModel, Proof, tensors, waves
+from losses.proofs import DIM, HEAD, IMAGES, LinearModel, PatchModel, Proof, tensors, waves
 from torch import Tensor, nn
 
 from ssltyped import distributed
@@ -42,9 +42,13 @@ def model_of(name: str, loss: Loss) -> list[nn.Module]:
     return [part]
 
 
+def swav(changes: Mapping[str, object]) -> SwAVLoss:
+    return SwAVLoss(**{**SWAV, **changes})  # type: ignore[arg-type]  # by name
+
+
 def swav_with_queue(momentum: Optional[float] = None) -> SwAVLoss:
     local = 16 // distributed.world_size()
-    return SwAVLoss(embedding_dim=DIM, queue_size=16, local_queue_size=local, momentum=momentum)
+    return swav({"queue_size": 16, "local_queue_size": local, "momentum": momentum})
 
 
 def swav_world_state(loss: Loss) -> dict[str, Tensor]:
@@ -77,12 +81,12 @@ class Taught(FrozenTeacher):
 
 
 def taught(kind: Callable[..., Loss], model: Callable[[], LinearModel], **params: object) -> Loss:
-    return kind(teacher=Taught(model()), **params)
+    return kind(head=HEAD, teacher=Taught(model()), **params)
 
 
 def clusters() -> DeepClusterV2Loss:
     rows = IMAGES // distributed.world_size()
-    return DeepClusterV2Loss(num_clusters=[3, 2], embedding_dim=DIM, num_images=IMAGES, images_per_rank=rows)
+    return DeepClusterV2Loss(head=HEAD, num_clusters=[3, 2], embedding_dim=DIM, num_images=IMAGES, images_per_rank=rows)
 
 
 def clusters_world_state(loss: Loss) -> dict[str, Tensor]:
@@ -102,16 +106,23 @@ def labelled(step: int, *, soft: bool = False) -> Batch:
     return Batch(views=views, index=torch.arange(IMAGES), label=label)
 
 
-CLASSES = partial(LinearModel, scored=(3, 3), embeds=False)
+CLASSES = partial(LinearModel, scored=(3, 3), embeds=False, apart=True)
 PROTOTYPES = partial(LinearModel, scored=(6, 4))
 ENCODER = partial(model_of, "encoder")
 TEACHER = partial(model_of, "teacher")
 SCORES = partial(LinearModel, scored=(6,), embeds=False)
+SWAV = {
+    "head": HEAD,
+    "embedding_dim": DIM,
+    "local_queue_size": 0,
+    "hard_assignment_steps": 0,
+    "queue_start_steps": 0,
+}
 PROOFS = [
-    Proof("simclr", SimCLRLoss, slow.simclr, single=False, time_growth=2),
+    Proof("simclr", partial(SimCLRLoss, head=HEAD, chunk_size=5), slow.simclr, single=False, time_growth=2),
     Proof(
         "multicrop_simclr",
-        MultiCropSimCLRLoss,
+        partial(MultiCropSimCLRLoss, head=HEAD),
         slow_contrastive.multicrop_simclr,
         num_views=3,
         single=False,
@@ -119,12 +130,12 @@ PROOFS = [
     ),
     Proof(
         "moco",
-        partial(MoCoLoss, embedding_dim=DIM, queue_size=16),
+        partial(MoCoLoss, head=HEAD, embedding_dim=DIM, queue_size=16),
         slow_contrastive.moco,
         teacher=ENCODER,
     ),
-    Proof("barlow_twins", BarlowTwinsLoss, slow_contrastive.barlow_twins, single=False),
-    Proof("swav", partial(SwAVLoss, embedding_dim=DIM), slow_clusters.swav, num_views=4, model=PROTOTYPES),
+    Proof("barlow_twins", partial(BarlowTwinsLoss, head=HEAD), slow_contrastive.barlow_twins, single=False),
+    Proof("swav", partial(swav, {}), slow_clusters.swav, num_views=4, model=PROTOTYPES),
     Proof(
         "swav_queue",
         swav_with_queue,
@@ -144,7 +155,7 @@ PROOFS = [
     ),
     Proof(
         "dino",
-        partial(DINOLoss, num_prototypes=6, crops_for_teacher=[0, 2], temperature_warmup_steps=3),
+        partial(DINOLoss, head=HEAD, num_prototypes=6, crops_for_teacher=[0, 2], temperature_warmup_steps=3),
         slow_teachers.dino,
         num_views=4,
         model=SCORES,
@@ -152,7 +163,14 @@ PROOFS = [
     ),
     Proof(
         "ibot",
-        partial(IBOTLoss, num_prototypes=6, num_patch_prototypes=4),
+        partial(
+            IBOTLoss,
+            head=HEAD,
+            num_prototypes=6,
+            num_patch_prototypes=4,
+            temperature_warmup_steps=0,
+            masking_start_steps=0,
+        ),
         slow_teachers.ibot,
         num_views=3,
         model=PatchModel,
@@ -161,14 +179,14 @@ PROOFS = [
     ),
     Proof(
         "msn",
-        partial(MSNLoss, embedding_dim=DIM, num_prototypes=6),
+        partial(MSNLoss, head=HEAD, embedding_dim=DIM, num_prototypes=6),
         slow_teachers.msn,
         num_views=3,
         teacher=TEACHER,
     ),
     Proof(
         "npid",
-        partial(MemoryBankLoss, embedding_dim=DIM, num_images=300, num_negatives=12),
+        partial(MemoryBankLoss, heads=[HEAD], embedding_dim=DIM, num_images=300, num_negatives=12),
         slow_targets.npid,
         num_views=1,
     ),
@@ -176,6 +194,7 @@ PROOFS = [
         "pirl",
         partial(
             MemoryBankLoss,
+            heads=["0", "1"],
             embedding_dim=DIM,
             num_images=300,
             num_negatives=12,
@@ -184,7 +203,7 @@ PROOFS = [
         ),
         partial(slow_targets.npid, nce=False, weights=(0.3, 0.7)),
         num_views=1,
-        model=partial(LinearModel, scored=(DIM,)),
+        model=partial(LinearModel, scored=(DIM,), apart=True),
     ),
     Proof(
         "deepcluster",
@@ -194,18 +213,33 @@ PROOFS = [
         world_state=clusters_world_state,
         memory_growth=0,
     ),
-    Proof("cross_entropy", CrossEntropyLoss, slow_targets.cross_entropy, model=CLASSES, batch=labelled),
+    Proof(
+        "cross_entropy",
+        partial(CrossEntropyLoss, heads=["0", "1"]),
+        slow_targets.cross_entropy,
+        model=CLASSES,
+        batch=labelled,
+        accumulates=False,
+    ),
     Proof(
         "cross_entropy_smooth",
-        partial(CrossEntropyLoss, label_smoothing=0.1, class_weights=[1.0, 2.0, 0.5]),
+        partial(CrossEntropyLoss, heads=["0", "1"], label_smoothing=0.1, class_weights=[1.0, 2.0, 0.5]),
         partial(slow_targets.cross_entropy, smoothing=0.1, weights=(1.0, 2.0, 0.5)),
         model=CLASSES,
         batch=labelled,
+        accumulates=False,
     ),
-    Proof("bce", BCELoss, slow_targets.bce, model=CLASSES, batch=partial(labelled, soft=True)),
+    Proof(
+        "bce",
+        partial(BCELoss, heads=["0", "1"]),
+        slow_targets.bce,
+        model=CLASSES,
+        batch=partial(labelled, soft=True),
+        accumulates=False,
+    ),
     Proof(
         "torch_mse",
-        partial(TorchLoss, name="MSELoss"),
+        partial(TorchLoss, heads=[HEAD], name="MSELoss"),
         slow_targets.mse,
         model=partial(LinearModel, scored=(3,), embeds=False),
         batch=partial(labelled, soft=True),

@@ -9,37 +9,28 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
 
 from ssltyped import distributed
-from ssltyped.types import Batch, Facts, Loss
+from ssltyped.types import Batch, Facts, Loss, Moment, Outputs
 
 IMAGES, DIM = 8, 5
+HEAD = "head"
+NOTHING: Mapping[str, str] = MappingProxyType({})
+STEPS = 10
+"""Of the run that the steps of a proof are the first of; each is an epoch."""
 
 
-class LinearModel(nn.Module):
-    """Outputs: the embeddings views @ weight (V B, D), then for each matrix in `scored` the embeddings @ matrix."""
+class Scores(nn.Module):
+    """The head of a model of the proofs: matrices (D, K), whose columns are prototypes."""
 
-    def __init__(self, dim: int = DIM, scored: Sequence[int] = (), embeds: bool = True) -> None:
+    def __init__(self, matrices: Sequence[Tensor]) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.eye(dim, dtype=torch.float64) + 0.1 * waves(dim, dim))
-        self.scored = nn.ParameterList([nn.Parameter(waves(dim, k)) for k in scored])
-        self.embeds = embeds
-        self.calls: list[list[Tensor]] = []
-
-    def forward(
-        self, views: Sequence[Tensor], *, masks: Sequence[Optional[Tensor]] = (), features: Sequence[str] = ()
-    ) -> list[Tensor]:
-        z = torch.cat([view.flatten(1) for view in views]) @ self.weight
-        outputs = [z.clone()] * self.embeds + [z @ matrix for matrix in self.scored]
-        for output in outputs:
-            if output.requires_grad:
-                output.retain_grad()
-        self.calls.append(outputs)
-        return outputs
+        self.scored = nn.ParameterList([nn.Parameter(matrix) for matrix in matrices])
 
     def prototype_weights(self) -> list[Tensor]:
         return [matrix.T for matrix in self.scored]
@@ -50,10 +41,50 @@ class LinearModel(nn.Module):
             matrix.div_(matrix.norm(dim=0))
 
 
+class LinearModel(nn.Module):
+    """Outputs: the embeddings views @ weight (V B, D), then for each matrix in `scored` the embeddings @ matrix.
+
+    They are the outputs of one head, `head`, or each that of a head of its own, `0`, `1` ...: `apart`.
+    """
+
+    def __init__(self, dim: int = DIM, scored: Sequence[int] = (), embeds: bool = True, apart: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(dim, dtype=torch.float64) + 0.1 * waves(dim, dim))
+        self.heads = nn.ModuleDict({HEAD: Scores([waves(dim, k) for k in scored])})
+        self.embeds, self.apart = embeds, apart
+        self.calls: list[list[Tensor]] = []
+
+    @property
+    def scored(self) -> Sequence[Tensor]:
+        head = self.heads[HEAD]
+        assert isinstance(head, Scores)
+        return list(head.scored)
+
+    def forward(
+        self,
+        views: Sequence[Tensor],
+        *,
+        masks: Sequence[Optional[Tensor]] = (),
+        heads: Optional[Sequence[str]] = None,
+        features: Mapping[str, str] = NOTHING,
+    ) -> Outputs:
+        z = torch.cat([view.flatten(1) for view in views]) @ self.weight
+        return self.recorded([z.clone()] * self.embeds + [z @ matrix for matrix in self.scored])
+
+    def recorded(self, outputs: list[Tensor]) -> Outputs:
+        """These outputs, of which the call is noted."""
+        for output in outputs:
+            if output.requires_grad:
+                output.retain_grad()
+        self.calls.append(outputs)
+        apart = {str(number): (output,) for number, output in enumerate(outputs)}
+        return Outputs(apart if self.apart else {HEAD: tuple(outputs)}, {})
+
+
 class PatchModel(LinearModel):
     """Outputs of images (B, D, h, w): scores of the mean patch (V B, K), and of every patch (V B, h w, K').
 
-    A masked patch is a learned vector. Asked for the feature "lastCLS", it gives the first output only.
+    A masked patch is a learned vector. Asked for another feature, it gives the first output only.
     """
 
     def __init__(self) -> None:
@@ -61,18 +92,18 @@ class PatchModel(LinearModel):
         self.token = nn.Parameter(waves(DIM))
 
     def forward(
-        self, views: Sequence[Tensor], *, masks: Sequence[Optional[Tensor]] = (), features: Sequence[str] = ()
-    ) -> list[Tensor]:
+        self,
+        views: Sequence[Tensor],
+        *,
+        masks: Sequence[Optional[Tensor]] = (),
+        heads: Optional[Sequence[str]] = None,
+        features: Mapping[str, str] = NOTHING,
+    ) -> Outputs:
         patches = torch.cat([view.flatten(2).transpose(1, 2) for view in views])
         known = [mask.flatten(1) for mask in masks if mask is not None]
         mask = torch.cat(known) if known else torch.zeros(patches.shape[:2], dtype=torch.bool)
         z = torch.where(mask[:, :, None], self.token, patches) @ self.weight
-        outputs = [z.mean(dim=1) @ self.scored[0], z @ self.scored[1]][: 1 if features else 2]
-        for output in outputs:
-            if output.requires_grad:
-                output.retain_grad()
-        self.calls.append(outputs)
-        return outputs
+        return self.recorded([z.mean(dim=1) @ self.scored[0], z @ self.scored[1]][: 1 if features else 2])
 
 
 class Slow(NamedTuple):
@@ -116,6 +147,8 @@ class Proof:
         world_state: this rank's state as it compares with that of one process; by default all of it.
         memory_growth: bytes kept for the backward pass grow as (images) ** this, at one rank.
         time_growth: products of matrices grow as (images) ** this, at one rank.
+        accumulates: whether accumulated batches are one large batch, also when images that count nothing are spread
+            unevenly over them; if the loss has a `whole_batch`, `problems` says why not.
         single: whether one image a rank is enough; if not, `problems` says so.
         bfloat16: how far the loss under autocast may be from that in float32: scores are rounded to 8 bits, then
             divided by a temperature.
@@ -131,6 +164,7 @@ class Proof:
     world_state: Optional[Callable[[Loss], Mapping[str, Tensor]]] = None
     memory_growth: float = 1.0
     time_growth: float = 1.0
+    accumulates: bool = True
     single: bool = True
     bfloat16: float = 0.1
 
@@ -167,25 +201,28 @@ class Training:
     def _pass(self) -> Iterator[Batch]:
         yield share(self.proof.batch_of_step(0), self.dtype)
 
-    def step(self, number: int) -> Tensor:
-        """One step; the loss and all gradients are averaged over the ranks, as DDP does."""
+    def step(self, number: int, accumulated: int = 1) -> Tensor:
+        """One step, in so many batches; the loss and all gradients are averaged over the ranks, as DDP does."""
         if not self.started:
             self.start()
         torch.manual_seed(number)
-        self.loss.on_epoch_start(as_model(self.model), number)
+        model, moment = as_model(self.model), at(number)
+        self.loss.on_epoch_start(model, moment)
         for recorder in (self.model, *self.proof.teacher(self.loss)):
             as_model(recorder).calls.clear()
         self.optimizer.zero_grad()
-        output = self.loss.step(as_model(self.model), share(self.proof.batch_of_step(number), self.dtype))
-        assert not any(value.requires_grad for value in output.logs.values()), "logs must be detached"
-        torch.autograd.backward(output.loss)
+        batches = parts(self.proof.batch_of_step(number), accumulated, self.dtype)
+        outputs = [self.loss.step(model, batch, moment) for batch in batches]
+        for output in outputs:
+            values = (*output.logs.values(), *output.carry.values())
+            assert not any(value.requires_grad for value in values), "logs and carry must be detached"
+            torch.autograd.backward(output.loss / accumulated)
         for parameter in (*self.model.parameters(), *self.loss.parameters()):
             if parameter.grad is not None:
                 parameter.grad = distributed.all_reduce_mean(parameter.grad)
-        self.loss.after_backward(as_model(self.model), number / 10)
         self.optimizer.step()
-        self.loss.after_update(as_model(self.model), (number + 1) / 10)
-        return distributed.all_reduce_mean(output.loss.detach())
+        self.loss.update(model, [output.carry for output in outputs], moment)
+        return distributed.all_reduce_mean(torch.stack([output.loss.detach() for output in outputs]).mean())
 
     def save(self) -> bytes:
         buffer = io.BytesIO()
@@ -214,13 +251,13 @@ class Result(NamedTuple):
     weights: list[Tensor]
 
 
-def three_steps(proof: Proof) -> list[Result]:
+def three_steps(proof: Proof, accumulated: int = 1) -> list[Result]:
     training = Training(proof)
-    return [result(training, number) for number in range(3)]
+    return [result(training, number, accumulated) for number in range(3)]
 
 
-def result(training: Training, number: int) -> Result:
-    value = training.step(number)
+def result(training: Training, number: int, accumulated: int = 1) -> Result:
+    value = training.step(number, accumulated)
     learned = [*training.model.parameters(), *training.loss.parameters()]
     gradients = [p.grad.clone() for p in learned if p.grad is not None]
     state = {name: tensor.clone() for name, tensor in training.state().items()}
@@ -231,20 +268,33 @@ def tensors(loss: Loss) -> dict[str, Tensor]:
     return {name: value for name, value in loss.state_dict().items() if isinstance(value, Tensor)}
 
 
+def at(step: int) -> Moment:
+    """A step of a run of ten epochs of one step."""
+    return Moment(step, STEPS, 1)
+
+
 def share(batch: Batch, dtype: torch.dtype) -> Batch:
     """This rank's images of the world's batch."""
+    return parts(batch, 1, dtype)[0]
+
+
+def parts(batch: Batch, count: int, dtype: torch.dtype) -> list[Batch]:
+    """This rank's images of the world's batch, in so many batches, as the sampler shares them out."""
     rank, world = distributed.rank(), distributed.world_size()
 
-    def own(tensor: Tensor) -> Tensor:
-        part = tensor.chunk(world)[rank]
-        return part.to(dtype) if part.is_floating_point() else part
+    def own(tensor: Tensor, part: int) -> Tensor:
+        mine = tensor.chunk(world * count)[part * world + rank]
+        return mine.to(dtype) if mine.is_floating_point() else mine
 
-    return Batch(
-        views=tuple(own(view) for view in batch.views),
-        index=own(batch.index),
-        label=None if batch.label is None else own(batch.label),
-        masks=tuple(None if mask is None else own(mask) for mask in batch.masks),
-    )
+    return [
+        Batch(
+            views=tuple(own(view, part) for view in batch.views),
+            index=own(batch.index, part),
+            label=None if batch.label is None else own(batch.label, part),
+            masks=tuple(None if mask is None else own(mask, part) for mask in batch.masks),
+        )
+        for part in range(count)
+    ]
 
 
 def as_model(module: nn.Module) -> LinearModel:
@@ -259,8 +309,8 @@ def waves(*shape: int) -> Tensor:
     return torch.arange(1, count + 1, dtype=torch.float64).mul(1.7).sin().reshape(shape)
 
 
-def facts(**changes: object) -> Facts:
-    """A run that every method can live with."""
+def facts(outputs: Sequence[int] = (8,), **changes: object) -> Facts:
+    """A run that every method can live with; `outputs` are the widths of those of the only head."""
     usual = Facts(
         world_size=1,
         ranks_per_node=1,
@@ -269,7 +319,8 @@ def facts(**changes: object) -> Facts:
         num_views=2,
         crop_sizes=(8, 8),
         feature_dims={"flatten": 16},
-        output_dims=(8,),
+        heads=(HEAD,),
+        output_dims={HEAD: tuple(outputs)} if outputs else {},
         inputs={"images": 2},
         num_images=64,
         labelled=True,

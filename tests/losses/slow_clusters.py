@@ -52,7 +52,7 @@ def swav(
         for order, crop in enumerate(crops):
             rows = list(target[place[crop]])
             if queue and seen.step * len(rows) >= queue:
-                matrix = scorer[f"scored.{head}"]
+                matrix = scorer[f"heads.head.scored.{head}"]
                 rows += [z @ matrix for z in seen.state["queue"][order]]
             codes = sinkhorn(rows, 0.05, 3)
             pairs = [

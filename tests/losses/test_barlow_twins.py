@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from losses.direct import MatrixModel, batch_of, outcome
-from losses.proofs import waves
+from losses.proofs import HEAD, at, waves
 from losses.told import problems
 
 from ssltyped.losses.barlow_twins import BarlowTwinsLoss, standardized
@@ -19,19 +19,19 @@ def test_standardized_rows_have_mean_0_and_variance_1() -> None:
 
 def test_equal_views_of_uncorrelated_features_cost_nothing() -> None:
     signs = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]], dtype=torch.float64)
-    assert outcome(BarlowTwinsLoss(scale=1.0), [signs, signs], torch.eye(2, dtype=torch.float64)).loss < 1e-9
+    assert outcome(BarlowTwinsLoss(head=HEAD, scale=1.0), [signs, signs], torch.eye(2, dtype=torch.float64)).loss < 1e-9
 
 
 def test_redundant_features_cost_lambda_each() -> None:
     column = torch.tensor([[1.0], [-1.0]], dtype=torch.float64).repeat(1, 3)
     loss = outcome(
-        BarlowTwinsLoss(lambda_off=0.01, scale=1.0), [column, column], torch.eye(3, dtype=torch.float64)
+        BarlowTwinsLoss(head=HEAD, lambda_off=0.01, scale=1.0), [column, column], torch.eye(3, dtype=torch.float64)
     ).loss
     assert loss.item() == pytest.approx(6 * 0.01, rel=1e-4), "six entries off the diagonal are 1"
 
 
 def test_mistakes_are_named() -> None:
-    assert "exactly 2 views of every image; the data makes 3" in problems(BarlowTwinsLoss(), num_views=3)
-    assert "at least 2 images" in problems(BarlowTwinsLoss(), batch_size=1)
+    assert "exactly 2 views of every image; the data makes 3" in problems(BarlowTwinsLoss(head=HEAD), num_views=3)
+    assert "at least 2 images" in problems(BarlowTwinsLoss(head=HEAD), batch_size=1)
     with pytest.raises(ValueError, match="the batch has 3"):
-        BarlowTwinsLoss().step(MatrixModel(torch.eye(4)), batch_of([waves(4, 4)] * 3))
+        BarlowTwinsLoss(head=HEAD).step(MatrixModel(torch.eye(4)), batch_of([waves(4, 4)] * 3), at(0))

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 from losses.list import taught
-from losses.proofs import LinearModel, waves
+from losses.proofs import LinearModel, at, waves
 from losses.told import problems
 
 from ssltyped.losses.distillation import (
@@ -65,16 +65,16 @@ def test_mistakes_are_named() -> None:
     later = taught(IBOTDistillationLoss, SCORES, crops_for_teacher=[1])
     assert "it must be the first crops: 0, 1, ..." in problems(later)
     batch = Batch(views=(waves(4, 5, 1, 1),), index=torch.arange(4))
-    with pytest.raises(ValueError, match="exactly one output; it has 2"):
-        taught(DistillationLoss, SCORES).step(LinearModel(scored=(6,)), batch)
+    with pytest.raises(ValueError, match="has 2 outputs, where exactly one is read"):
+        taught(DistillationLoss, SCORES).step(LinearModel(scored=(6,)), batch, at(0))
 
 
 @pytest.mark.parametrize(
     ("kind", "fits", "wrong", "wanted"),
     [
-        (DistillationLoss, [(8,)], [(8, 8)], "one output"),
-        (DINODistillationLoss, [(8,)], [(8, 8)], "one output"),
-        (MSNDistillationLoss, [(8,)], [(8, 8)], "one output"),
+        (DistillationLoss, [(8,)], [(8, 8)], "exactly one output"),
+        (DINODistillationLoss, [(8,)], [(8, 8)], "exactly one output"),
+        (MSNDistillationLoss, [(8,)], [(8, 8)], "exactly one output"),
         (SwAVDistillationLoss, [(8, 6), (8, 6, 6)], [(8,)], "an embedding and scores"),
         (IBOTDistillationLoss, [(8, 6)], [(8,), (8, 6, 6)], "two outputs"),
     ],
@@ -85,8 +85,8 @@ def test_the_number_of_outputs(
     """Nothing is said while it is not known."""
     loss = taught(kind, SCORES)
     for dims in [(), *fits]:
-        assert problems(loss, output_dims=dims) == ""
+        assert problems(loss, outputs=dims) == ""
     for dims in wrong:
-        told = problems(loss, output_dims=dims)
-        assert told.startswith(f"needs a model with {wanted}")
-        assert told.endswith(f"; it has {len(dims)}")
+        told = problems(loss, outputs=dims)
+        assert told.startswith(f"head: needs a head with {wanted}")
+        assert told.endswith(f"; head has {len(dims)}")

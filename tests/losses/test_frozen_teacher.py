@@ -21,13 +21,13 @@ from ssltyped.types import Loss
 
 def teacher(weights: Path, width: int = 8) -> FrozenTeacher:
     trunk = ResNet(depth=18, width_multiplier=0.125, stem=Stem.SMALL)
-    return FrozenTeacher(trunk=trunk, heads=[MLPHead(dims=[16, width], in_dim=64)], weights=weights)
+    return FrozenTeacher(trunk=trunk, heads={"projector": MLPHead(dims=[16, width], in_dim=64)}, weights=weights)
 
 
 def distilled(weights: Path) -> Loss:
     trunk = ResNetConf(depth=18, width_multiplier=0.125, stem=Stem.SMALL)
-    heads = [MLPHeadConf(dims=[16, 8])]
-    return DistillationLossConf(teacher=FrozenTeacherConf(trunk=trunk, heads=list(heads), weights=weights))
+    heads = {"projector": MLPHeadConf(dims=[16, 8])}
+    return DistillationLossConf(teacher=FrozenTeacherConf(trunk=trunk, heads={**heads}, weights=weights))
 
 
 def test_a_finished_run_teaches_the_next_one(tmp_path: Path) -> None:
@@ -56,10 +56,14 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
     state = teacher(Path("x")).model.state_dict()
     file = tmp_path / "weights.pt"
     torch.save({name.replace("heads", "haeds"): value for name, value in state.items()}, file)
-    with pytest.raises(ValueError, match=r"heads.0.layers.0.weight is missing; did you mean 'haeds.0.layers.0.weight'"):
+    with pytest.raises(
+        ValueError, match=r"heads.projector.layers.0.weight is missing; did you mean 'haeds.projector.layers.0.weight'"
+    ):
         teacher(file).load()
     torch.save(state, file)
-    with pytest.raises(ValueError, match=r"heads.0.layers.2.weight has the shape \(8, 16\), and \(9, 16\) is needed"):
+    with pytest.raises(
+        ValueError, match=r"heads.projector.layers.2.weight has the shape \(8, 16\), and \(9, 16\) is needed"
+    ):
         teacher(file, width=9).load()
 
 
@@ -87,7 +91,9 @@ def test_the_command_tells_wrong_weights(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read as weights"):
         launch(asked)
     torch.save(teacher(file, width=9).model.state_dict(), file)
-    with pytest.raises(ConfigError, match=r"^loss.teacher.weights: .* is not of this teacher: heads.0.layers.2.weight"):
+    with pytest.raises(
+        ConfigError, match=r"^loss.teacher.weights: .* is not of this teacher: heads.projector.layers.2.weight"
+    ):
         launch(asked)
 
 

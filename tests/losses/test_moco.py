@@ -6,17 +6,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from losses.direct import MatrixModel, batch_of
-from losses.proofs import LinearModel, waves
+from losses.proofs import HEAD, NOTHING, LinearModel, at, waves
 from losses.told import inferred, problems
 from ranks import run_on_ranks
 from torch import Tensor, nn
 
 from ssltyped import distributed
 from ssltyped.losses.moco import MoCoLoss, MoCoLossConf
+from ssltyped.types import Outputs
 
 
 def test_the_queue_turns_round() -> None:
-    loss = MoCoLoss(embedding_dim=4, queue_size=6)
+    loss = MoCoLoss(head=HEAD, embedding_dim=4, queue_size=6)
     first, second = F.normalize(waves(4, 4).float(), dim=1), F.normalize(waves(5, 4).float()[1:], dim=1)
     loss.enqueue(first)
     loss.enqueue(second)
@@ -25,11 +26,11 @@ def test_the_queue_turns_round() -> None:
 
 
 def test_a_step_that_is_not_taken_moves_nothing() -> None:
-    loss = MoCoLoss(embedding_dim=8, queue_size=8)
+    loss = MoCoLoss(head=HEAD, embedding_dim=8, queue_size=8)
     model = MatrixModel(torch.eye(8))
     loss.setup(model)
     before = loss.queue.clone()
-    loss.step(model, batch_of([waves(4, 8).float(), waves(4, 8).float()]))
+    loss.step(model, batch_of([waves(4, 8).float(), waves(4, 8).float()]), at(0))
     assert torch.equal(loss.queue, before)
 
 
@@ -39,9 +40,9 @@ def test_mistakes_are_named_before_the_run() -> None:
     assert "MoCo needs exactly 2 views of every image; the data makes 3" in wrong
     assert "queue_size: got 65536, which is no multiple of the 192 images of a step: 65472 is" in wrong
     assert problems(MoCoLossConf(queue_size=64)) == ""
-    assert inferred(asked, output_dims=(128,)) == {"embedding_dim": 128}
-    with pytest.raises(ValueError, match="embedding_dim is None"):
-        MoCoLoss()
+    assert inferred(asked, outputs=(128,)) == {"embedding_dim": 128}
+    with pytest.raises(ValueError, match="MoCoLoss cannot be built without embedding_dim: give a value, or resolve"):
+        MoCoLoss(head=HEAD)
 
 
 class Batchwise(LinearModel):
@@ -51,18 +52,18 @@ class Batchwise(LinearModel):
         super().__init__(dim=4)
         self.bn = nn.BatchNorm1d(4, affine=False).double()
 
-    def forward(self, views, *, masks=(), features=()) -> list[Tensor]:  # type: ignore[no-untyped-def]  # as in the base
-        return [self.bn(super().forward(views)[0])]
+    def forward(self, views, *, masks=(), heads=None, features=NOTHING) -> Outputs:  # type: ignore[no-untyped-def]  # as in the base
+        return Outputs({HEAD: (self.bn(super().forward(views).of(HEAD)),)}, {})
 
 
 def keys(shuffle: bool) -> tuple[Tensor, Tensor]:
     """Keys of this rank's images, and those that its own batch alone would have had."""
-    loss = MoCoLoss(embedding_dim=4, queue_size=8, shuffle=shuffle)
+    loss = MoCoLoss(head=HEAD, embedding_dim=4, queue_size=8, shuffle=shuffle)
     model = Batchwise()
     loss.setup(model)
     own = waves(8, 4, 1, 1).chunk(distributed.world_size())[distributed.rank()]
-    alone = F.normalize(model([own])[0], dim=1)
-    return loss._keys_of(own), alone
+    alone = F.normalize(model([own]).of(HEAD), dim=1)
+    return loss._keys_of(own, at(0)), alone
 
 
 def test_shuffled_keys_come_back_in_order_and_from_other_batches() -> None:
@@ -72,5 +73,5 @@ def test_shuffled_keys_come_back_in_order_and_from_other_batches() -> None:
     images, model = waves(8, 4, 1, 1), Batchwise()
     want = torch.empty(8, 4, dtype=torch.float64)
     for batch in torch.randperm(8, generator=torch.Generator().manual_seed(0)).chunk(2):
-        want[batch] = F.normalize(model([images[batch]])[0], dim=1).detach()
+        want[batch] = F.normalize(model([images[batch]]).of(HEAD), dim=1).detach()
     torch.testing.assert_close(torch.cat([got for got, _ in results]), want)

@@ -5,8 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from losses.proofs import facts
 
-from ssltyped.losses.outputs import full_precision, precise, single_output, spread
+from ssltyped.losses.outputs import (
+    all_outputs,
+    full_precision,
+    inferred_width,
+    precise,
+    spread,
+    wrong_crops,
+    wrong_outputs,
+)
+from ssltyped.types import Outputs
 
 
 def test_precise_is_float32_at_least() -> None:
@@ -14,11 +24,26 @@ def test_precise_is_float32_at_least() -> None:
     assert {dtype: precise(torch.ones(2, dtype=dtype)).dtype for dtype in dtypes} == dtypes
 
 
-def test_a_single_output() -> None:
+def test_outputs_by_head() -> None:
     z = torch.ones(2, 3)
-    assert single_output([z], "SimCLR") is z
-    with pytest.raises(ValueError, match="SimCLR needs a model with exactly one output; it has 2"):
-        single_output([z, z], "SimCLR")
+    found = Outputs({"a": (z,), "b": (z.bfloat16(), z)}, {})
+    assert found.of("a") is z
+    assert [x.dtype for x in all_outputs(found, ["b", "a"])] == [torch.float32] * 3
+    with pytest.raises(ValueError, match="the head 'b' has 2 outputs, where exactly one is read"):
+        found.of("b")
+    with pytest.raises(ValueError, match="there is no output of a head 'c'; there are a, b"):
+        found.all_of("c")
+
+
+def test_what_is_said_of_heads_and_crops() -> None:
+    known = facts(outputs=(8, 6))
+    assert [i.value for i in (*inferred_width("d", "head", known), *inferred_width("k", "head", known, 1))] == [8, 6]
+    assert not list(inferred_width("d", "other", known)), "it is not known"
+    (problem,) = wrong_outputs("head", known)
+    assert str(problem) == "head: needs a head with exactly one output; head has 2"
+    assert not list(wrong_outputs("head", known, 2, None, "several"))
+    (problem,) = wrong_crops("crops", [0, 2], known)
+    assert str(problem) == "crops: got [0, 2], but the data makes the crops 0 to 1"
 
 
 def test_spread_is_one_on_the_sphere_and_zero_in_a_point() -> None:

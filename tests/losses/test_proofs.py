@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 from losses.list import PROOFS
-from losses.proofs import Proof, Result, Seen, Training, as_model, facts, result, share, tensors, three_steps
+from losses.proofs import Proof, Result, Seen, Training, as_model, at, facts, result, share, tensors, three_steps
 from ranks import run_on_ranks
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
@@ -28,7 +28,7 @@ def test_the_paper_in_plain_loops(proof: Proof) -> None:
     training = Training(proof)
     training.start()
     for number in range(3):
-        training.loss.on_epoch_start(as_model(training.model), number)
+        training.loss.on_epoch_start(as_model(training.model), at(number))
         before = {name: value.clone() for name, value in tensors(training.loss).items()}
         weights = {name: value.clone() for name, value in training.model.state_dict().items()}
         value = result(training, number).loss
@@ -72,6 +72,37 @@ def _same(ours: Result, theirs: Result) -> None:
     assert ours.state.keys() == theirs.state.keys()
     for name, value in theirs.state.items():
         _close(ours.state[name], value)
+
+
+@every_loss
+@pytest.mark.parametrize("world", [1, 2])
+def test_accumulated_batches_are_one_large_batch_or_refused(proof: Proof, world: int) -> None:
+    loss = proof.make()
+    told = " ".join(map(str, loss.problems(loss, facts(accumulation=2))))
+    assert loss.whole_batch in told
+    if "accumul" in told or not proof.accumulates:
+        return
+    want = three_steps(proof)
+    for results in run_on_ranks(three_steps, world, proof, 2):
+        for ours, theirs in zip(results, want, strict=True):
+            _same(ours, theirs)
+
+
+@every_loss
+def test_steps_change_nothing_before_the_update(proof: Proof) -> None:
+    """A step that is computed twice, or not taken, leaves the state as it was and gives the same again."""
+    training = Training(proof)
+    training.step(0)
+    training.loss.on_epoch_start(as_model(training.model), at(1))
+    before = {name: value.clone() for name, value in tensors(training.loss).items()}
+    batch = share(proof.batch_of_step(1), torch.float64)
+    values = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        values.append(training.loss.step(as_model(training.model), batch, at(1)).loss.detach())
+    assert torch.equal(*values)
+    for name, value in tensors(training.loss).items():
+        assert torch.equal(value, before[name]), name
 
 
 @every_loss
@@ -176,6 +207,6 @@ def _costs(proof: Proof, images: int) -> tuple[int, int]:
     fixed = {p.untyped_storage().data_ptr() for p in (*training.model.parameters(), *training.loss.buffers())}
     with FlopCounterMode(display=False) as counter:
         with saved_tensors_hooks(keep, lambda tensor: tensor):
-            output = training.loss.step(as_model(training.model), batch)
+            output = training.loss.step(as_model(training.model), batch, at(0))
         torch.autograd.backward(output.loss)
     return sum(size for pointer, size in saved.items() if pointer not in fixed), counter.get_total_flops()

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from losses.proofs import LinearModel, facts
+from losses.proofs import facts
 
 from ssltyped.losses.state import CountingLoss, steps_from_epochs, warmed_up
-from ssltyped.types import Batch, Model, StepOutput
+from ssltyped.types import Batch, Model, Moment, StepOutput
 
 
 class Counted(CountingLoss):
-    counters = ("steps_done", "seen")
+    counters = ("seen",)
     seen: int = 0
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         raise NotImplementedError
 
 
 def test_counters_travel_with_the_state() -> None:
     loss, other = Counted(), Counted()
-    loss.after_update(LinearModel(), 0.5)
     loss.seen = 7
     other.load_state_dict(loss.state_dict())
-    assert (other.steps_done, other.seen) == (1, 7)
-    assert (Counted().steps_done, Counted().seen) == (0, 0)
+    assert (other.seen, Counted().seen) == (7, 0)
 
 
 @pytest.mark.parametrize("steps", [2, 7, 30])
@@ -40,9 +38,9 @@ def test_no_warmup_and_one_step_of_it() -> None:
 
 def test_epochs_become_steps() -> None:
     known = facts(num_images=64, batch_size=8)  # 8 steps an epoch
-    (found,) = steps_from_epochs("warmup_steps", 1.5, None, known)
+    (found,) = steps_from_epochs("warmup_steps", 1.5, known)
     assert (found.field, found.value) == ("warmup_steps", 12)
     assert "1.5 epochs x 8 steps" in found.rule
-    assert [found.value for found in steps_from_epochs("warmup_steps", None, None, known)] == [0]
-    assert not list(steps_from_epochs("warmup_steps", None, 5, known))
-    assert not list(steps_from_epochs("warmup_steps", 1.5, None, facts(num_images=None))), "it is not known yet"
+    (none,) = steps_from_epochs("warmup_steps", None, known)
+    assert (none.value, none.default) == (0, True), "and steps that are given stand"
+    assert not list(steps_from_epochs("warmup_steps", 1.5, facts(num_images=None))), "it is not known yet"

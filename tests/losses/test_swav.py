@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from losses.proofs import LinearModel, waves
+from losses.list import swav as made
+from losses.proofs import LinearModel, at, waves
 from losses.told import inferred, problems
 
 from ssltyped.losses.swav import SwAVLoss, SwAVLossConf
 from ssltyped.types import Batch
+
+
+def swav(**changes: object) -> SwAVLoss:
+    return made(changes)
 
 
 def batch(views: int = 3) -> Batch:
@@ -16,45 +21,42 @@ def batch(views: int = 3) -> Batch:
 
 
 def test_the_queue_is_used_when_it_is_full_and_not_before_its_start() -> None:
-    loss = SwAVLoss(embedding_dim=5, queue_size=8, queue_start_steps=1).double()
+    loss = swav(queue_size=8, local_queue_size=8, queue_start_steps=1).double()
     model, used = LinearModel(scored=(6,)), []
-    for _ in range(5):
-        used.append(loss.uses_queue)
-        loss.step(model, batch())
-        loss.after_update(model, 0.5)
+    for step in range(5):
+        used.append(loss.uses_queue(at(step)))
+        loss.update(model, [loss.step(model, batch(), at(step)).carry], at(step))
     assert used == [False, False, False, True, True], "filled in steps 1 and 2, used from step 3 on"
     assert loss.filled == 8
 
 
 def test_prototypes_have_length_1_after_an_update_only_if_asked() -> None:
     for normalize in (True, False):
-        loss, model = SwAVLoss(embedding_dim=5, normalize_prototypes=normalize), LinearModel(scored=(6,))
-        loss.after_update(model, 0.5)
+        loss, model = swav(normalize_prototypes=normalize), LinearModel(scored=(6,))
+        loss.update(model, [], at(0))
         lengths = model.scored[0].norm(dim=0)
         assert torch.allclose(lengths, torch.ones(6, dtype=torch.float64)) is normalize
 
 
 def test_codes_are_hard_for_the_first_steps() -> None:
-    loss = SwAVLoss(embedding_dim=5, hard_assignment_steps=1)
+    loss = swav(hard_assignment_steps=1)
     scores = waves(8, 6)
-    assert set(loss.codes(scores).flatten().tolist()) == {0.0, 1.0}
-    loss.steps_done = 1
-    assert loss.codes(scores).max() < 1
+    assert set(loss.codes(scores, at(0)).flatten().tolist()) == {0.0, 1.0}
+    assert loss.codes(scores, at(1)).max() < 1
 
 
 def test_what_it_infers_and_refuses() -> None:
     asked = SwAVLossConf(queue_size=3840, queue_start_epochs=2.0, crops_for_assign=[0, 5])
-    known = inferred(asked, world_size=8, ranks_per_node=8, batch_size=8, num_images=640, output_dims=(128, 3000))
+    known = inferred(asked, world_size=8, ranks_per_node=8, batch_size=8, num_images=640, outputs=(128, 3000))
     assert known == {
         "embedding_dim": 128,
         "local_queue_size": 480,
         "hard_assignment_steps": 0,
         "queue_start_steps": 20,
     }
-    wrong = problems(asked, batch_size=7, output_dims=(128,))
+    wrong = problems(asked, batch_size=7, outputs=(128,))
     assert "crops_for_assign: got [0, 5], but the data makes the crops 0 to 1" in wrong
     assert "queue_size: got 3840, no multiple of the 7 images of a step" in wrong
-    assert "the head gives one output; SwAVHead" not in wrong
-    assert "PrototypesHead gives them" in wrong
-    with pytest.raises(ValueError, match="needs an embedding and scores; the model gives 1 output"):
-        SwAVLoss(embedding_dim=5).step(LinearModel(), batch())
+    assert "head: needs a head with an embedding and scores, as PrototypesHead gives them; head has 1" in wrong
+    with pytest.raises(ValueError, match="needs an embedding and scores; the head gives 1 output"):
+        swav().step(LinearModel(), batch(), at(0))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from losses.proofs import LinearModel, waves
+from losses.proofs import HEAD, NOTHING, LinearModel, waves
 from torch import Tensor, nn
 
 from ssltyped.heads.identity import IdentityHead
 from ssltyped.losses.teacher import MomentumTeacher, cosine_momentum
 from ssltyped.model.model import SSLModel
 from ssltyped.trunks.resnet import ResNet
+from ssltyped.types import Outputs
 
 
 class Normed(LinearModel):
@@ -21,9 +22,8 @@ class Normed(LinearModel):
         self.bn = nn.BatchNorm1d(4).double()
         self.dropout = nn.Dropout(0.5)
 
-    def forward(self, views, *, masks=(), features=()) -> list[Tensor]:  # type: ignore[no-untyped-def]  # as in the base
-        (z,) = super().forward(views)
-        return [self.dropout(self.bn(z))]
+    def forward(self, views, *, masks=(), heads=None, features=NOTHING) -> Outputs:  # type: ignore[no-untyped-def]  # as in the base
+        return Outputs({HEAD: (self.dropout(self.bn(super().forward(views).of(HEAD))),)}, {})
 
 
 def view(images: int = 6) -> Tensor:
@@ -51,7 +51,7 @@ def test_noise_is_off_and_the_statistics_are_as_asked(batch_statistics: bool) ->
     student = Normed()
     teacher = MomentumTeacher(student, batch_statistics=batch_statistics)
     teacher.train()  # as the engine's module.train() does
-    (first,), (again,) = teacher([view()]), teacher([view()])
+    first, again = (teacher([view()]).of(HEAD) for _ in range(2))
     assert torch.equal(first, again), "dropout is off"
     mean = first.mean(dim=0).abs().max().item()
     assert (mean < 1e-9) is batch_statistics
@@ -72,7 +72,7 @@ def test_tied_weights_move_once() -> None:
 
 def test_what_is_frozen_in_the_student_is_frozen_in_the_teacher() -> None:
     trunk = ResNet(depth=18, width_multiplier=0.125)
-    student = SSLModel(trunk=trunk, heads=[IdentityHead(in_dim=64)], features=["flatten"], frozen=["trunk.layer1"])
+    student = SSLModel(trunk=trunk, heads={"plain": IdentityHead(in_dim=64)}, frozen=["trunk.layer1"])
     teacher = MomentumTeacher(student, batch_statistics=True).train()
     modes = {name: module.training for name, module in teacher.model.named_modules() if name.endswith("bn1")}
     assert modes["trunk.bn1"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from losses.proofs import LinearModel, waves
+from losses.proofs import HEAD, LinearModel, at, waves
 from losses.told import problems
 from torch import Tensor, nn
 
@@ -16,8 +16,8 @@ from ssltyped.types import Batch
 def test_it_is_the_loss_of_torch() -> None:
     views, label = (waves(6, 5, 1, 1),), torch.tensor([0, 1, 2, 3, 4, -1])
     model = LinearModel()
-    got = TorchLoss(name="CrossEntropyLoss", args={"ignore_index": -1}).step(
-        model, Batch(views=views, index=torch.arange(6), label=label)
+    got = TorchLoss(heads=[HEAD], name="CrossEntropyLoss", args={"ignore_index": -1}).step(
+        model, Batch(views=views, index=torch.arange(6), label=label), at(0)
     )
     torch.testing.assert_close(got.loss, F.cross_entropy(model.calls[0][0], label, ignore_index=-1))
 
@@ -56,4 +56,4 @@ def test_wrong_names_and_arguments() -> None:
     assert "args.ignore_indx: CrossEntropyLoss takes no 'ignore_indx'; did you mean 'ignore_index'?" in wrong
     assert "needs labels" in wrong
     with pytest.raises(ValueError, match="no loss 'Nope'"):
-        TorchLoss(name="Nope")
+        TorchLoss(heads=[HEAD], name="Nope")

@@ -11,11 +11,12 @@ from facts import FACTS
 from torch import Tensor, nn
 
 from ssltyped.config.resolve import problems_of, resolve
-from ssltyped.model.freeze import Freeze, FreezeConf, Frozen, for_ever
+from ssltyped.model.freeze import Freeze, FreezeConf, Frozen, for_ever, hold
 from ssltyped.optimizers.adamw import AdamW
 from ssltyped.optimizers.lars import LARS
+from ssltyped.optimizers.rate import Rate
 from ssltyped.optimizers.sgd import SGD
-from ssltyped.types import Facts, Optimizer
+from ssltyped.types import Facts, Moment, Optimizer
 
 
 class Net(nn.Module):
@@ -32,22 +33,22 @@ class Net(nn.Module):
 
 
 OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
-    "sgd": lambda: SGD(lr=0.1, momentum=0.9, weight_decay=0.1),
-    "adamw": lambda: AdamW(lr=0.1, weight_decay=0.1),
-    "lars": lambda: LARS(lr=0.1, weight_decay=0.1),
+    "sgd": lambda: SGD(rate=Rate(lr=0.1), momentum=0.9, weight_decay=0.1),
+    "adamw": lambda: AdamW(rate=Rate(lr=0.1), weight_decay=0.1),
+    "lars": lambda: LARS(rate=Rate(lr=0.1), weight_decay=0.1),
 }
 
 
 def steps_of_movement(part: str, optimizer: Optimizer, freezes: list[Freeze], steps: int = 7) -> list[bool]:
     """Whether the part moved in each step; the batch of step 3 has another scale, so that gradients differ."""
     net = Net()
-    frozen, update = Frozen(net, freezes, steps), optimizer(net)
+    frozen, update = Frozen(net, freezes), optimizer(net)
     moved = []
     for step in range(steps):
         before = net.get_parameter(part).detach().clone()
         update.zero_grad()
         (net(torch.cos(torch.arange(12.0) + step).reshape(3, 4)).square().sum()).backward()
-        frozen.drop_gradients((step + 1) / steps)
+        frozen.drop_gradients(Moment(step, steps, steps))
         update.step()
         moved.append(not torch.equal(before, net.get_parameter(part)))
     return moved
@@ -70,27 +71,49 @@ def test_each_part_for_its_own_time() -> None:
         assert steps_of_movement(part, OPTIMIZERS["sgd"](), freezes) == [step >= steps for step in range(7)], part
 
 
-@pytest.mark.parametrize("steps", [1, 3, 7, 1000, 99_991])
-def test_the_number_of_a_step_is_found_from_its_progress(steps: int) -> None:
-    """Whatever the length of the run: up to the last frozen step, and not after it."""
-    for last in sorted({1, steps // 2 or 1, steps}):
-        net = Net()
-        frozen = Frozen(net, [Freeze(parts=["head"], steps=last)], steps)
-        for step, dropped in ((last, True), (last + 1, False)):
-            net.head.bias.grad = torch.ones(2)
-            frozen.drop_gradients(step / steps)
-            assert (net.head.bias.grad is None) is dropped
-
-
 def test_for_ever() -> None:
     freezes = [
         Freeze(parts=["trunk", "heads.0"]),
         Freeze(parts=["heads.1"], steps=3),
         Freeze(parts=["heads.2"], epochs=1),
-        Freeze(parts=["heads.3.weight"]),
+        Freeze(parts=["heads.3.weight", "loss.predictor"]),
     ]
     assert for_ever(freezes) == ["trunk", "heads.0", "heads.3.weight"]
+    assert for_ever(freezes, of_loss=True) == ["loss.predictor"]
     assert all(steps_of_movement("head.weight", OPTIMIZERS["sgd"](), [Freeze(parts=["head"])])), "the model's affair"
+
+
+class Stepped(nn.Module):
+    """A model beside its loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model, self.loss = Net(), nn.Module()
+        self.loss.predictor = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+
+
+def test_what_is_held_takes_no_gradient_and_stays_in_eval_mode() -> None:
+    module = Stepped()
+    hold(module, ["loss.predictor", "trunk.bias"])
+    still = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
+    assert still == ["model.trunk.bias"] + [f"loss.predictor.{i}.{kind}" for i in (0, 1) for kind in ("weight", "bias")]
+    assert [name for name, part in module.named_modules() if not part.training] == [
+        "loss.predictor", "loss.predictor.0", "loss.predictor.1",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"no parameter 'loss\.predicter'; did you mean 'loss\.predictor'"):
+        hold(module, ["loss.predicter"])
+
+
+def test_parts_of_the_model_and_of_the_loss_for_a_while() -> None:
+    module = Stepped()
+    frozen = Frozen(module, [Freeze(parts=["loss.predictor.0", "head.bias"], steps=2)])
+    for step in (2, 3):
+        for parameter in module.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        frozen.drop_gradients(Moment(step - 1, 5, 5))
+        without = [name for name, parameter in module.named_parameters() if parameter.grad is None]
+        names = ["model.head.bias", "loss.predictor.0.weight", "loss.predictor.0.bias"]
+        assert without == (names if step == 2 else [])
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(1.0, 10), (0.25, 2), (0.01, 1), (3.0, 30)])
@@ -109,4 +132,4 @@ def test_what_is_wrong() -> None:
         "parts: is empty: name what is frozen, such as trunk"
     ]
     with pytest.raises(ValueError, match="no module and no parameter 'haed'; did you mean 'head'"):
-        Frozen(Net(), [Freeze(parts=["haed"], steps=1)], 3)
+        Frozen(Net(), [Freeze(parts=["haed"], steps=1)])

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ssltyped.distributed.sync_batch_norm import convert_sync_batchnorm
 from ssltyped.losses.teacher import MomentumTeacher
-from ssltyped.model.model import Passes, SSLModel, named
-from ssltyped.types import Features, Head, MaskedTrunk, Trunk
+from ssltyped.model.model import Passes, SSLModel
+from ssltyped.types import Features, Head, MaskedTrunk, Outputs, Trunk, named
 
 
 class _Trunk(Trunk):
@@ -35,8 +35,8 @@ class _Trunk(Trunk):
 class _Head(Head):
     """x times a number."""
 
-    def __init__(self, factor: float, in_dim: Optional[int] = 3) -> None:
-        super().__init__()
+    def __init__(self, factor: float, feature: str = "mean", input: Optional[str] = None, in_dim: int = 3) -> None:
+        super().__init__(feature=feature, input=input)
         self.in_dim = in_dim
         self.factor = nn.Parameter(torch.tensor(factor))
         self.calls = 0
@@ -55,63 +55,81 @@ def _views(*sizes: int) -> list[Tensor]:
     return [(10.0 * v + torch.arange(2.0)).reshape(2, 1, 1, 1).expand(2, 3, s, s) for v, s in enumerate(sizes)]
 
 
+def _model(*heads: Head, trunk: Optional[Trunk] = None, **settings: object) -> SSLModel:
+    """Heads by their number: h0, h1, ..."""
+    named_heads = {f"h{number}": head for number, head in enumerate(heads)}
+    return SSLModel(trunk=trunk or _Trunk(), heads=named_heads, **settings)  # type: ignore[arg-type]  # by name
+
+
+def _flat(found: Outputs) -> list[Tensor]:
+    return [output for outputs in found.heads.values() for output in outputs]
+
+
 def test_views_of_equal_size_share_a_pass_and_rows_are_in_view_order() -> None:
     trunk, head = _Trunk(), _Head(2.0)
-    (out,) = SSLModel(trunk=trunk, heads=[head], features=["mean"])(_views(4, 4, 2, 2, 2, 4))
+    out = _model(head, trunk=trunk)(_views(4, 4, 2, 2, 2, 4)).of("h0")
     assert trunk.passes == [((4, 3, 4, 4), ["mean"]), ((6, 3, 2, 2), ["mean"]), ((2, 3, 4, 4), ["mean"])]
     assert out[:, 0].tolist() == [0, 2, 20, 22, 40, 42, 60, 62, 80, 82, 100, 102]
     assert head.calls == 1
 
 
-@pytest.mark.parametrize(
-    "features, factors", [(["mean"], [1.0, 3.0]), (["mean", "twice"], [1.0, 6.0]), (["twice", "mean"], [2.0, 3.0])]
-)
-def test_heads_read_their_feature_or_the_only_one(features: list[str], factors: list[float]) -> None:
-    model = SSLModel(trunk=_Trunk(), heads=[_Head(1.0), _Head(3.0)], features=features)
-    for out, factor in zip(model(_views(2)), factors, strict=True):
-        assert out[:, 0].tolist() == [0.0, factor]
+def test_heads_read_their_feature() -> None:
+    found = _model(_Head(1.0, "mean"), _Head(3.0, "twice"))(_views(2))
+    assert [out[:, 0].tolist() for out in _flat(found)] == [[0.0, 1.0], [0.0, 6.0]]
+    assert found.features.keys() == {"mean", "twice"}, "of the same pass"
+    last = _Head(1.0)
+    last.feature = None
+    assert _model(last)(_views(2)).of("h0")[1, 0] == 2.0, "the trunk's last one, unless it says so"
+
+
+def test_only_the_heads_that_are_asked_for_run() -> None:
+    trunk, other = _Trunk(), _Head(3.0, "twice")
+    found = _model(_Head(1.0), other, trunk=trunk)(_views(2), heads=["h0"])
+    assert (list(found.heads), other.calls) == (["h0"], 0)
+    assert trunk.passes == [((2, 3, 2, 2), ["mean"])]
 
 
 def test_a_feature_for_two_heads_is_computed_once() -> None:
     trunk = _Trunk()
-    model = SSLModel(trunk=trunk, heads=[_Head(1.0), _Head(3.0)], features=["mean", "mean"])
-    assert [out[1, 0].item() for out in model(_views(2))] == [1.0, 3.0]
+    found = _model(_Head(1.0), _Head(3.0), trunk=trunk)(_views(2))
+    assert [out[1, 0].item() for out in _flat(found)] == [1.0, 3.0]
     assert trunk.passes == [((2, 3, 2, 2), ["mean"])]
 
 
-def test_without_heads_the_features_are_the_output() -> None:
-    mean, images = SSLModel(trunk=_Trunk(), heads=[], features=["mean", "map"])(_views(4, 4))
-    assert (tuple(mean.shape), tuple(images.shape)) == ((4, 3), (4, 3, 4, 4))
+def test_without_heads_there_are_features() -> None:
+    found = _model(extra=["mean", "map"])(_views(4, 4))
+    assert {name: tuple(x.shape) for name, x in found.features.items()} == {"mean": (4, 3), "map": (4, 3, 4, 4)}
+    assert not found.heads
 
 
 def test_extract_is_flat_and_without_heads() -> None:
     head = _Head(2.0)
-    out = SSLModel(trunk=_Trunk(), heads=[head], features=["mean"]).extract(_views(4)[0], "map")
+    out = _model(head).extract(_views(4)[0], "map")
     assert tuple(out.shape) == (2, 48)
     assert head.calls == 0
 
 
 def test_parameters_and_state_are_the_parts() -> None:
-    model = SSLModel(trunk=_Trunk(), heads=[_Head(2.0), _Head(1.0)], features=["mean"])
-    assert list(model.state_dict()) == ["heads.0.factor", "heads.1.factor"]
+    model = SSLModel(trunk=_Trunk(), heads={"projector": _Head(2.0), "probe": _Head(1.0)})
+    assert list(model.state_dict()) == ["heads.projector.factor", "heads.probe.factor"]
     assert isinstance(model.trunk, _Trunk)
 
 
 def test_all_mistakes_come_in_one_error() -> None:
-    with pytest.raises(ValueError, match="no feature 'maen'; did you mean 'mean'") as error:
-        SSLModel(trunk=_Trunk(), heads=[_Head(1.0), _Head(1.0, in_dim=8)], features=["maen", "twice"])
-    assert "head 1 (_Head) has in_dim 8, but 'twice' is 3 wide" in str(error.value)
-    with pytest.raises(ValueError, match="2 features for 3 heads"):
-        SSLModel(trunk=_Trunk(), heads=[_Head(1.0)] * 3, features=["mean", "twice"])
-    with pytest.raises(ValueError, match="no feature is asked for; known: map, mean, twice"):
-        SSLModel(trunk=_Trunk(), heads=[_Head(1.0)], features=[])
+    with pytest.raises(
+        ValueError, match=r"heads\.h0\.feature: _Trunk has no feature 'maen'; did you mean 'mean'"
+    ) as error:
+        _model(_Head(1.0, "maen"), _Head(1.0, "twice", in_dim=8))
+    assert "heads.h1.in_dim: _Head reads 8, but 'twice' is 3 wide" in str(error.value)
     with pytest.raises(ValueError, match="no feature 'x'; known: map, mean, twice"):
-        SSLModel(trunk=_Trunk(), heads=[], features=["mean"]).extract(_views(2)[0], "x")
+        _model(extra=["x"])
+    with pytest.raises(ValueError, match="no feature 'x'; known: map, mean, twice"):
+        _model().extract(_views(2)[0], "x")
 
 
 def test_unpooled_features_of_different_sizes_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"feature 'map' has the shapes \[\(3, 2, 2\), \(3, 4, 4\)\]"):
-        SSLModel(trunk=_Trunk(), heads=[], features=["map"])(_views(4, 2))
+        _model(extra=["map"])(_views(4, 2))
 
 
 # --- passes, masks and other features -------------------------------------------------------------------------
@@ -119,8 +137,7 @@ def test_unpooled_features_of_different_sizes_are_an_error() -> None:
 
 def test_one_pass_a_view() -> None:
     trunk = _Trunk()
-    model = SSLModel(trunk=trunk, heads=[_Head(2.0)], features=["mean"], passes=Passes.VIEW)
-    (out,) = model(_views(4, 4, 2))
+    out = _model(_Head(2.0), trunk=trunk, passes=Passes.VIEW)(_views(4, 4, 2)).of("h0")
     assert [shape for shape, _ in trunk.passes] == [(2, 3, 4, 4), (2, 3, 4, 4), (2, 3, 2, 2)]
     assert out[:, 0].tolist() == [0, 2, 20, 22, 40, 42]
 
@@ -145,8 +162,9 @@ def _mask(*images: bool) -> Tensor:
 def test_masked_views_go_by_themselves() -> None:
     """Views of one size with and without a mask do not share a pass; rows stay in the order of the views."""
     trunk = _MaskedTrunk()
-    model = SSLModel(trunk=trunk, heads=[_Head(1.0)], features=["mean"])
-    (out,) = model(_views(4, 4, 4, 4), masks=[_mask(True, False), _mask(False, True), None, _mask(False, False)])
+    model = _model(_Head(1.0), trunk=trunk)
+    masks = [_mask(True, False), _mask(False, True), None, _mask(False, False)]
+    out = model(_views(4, 4, 4, 4), masks=masks).of("h0")
     assert trunk.masks == [(4, 2, 2), None, (2, 2, 2)]
     assert out[:, 0].tolist() == [1000, 1, 10, 1011, 20, 21, 30, 31]
     model(_views(4, 4))
@@ -155,19 +173,15 @@ def test_masked_views_go_by_themselves() -> None:
 
 def test_masks_are_one_a_view_and_the_trunk_takes_them() -> None:
     with pytest.raises(ValueError, match="_Trunk takes no masks"):
-        SSLModel(trunk=_Trunk(), heads=[_Head(1.0)], features=["mean"])(_views(4), masks=[_mask(True, False)])
+        _model(_Head(1.0))(_views(4), masks=[_mask(True, False)])
     with pytest.raises(ValueError, match="zip"):
-        SSLModel(trunk=_MaskedTrunk(), heads=[_Head(1.0)], features=["mean"])(_views(4, 4), masks=[None])
+        _model(_Head(1.0), trunk=_MaskedTrunk())(_views(4, 4), masks=[None])
 
 
-def test_other_features_for_one_call() -> None:
-    trunk = _Trunk()
-    model = SSLModel(trunk=trunk, heads=[_Head(1.0), _Head(3.0)], features=["mean", "twice"])
-    assert [out[1, 0].item() for out in model(_views(2), features=["twice"])] == [2.0, 6.0]
-    assert [out[1, 0].item() for out in model(_views(2), features=["twice", "mean"])] == [2.0, 3.0]
-    assert [out[1, 0].item() for out in model(_views(2))] == [1.0, 6.0]
-    bare = SSLModel(trunk=trunk, heads=[], features=["mean"])
-    assert [out[1, 0].item() for out in bare(_views(2), features=["twice", "mean"])] == [2.0, 1.0]
+def test_another_feature_for_one_call() -> None:
+    model = _model(_Head(1.0), _Head(3.0, "twice"))
+    assert [out[1, 0].item() for out in _flat(model(_views(2), features={"h0": "twice"}))] == [2.0, 6.0]
+    assert [out[1, 0].item() for out in _flat(model(_views(2)))] == [1.0, 6.0]
 
 
 class _Two(_Head):
@@ -182,8 +196,9 @@ class _Two(_Head):
 
 
 def test_heads_of_several_outputs_give_them_in_a_row() -> None:
-    model = SSLModel(trunk=_Trunk(), heads=[_Head(2.0), _Two(3.0), _Head(5.0)], features=["mean"])
-    assert [out[1, 0].item() for out in model(_views(2))] == [2.0, 3.0, 30.0, 5.0]
+    found = _model(_Head(2.0), _Two(3.0), _Head(5.0))(_views(2))
+    assert [out[1, 0].item() for out in _flat(found)] == [2.0, 3.0, 30.0, 5.0]
+    assert len(found.all_of("h1")) == 2
 
 
 # --- inputs ---------------------------------------------------------------------------------------------------
@@ -194,14 +209,10 @@ PARTS = {"images": 1, "patches": 3}
 def test_heads_read_their_input() -> None:
     """Each input goes through the trunk by itself, up to the features that are read of it."""
     trunk = _Trunk()
-    model = SSLModel(
-        trunk=trunk,
-        heads=[_Head(1.0), _Head(2.0), _Head(3.0)],
-        features=["mean", "twice", "twice"],
-        inputs=["patches", "images", "patches"],
-        views_of=PARTS,
-    )
-    patches, images, twice = model(_views(4, 4, 4, 4))
+    heads = (_Head(1.0, "mean", "patches"), _Head(2.0, "twice", "images"), _Head(3.0, "twice", "patches"))
+    found = _model(*heads, trunk=trunk, views_of=PARTS)(_views(4, 4, 4, 4))
+    patches, images, twice = _flat(found)
+    assert set(found.features) == {"images.twice", "patches.mean", "patches.twice"}
     assert patches[:, 0].tolist() == [10, 11, 20, 21, 30, 31]
     assert images[:, 0].tolist() == [0, 4]
     assert twice[:, 0].tolist() == [60, 66, 120, 126, 180, 186]
@@ -210,46 +221,30 @@ def test_heads_read_their_input() -> None:
 
 def test_masks_go_with_their_input() -> None:
     trunk = _MaskedTrunk()
-    model = SSLModel(
-        trunk=trunk, heads=[_Head(1.0), _Head(1.0)], features=["mean"], inputs=["images", "patches"], views_of=PARTS
-    )
-    images, patches = model(_views(4, 4, 4, 4), masks=[None, _mask(True, True), None, None])
+    model = _model(_Head(1.0, input="images"), _Head(1.0, input="patches"), trunk=trunk, views_of=PARTS)
+    images, patches = _flat(model(_views(4, 4, 4, 4), masks=[None, _mask(True, True), None, None]))
     assert images[:, 0].tolist() == [0, 1]
     assert patches[:, 0].tolist() == [1010, 1011, 20, 21, 30, 31]
 
 
-def test_features_of_inputs_without_heads() -> None:
-    model = SSLModel(trunk=_Trunk(), heads=[], features=["mean", "twice"], inputs=["images", "patches"], views_of=PARTS)
-    mean, twice = model(_views(4, 4, 4, 4))
-    assert mean[:, 0].tolist() == [0, 1]
-    assert twice[:, 0].tolist() == [20, 22, 40, 42, 60, 62]
-    with pytest.raises(ValueError, match="3 inputs for 2 features"):
-        SSLModel(
-            trunk=_Trunk(), heads=[], features=["mean", "twice"], inputs=["images", "patches", "images"], views_of=PARTS
-        )
-
-
 def test_fewer_views_than_the_inputs_are() -> None:
-    model = SSLModel(
-        trunk=_Trunk(), heads=[_Head(1.0), _Head(1.0)], features=["mean"], inputs=["images", "patches"], views_of=PARTS
-    )
+    model = _model(_Head(1.0, input="images"), _Head(1.0, input="patches"), views_of=PARTS)
     with pytest.raises(ValueError, match="the inputs images, patches are 4 views; the method shows 2"):
         model(_views(4, 4))
 
 
 def test_inputs_that_do_not_fit() -> None:
-    def error(inputs: list[str], heads: int = 2) -> str:
+    def error(*inputs: Optional[str]) -> str:
         with pytest.raises(ValueError, match="the model cannot be wired") as caught:
-            SSLModel(trunk=_Trunk(), heads=[_Head(1.0)] * heads, features=["mean"], inputs=inputs, views_of=PARTS)
+            _model(*(_Head(1.0, input=name) for name in inputs), views_of=PARTS)
         return str(caught.value)
 
-    assert "the data makes the inputs images, patches: say in `inputs` which one each head reads" in error([])
-    assert "2 inputs for 3 heads" in error(["images", "patches"], heads=3)
-    wrong = error(["images", "patchs"])
-    assert "no input 'patchs'; did you mean 'patches'" in wrong
-    assert "no head reads the input 'patches': the data makes 3 views for it in vain" in wrong
-    one = SSLModel(trunk=_Trunk(), heads=[_Head(1.0)], features=["mean"], views_of={"images": 4})
-    assert len(one(_views(2, 2, 2, 2))[0]) == 8, "one input need not be named"
+    assert "heads.h0.input: the data makes the inputs images, patches: say which one is read" in error(None, "patches")
+    wrong = error("images", "patchs")
+    assert "heads.h1.input: the data makes no input 'patchs'; did you mean 'patches'" in wrong
+    assert "heads: no head reads the input 'patches': the data makes 3 views for it in vain" in wrong
+    one = _model(_Head(1.0), views_of={"images": 4})
+    assert len(one(_views(2, 2, 2, 2)).of("h0")) == 8, "one input need not be named"
 
 
 # --- frozen parts ---------------------------------------------------------------------------------------------
@@ -267,12 +262,12 @@ class _Normed(_Trunk):
 
 
 def test_a_frozen_module_stays_in_eval_mode_and_takes_no_gradient() -> None:
-    model = SSLModel(trunk=_Normed(), heads=[_Head(2.0)], features=["mean"], frozen=["trunk.norm", "heads.0.factor"])
+    model = _model(_Head(2.0), trunk=_Normed(), frozen=["trunk.norm", "heads.h0.factor"])
     assert [module.training for name, module in model.named_modules() if "norm" in name] == [False]
     assert model.trunk.get_submodule("other").training
     assert model.eval().train() is model
     assert not model.trunk.get_submodule("norm").training
-    (out,) = model(_views(4, 2))
+    out = model(_views(4, 2)).of("h0")
     out.sum().backward()
     learn = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     assert learn == {"trunk.other.weight", "trunk.other.bias"}
@@ -284,7 +279,7 @@ def test_a_frozen_batch_norm_is_frozen_after_its_conversion(monkeypatch: pytest.
     """Synchronised layers take the place of the others; so they do in a copy of the model."""
     monkeypatch.setattr("ssltyped.distributed.sync_batch_norm._size", lambda _: 2)
     monkeypatch.setattr("ssltyped.distributed.sync_batch_norm._own_group", lambda _: None)
-    model = SSLModel(trunk=_Normed(), heads=[_Head(2.0)], features=["mean"], frozen=["trunk.norm"])
+    model = _model(_Head(2.0), trunk=_Normed(), frozen=["trunk.norm"])
     old = model.trunk.get_submodule("norm")
     converted = convert_sync_batchnorm(model, 2)
     assert converted is model
@@ -293,7 +288,7 @@ def test_a_frozen_batch_norm_is_frozen_after_its_conversion(monkeypatch: pytest.
 
 
 def test_a_teacher_of_a_frozen_model_is_a_model_of_its_own() -> None:
-    model = SSLModel(trunk=_Normed(), heads=[_Head(2.0)], features=["mean"], frozen=["trunk.norm"])
+    model = _model(_Head(2.0), trunk=_Normed(), frozen=["trunk.norm"])
     teacher = MomentumTeacher(model, batch_statistics=False)
     assert isinstance(teacher.model, SSLModel)
     teacher.model.train()
@@ -302,11 +297,11 @@ def test_a_teacher_of_a_frozen_model_is_a_model_of_its_own() -> None:
 
 
 def test_names_of_parts() -> None:
-    model = SSLModel(trunk=_Normed(), heads=[_Head(2.0)], features=["mean"])
+    model = _model(_Head(2.0), trunk=_Normed())
     assert named(model, "trunk.norm") is model.trunk.get_submodule("norm")
-    assert named(model, "heads.0.factor") is model.heads[0].factor
+    assert named(model, "heads.h0.factor") is model.heads["h0"].factor
     for name in ("", "trunk.nrom", "trunk.norm.running_mean"):
         with pytest.raises(ValueError, match=f"no module and no parameter '{name}'"):
             named(model, name)
     with pytest.raises(ValueError, match=r"'trunk\.nrom'; did you mean 'trunk\.norm'"):
-        SSLModel(trunk=_Normed(), heads=[], features=["mean"], frozen=["trunk.nrom"])
+        _model(trunk=_Normed(), frozen=["trunk.nrom"])

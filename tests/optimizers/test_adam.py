@@ -5,12 +5,15 @@ import torch
 from torch import nn
 
 from ssltyped.optimizers.adam import Adam
+from ssltyped.optimizers.rate import Rate
 
 
 @pytest.mark.parametrize("amsgrad", [False, True])
 def test_three_steps_in_plain_steps(amsgrad: bool) -> None:
     p = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
-    optimizer = Adam(lr=0.1, betas=(0.5, 0.8), eps=0.01, amsgrad=amsgrad, weight_decay=0.2)(nn.ParameterList([p]))
+    optimizer = Adam(rate=Rate(lr=0.1), betas=(0.5, 0.8), eps=0.01, amsgrad=amsgrad, weight_decay=0.2)(
+        nn.ParameterList([p])
+    )
     want = p.detach().clone()
     m, v, largest = (torch.zeros(2, dtype=torch.float64) for _ in range(3))
     for step, grad in enumerate((torch.tensor([3.0, 1.0]), torch.tensor([-1.0, 0.1]), torch.tensor([0.2, 0.3])), 1):

@@ -11,6 +11,7 @@ from torch import nn
 from ssltyped.optimizers.adamw import AdamW
 from ssltyped.optimizers.base import GroupedOptimizer
 from ssltyped.optimizers.larc import LARC
+from ssltyped.optimizers.rate import Rate
 from ssltyped.optimizers.sgd import SGD
 
 
@@ -64,12 +65,12 @@ class Case:
 
 def component(options: Options) -> GroupedOptimizer:
     if options.name == "adamw":
-        return AdamW(lr=0.1, betas=options.betas, eps=options.eps, amsgrad=options.amsgrad)
+        return AdamW(rate=Rate(lr=0.1), betas=options.betas, eps=options.eps, amsgrad=options.amsgrad)
     assert options.larc_config is not None
     larc = options.larc_config
     attached = LARC(trust_coefficient=larc.trust_coefficient, clip=larc.clip, eps=larc.eps)
     return SGD(
-        lr=0.1,
+        rate=Rate(lr=0.1),
         momentum=options.momentum,
         nesterov=options.nesterov,
         larc=attached if options.use_larc else None,

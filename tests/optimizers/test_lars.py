@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.lars import LARS, LARSConf
+from ssltyped.optimizers.rate import Rate, RateConf
 
 
 def params() -> list[nn.Parameter]:
@@ -32,7 +33,7 @@ def grads(step: int) -> list[Tensor | None]:
 @pytest.mark.parametrize("wd", [0.0, 0.1])
 def test_three_steps_in_plain_steps(wd: float, exclude: bool) -> None:
     ours, want = params(), [p.detach().clone() for p in params()]
-    lars = LARS(lr=0.3, momentum=0.6, eta=0.02, exclude_bias_and_norm=exclude, weight_decay=wd)
+    lars = LARS(rate=Rate(lr=0.3), momentum=0.6, eta=0.02, exclude_bias_and_norm=exclude, weight_decay=wd)
     optimizer = lars(nn.ParameterList(ours))
     moments = [torch.zeros_like(p) for p in want]
     for step in range(3):
@@ -54,7 +55,7 @@ def test_three_steps_in_plain_steps(wd: float, exclude: bool) -> None:
 
 def test_state_goes_on_where_it_was_saved() -> None:
     first, second = params(), params()
-    one, other = LARS(lr=0.3)(nn.ParameterList(first)), LARS(lr=0.3)(nn.ParameterList(second))
+    one, other = LARS(rate=Rate(lr=0.3))(nn.ParameterList(first)), LARS(rate=Rate(lr=0.3))(nn.ParameterList(second))
     for step, (optimizer, tensors) in enumerate([(one, first), (one, first)]):
         for parameter, grad in zip(tensors, grads(step), strict=True):
             parameter.grad = grad
@@ -71,7 +72,7 @@ def test_state_goes_on_where_it_was_saved() -> None:
 
 def test_a_closure_is_called_with_gradients() -> None:
     p = nn.Parameter(torch.ones(2, 2))
-    optimizer = LARS(lr=0.1)(nn.ParameterList([p]))
+    optimizer = LARS(rate=Rate(lr=0.1))(nn.ParameterList([p]))
 
     def closure() -> float:
         loss = (p**2).sum()
@@ -83,6 +84,6 @@ def test_a_closure_is_called_with_gradients() -> None:
 
 
 def test_larc_on_top_is_a_problem() -> None:
-    (problem,) = LARS.problems(LARSConf(lr=0.1, larc=LARCConf()), FACTS)
+    (problem,) = LARS.problems(LARSConf(rate=RateConf(lr=0.1), larc=LARCConf()), FACTS)
     assert problem.path == "larc"
-    assert not list(LARS.problems(LARSConf(lr=0.1), FACTS))
+    assert not list(LARS.problems(LARSConf(rate=RateConf(lr=0.1)), FACTS))

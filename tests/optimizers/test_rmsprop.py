@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from ssltyped.optimizers.rate import Rate
 from ssltyped.optimizers.rmsprop import RMSprop
 
 
@@ -11,7 +12,7 @@ from ssltyped.optimizers.rmsprop import RMSprop
 @pytest.mark.parametrize("momentum", [0.0, 0.6])
 def test_three_steps_in_plain_steps(momentum: float, centered: bool) -> None:
     p = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
-    rms = RMSprop(lr=0.1, alpha=0.7, eps=0.01, momentum=momentum, centered=centered, weight_decay=0.2)
+    rms = RMSprop(rate=Rate(lr=0.1), alpha=0.7, eps=0.01, momentum=momentum, centered=centered, weight_decay=0.2)
     optimizer = rms(nn.ParameterList([p]))
     want = p.detach().clone()
     mean, v, m = (torch.zeros(2, dtype=torch.float64) for _ in range(3))

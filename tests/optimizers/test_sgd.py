@@ -6,13 +6,14 @@ from facts import FACTS
 from torch import nn
 
 from ssltyped.optimizers.larc import LARC
+from ssltyped.optimizers.rate import Rate, RateConf
 from ssltyped.optimizers.sgd import SGD, SGDConf
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_two_steps_in_plain_steps(nesterov: bool) -> None:
     p = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
-    optimizer = SGD(lr=0.1, momentum=0.5, nesterov=nesterov, weight_decay=0.2)(nn.ParameterList([p]))
+    optimizer = SGD(rate=Rate(lr=0.1), momentum=0.5, nesterov=nesterov, weight_decay=0.2)(nn.ParameterList([p]))
     want, m = p.detach().clone(), torch.zeros(2, dtype=torch.float64)
     for grad in (torch.tensor([3.0, 1.0]), torch.tensor([-1.0, 4.0])):
         p.grad = grad.double()
@@ -24,16 +25,15 @@ def test_two_steps_in_plain_steps(nesterov: bool) -> None:
 
 
 def test_nesterov_without_momentum_is_a_problem() -> None:
-    (problem,) = SGD.problems(SGDConf(lr=0.1, nesterov=True, momentum=0.0), FACTS)
+    (problem,) = SGD.problems(SGDConf(rate=RateConf(lr=0.1), nesterov=True, momentum=0.0), FACTS)
     assert problem.path == "nesterov"
-    assert not list(SGD.problems(SGDConf(lr=0.1, nesterov=True), FACTS))
-    assert [problem.path for problem in SGD.problems(SGDConf(), FACTS)] == ["lr"]
+    assert not list(SGD.problems(SGDConf(rate=RateConf(lr=0.1), nesterov=True), FACTS))
 
 
 def test_larc_is_attached() -> None:
     """A step of LARC at lr 1 without decay moves a tensor by trust_coefficient of its norm."""
     p = nn.Parameter(torch.tensor([3.0, 4.0]))
-    optimizer = SGD(lr=1.0, weight_decay=0.0, larc=LARC(trust_coefficient=0.1))(nn.ParameterList([p]))
+    optimizer = SGD(rate=Rate(lr=1.0), weight_decay=0.0, larc=LARC(trust_coefficient=0.1))(nn.ParameterList([p]))
     p.grad = torch.tensor([100.0, 0.0])
     optimizer.step()
     torch.testing.assert_close(p.detach(), torch.tensor([2.5, 4.0]))

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from ssltyped import distributed
 from ssltyped.optimizers.adamw import AdamW
 from ssltyped.optimizers.base import GroupedOptimizer
+from ssltyped.optimizers.groups import Group
 from ssltyped.optimizers.larc import LARC
 from ssltyped.optimizers.lars import LARS
+from ssltyped.optimizers.rate import Rate
 from ssltyped.optimizers.sgd import SGD
 from ssltyped.optimizers.zero import Backend, Zero, ZeroConf, full_state, local, own_state
 
@@ -28,10 +30,10 @@ BACKENDS = [
 
 def component(name: str, zero: Zero | None) -> GroupedOptimizer:
     if name == "adamw":
-        return AdamW(lr=0.1, weight_decay=0.3, head_lr=0.02, zero=zero)
+        return AdamW(rate=Rate(lr=0.1), weight_decay=0.3, groups=[Group(parts=["3"], lr=0.02)], zero=zero)
     if name == "lars":
-        return LARS(lr=0.1, weight_decay=0.3, exclude_bias_and_norm=True, zero=zero)
-    return SGD(lr=0.1, weight_decay=0.3, larc=LARC(trust_coefficient=0.1), zero=zero)
+        return LARS(rate=Rate(lr=0.1), weight_decay=0.3, exclude_bias_and_norm=True, zero=zero)
+    return SGD(rate=Rate(lr=0.1), weight_decay=0.3, larc=LARC(trust_coefficient=0.1), zero=zero)
 
 
 def layers() -> nn.Sequential:
@@ -125,7 +127,7 @@ def one_tensor() -> Tensor:
     """Fewer tensors than ranks."""
     module = nn.Linear(3, 3, bias=False)
     nn.init.ones_(module.weight)
-    optimizer = SGD(lr=1.0, momentum=0.0, weight_decay=0.0, larc=LARC(), zero=Zero())(module)
+    optimizer = SGD(rate=Rate(lr=1.0), momentum=0.0, weight_decay=0.0, larc=LARC(), zero=Zero())(module)
     module.weight.grad = torch.ones_like(module.weight)
     optimizer.step()
     return module.weight.detach()
@@ -138,7 +140,7 @@ def test_a_rank_without_a_share() -> None:
 
 
 def test_on_one_rank_it_is_the_optimizer_itself() -> None:
-    optimizer = AdamW(lr=0.1, zero=Zero())(layers())
+    optimizer = AdamW(rate=Rate(lr=0.1), zero=Zero())(layers())
     assert type(optimizer) is torch.optim.AdamW
     assert local(optimizer) is optimizer
     assert full_state(optimizer) == own_state(optimizer) == optimizer.state_dict()

@@ -1,7 +1,7 @@
 """Constant: its value, inferred or given."""
 
 import pytest
-from scheduler_facts import facts
+from scheduler_facts import facts, inferred, lacking
 
 from ssltyped.schedulers.constant import Constant, ConstantConf
 from ssltyped.types import Inference
@@ -9,17 +9,17 @@ from ssltyped.types import Inference
 
 def test_value_is_the_learning_rate_unless_given() -> None:
     (inference,) = Constant.infer(ConstantConf(), facts())
-    assert inference == Inference("value", 4.8, "the learning rate of the optimizer")
-    assert not list(Constant.infer(ConstantConf(value=0.1), facts()))
+    assert inference == Inference("value", 4.8, "the learning rate of the optimizer", default=True)
+    assert not inferred(ConstantConf(value=0.1), facts())
     assert not list(Constant.infer(ConstantConf(), facts(lr=None)))
 
 
 def test_without_value() -> None:
-    assert [problem.path for problem in Constant.problems(ConstantConf(), facts(lr=None))] == ["value"]
-    with pytest.raises(ValueError, match="value is None"):
-        Constant()(0.5)
+    assert lacking(ConstantConf(), facts(lr=None)) == ["value"]
+    with pytest.raises(ValueError, match="Constant cannot be built without value"):
+        Constant()
 
 
 def test_zero_is_a_value() -> None:
     assert Constant(value=0.0)(0.3) == 0.0
-    assert not list(Constant.problems(ConstantConf(value=0.0), facts()))
+    assert not inferred(ConstantConf(value=0.0), facts())

@@ -1,9 +1,9 @@
 """Cosine: its ends, and what is inferred."""
 
 import pytest
-from scheduler_facts import facts
+from scheduler_facts import facts, inferred, lacking
 
-from ssltyped.schedulers.cosine import Cosine, CosineConf
+from ssltyped.schedulers.cosine import Cosine, CosineConf, wave
 from ssltyped.types import Inference, Update
 
 
@@ -14,13 +14,17 @@ def test_ends_and_middle() -> None:
 
 
 def test_start_is_the_learning_rate_unless_given() -> None:
-    assert list(Cosine.infer(CosineConf(), facts())) == [Inference("start", 4.8, "the learning rate of the optimizer")]
-    assert not list(Cosine.infer(CosineConf(start=0.0), facts()))
+    (inference,) = Cosine.infer(CosineConf(), facts())
+    assert inference == Inference("start", 4.8, "the learning rate of the optimizer", default=True)
+    assert not inferred(CosineConf(start=0.0), facts())
     assert not list(Cosine.infer(CosineConf(), facts(lr=None)))
 
 
 def test_without_start() -> None:
-    assert [problem.path for problem in Cosine.problems(CosineConf(), facts())] == ["start"]
-    assert not list(Cosine.problems(CosineConf(start=1.0), facts()))
-    with pytest.raises(ValueError, match="start is None"):
-        Cosine()(0.5)
+    assert lacking(CosineConf(), facts(lr=None)) == ["start"]
+    with pytest.raises(ValueError, match="Cosine cannot be built without start"):
+        Cosine()
+
+
+def test_a_wave_falls_and_rises() -> None:
+    assert [wave(3.0, 1.0, t) for t in (0.0, 1.0, 1.5, 2.0)] == pytest.approx([3.0, 1.0, 2.0, 3.0])

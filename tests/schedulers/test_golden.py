@@ -53,6 +53,8 @@ def build(options: Options) -> Scheduler:
         case "linear":
             return Linear(start=options.start_value, end=options.end_value)
         case "multistep":
+            assert options.values is not None
+            assert options.num_epochs is not None
             milestones = options.milestones or equally_spaced(options)
             update = options.update_interval or Update.EPOCH
             return MultiStep(values=options.values, milestones=milestones, epochs=options.num_epochs, update=update)

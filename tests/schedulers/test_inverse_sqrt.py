@@ -1,7 +1,7 @@
 """InverseSqrt: it goes on from a warmup without a jump, and falls with the root."""
 
 import pytest
-from scheduler_facts import facts
+from scheduler_facts import facts, inferred, lacking
 
 from ssltyped.schedulers.composite import Composite, Interval
 from ssltyped.schedulers.inverse_sqrt import InverseSqrt, InverseSqrtConf
@@ -24,7 +24,7 @@ def test_at_zero() -> None:
 
 
 def test_start_is_inferred() -> None:
-    assert [(i.field, i.value) for i in InverseSqrt.infer(InverseSqrtConf(warmup=0.1), facts())] == [("start", 4.8)]
-    assert [p.path for p in InverseSqrt.problems(InverseSqrtConf(warmup=0.1), facts())] == ["start"]
-    with pytest.raises(ValueError, match="start is None"):
-        InverseSqrt(warmup=0.1)(0.5)
+    assert inferred(InverseSqrtConf(warmup=0.1), facts()) == {"start": 4.8}
+    assert lacking(InverseSqrtConf(warmup=0.1), facts(lr=None)) == ["start"]
+    with pytest.raises(ValueError, match="InverseSqrt cannot be built without start"):
+        InverseSqrt(warmup=0.1)

@@ -1,17 +1,16 @@
 """MultiStep: inferred values and epochs, exact epochs, and what is refused."""
 
 import pytest
-from scheduler_facts import facts
+from scheduler_facts import facts, inferred, lacking
 
+from ssltyped.config.resolve import resolve
 from ssltyped.schedulers.multistep import MultiStep, MultiStepConf
 
 
 def test_values_and_epochs_are_inferred() -> None:
     config = MultiStepConf(milestones=[30, 60], gamma=0.5)
-    inferred = {i.field: i.value for i in MultiStep.infer(config, facts())}
-    assert inferred == {"values": [4.8, 2.4, 1.2], "epochs": 90}
-    full = MultiStepConf(milestones=[1], values=[1.0, 0.5], epochs=2)
-    assert not list(MultiStep.infer(full, facts()))
+    assert inferred(config, facts()) == {"values": [4.8, 2.4, 1.2], "epochs": 90}
+    assert not inferred(MultiStepConf(milestones=[1], values=[1.0, 0.5], epochs=2), facts())
     assert not list(MultiStep.infer(config, facts(lr=None, epochs=None)))
 
 
@@ -29,9 +28,8 @@ def test_value_changes_exactly_at_the_milestone(epochs: int) -> None:
     [
         (MultiStepConf(milestones=[5, 5], values=[1.0, 0.1, 0.01], epochs=9), ["milestones"]),
         (MultiStepConf(milestones=[5], values=[1.0], epochs=9), ["values"]),
-        (MultiStepConf(milestones=[5]), ["epochs", "values"]),
         (MultiStepConf(epochs=9), ["milestones"]),
-        (MultiStepConf(milestones=[5], values=[], epochs=9), ["values"]),
+        (MultiStepConf(milestones=[], values=[1.0, 0.1], epochs=9), ["values"]),
         (MultiStepConf(milestones=[5], values=[1.0, 0.3], gamma=0.5, epochs=9), ["gamma"]),
         (MultiStepConf(milestones=[5], values=[1.0, 0.5], gamma=0.5, epochs=9), []),
         (MultiStepConf(milestones=[5], values=[1.0, 0.3], epochs=9), []),
@@ -41,28 +39,40 @@ def test_problems(config: MultiStep, paths: list[str]) -> None:
     assert [problem.path for problem in MultiStep.problems(config, facts())] == paths
 
 
+@pytest.mark.parametrize(
+    "config, paths",
+    [
+        (MultiStepConf(milestones=[5]), ["epochs", "values"]),
+        (MultiStepConf(milestones=[5], values=[], epochs=9), ["values"]),  # type: ignore[config-value]  # on purpose
+        (MultiStepConf(values=[1.0, 0.1]), ["epochs", "milestones"]),
+    ],
+)
+def test_what_cannot_be_inferred(config: MultiStep, paths: list[str]) -> None:
+    assert lacking(config, facts(lr=None, epochs=None)) == paths
+
+
 def test_resolved_schedule_has_no_problem() -> None:
-    config = MultiStepConf(milestones=[30, 60], gamma=0.3)
-    found = {i.field: i.value for i in MultiStep.infer(config, facts())}
-    values = found["values"]
-    assert isinstance(values, list)
-    resolved = MultiStepConf(milestones=[30, 60], gamma=0.3, values=values, epochs=90)
+    resolved = resolve(MultiStepConf(milestones=[30, 60], gamma=0.3), lambda _: facts()).config
+    assert resolved.values == pytest.approx([4.8, 1.44, 0.432])
     assert not list(MultiStep.problems(resolved, facts()))
-    assert not list(MultiStep.infer(resolved, facts()))
+    assert not inferred(resolved, facts())
+
+
+def test_one_value_needs_no_milestones() -> None:
+    assert inferred(MultiStepConf(milestones=[]), facts()) == {"values": [4.8], "epochs": 90}
 
 
 def test_what_does_not_fit_is_refused_when_built() -> None:
     with pytest.raises(ValueError, match="1 values for 1 milestones"):
-        MultiStep(milestones=[1], values=[1.0])
+        MultiStep(milestones=[1], values=[1.0], epochs=3)
 
 
 def test_call_without_values_is_refused() -> None:
-    with pytest.raises(ValueError, match="values or epochs is None"):
-        MultiStep(milestones=[1], values=[1.0, 0.1])(0.5)
+    with pytest.raises(ValueError, match="MultiStep cannot be built without epochs and values"):
+        MultiStep(milestones=[1])
 
 
 @pytest.mark.parametrize("epochs, count, want", [(90, 3, [30, 60]), (10, 3, [4, 8]), (100, 1, []), (7, 4, [2, 4, 6])])
 def test_milestones_at_equal_distances(epochs: int, count: int, want: list[int]) -> None:
     config = MultiStepConf(values=[1.0 / 2**i for i in range(count)])
-    found = {i.field: i.value for i in MultiStep.infer(config, facts(epochs=epochs))}
-    assert found == {"milestones": want, "epochs": epochs}
+    assert inferred(config, facts(epochs=epochs)) == {"milestones": want, "epochs": epochs}

@@ -1,7 +1,7 @@
 """Polynomial: a line at power 1, and what is inferred."""
 
 import pytest
-from scheduler_facts import facts
+from scheduler_facts import facts, inferred, lacking
 
 from ssltyped.schedulers.linear import Linear
 from ssltyped.schedulers.polynomial import Polynomial, PolynomialConf
@@ -16,8 +16,8 @@ def test_power_one_is_a_line_and_others_bend() -> None:
 
 
 def test_start_is_inferred() -> None:
-    assert [(i.field, i.value) for i in Polynomial.infer(PolynomialConf(), facts())] == [("start", 4.8)]
-    assert not list(Polynomial.infer(PolynomialConf(start=1.0), facts()))
-    assert [p.path for p in Polynomial.problems(PolynomialConf(), facts())] == ["start"]
-    with pytest.raises(ValueError, match="start is None"):
-        Polynomial()(0.0)
+    assert inferred(PolynomialConf(), facts()) == {"start": 4.8}
+    assert not inferred(PolynomialConf(start=1.0), facts())
+    assert lacking(PolynomialConf(), facts(lr=None)) == ["start"]
+    with pytest.raises(ValueError, match="Polynomial cannot be built without start"):
+        Polynomial()

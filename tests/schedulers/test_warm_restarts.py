@@ -4,7 +4,7 @@ import itertools
 import math
 
 import pytest
-from scheduler_facts import facts
+from scheduler_facts import facts, inferred, lacking
 
 from ssltyped.schedulers.cosine import Cosine
 from ssltyped.schedulers.warm_restarts import CosineWarmRestarts, CosineWarmRestartsConf, Wave
@@ -41,12 +41,11 @@ def test_without_restart_it_is_a_cosine() -> None:
 
 
 def test_start_is_inferred_and_gamma_beside_adaptive_refused() -> None:
-    (inferred,) = CosineWarmRestarts.infer(CosineWarmRestartsConf(interval=0.5), facts())
-    assert (inferred.field, inferred.value) == ("start", 4.8)
-    assert [p.path for p in CosineWarmRestarts.problems(CosineWarmRestartsConf(interval=0.5), facts())] == ["start"]
+    assert inferred(CosineWarmRestartsConf(interval=0.5), facts()) == {"start": 4.8}
+    assert lacking(CosineWarmRestartsConf(interval=0.5), facts(lr=None)) == ["start"]
     wrong = CosineWarmRestartsConf(start=1.0, interval=0.5, gamma=0.5, adaptive=True)
     assert [problem.path for problem in CosineWarmRestarts.problems(wrong, facts())] == ["gamma"]
     with pytest.raises(ValueError, match="no effect on adaptive peaks"):
         CosineWarmRestarts(start=1.0, interval=0.5, gamma=0.5, adaptive=True)
-    with pytest.raises(ValueError, match="start is None"):
-        CosineWarmRestarts(interval=0.5)(0.0)
+    with pytest.raises(ValueError, match="CosineWarmRestarts cannot be built without start"):
+        CosineWarmRestarts(interval=0.5)

@@ -20,7 +20,7 @@ from ssltyped.types import Head
 from ssltyped.weights.vissl import EVALUATED, Leaf, model_layout, read_checkpoint
 
 RECORDED = Path(__file__).parents[1] / "golden" / "vissl_checkpoint.json"
-LEAVES = [Leaf("heads.0.heads.0", "heads.0", "mlp"), Leaf("heads.0.heads.1", "heads.1", "mlp")]
+LEAVES = [Leaf("heads.projector.heads.0", "heads.0", "mlp"), Leaf("heads.projector.heads.1", "heads.1", "mlp")]
 
 
 @dataclass
@@ -38,7 +38,7 @@ def model() -> SSLModel:
     """What that checkpoint is of: ResNet-18 of width 1/8 with SimCLR's head."""
     heads: list[Head] = [MLPHead(in_dim=64, dims=[64]), MLPHead(in_dim=64, dims=[32])]
     trunk = ResNet(depth=18, width_multiplier=0.125)
-    return SSLModel(trunk=trunk, heads=[HeadSequence(heads=heads)], features=["flatten"])
+    return SSLModel(trunk=trunk, heads={"projector": HeadSequence(heads=heads, in_dim=64)})
 
 
 def like_recorded() -> dict[str, Tensor]:
@@ -74,7 +74,7 @@ def test_a_file_is_read_into_the_model_whole(tmp_path: Path) -> None:
     for key, entry in recorded().items():
         assert float(layout.export(made)[key].double().abs().sum()) == pytest.approx(entry.abs_sum, rel=1e-5)
     assert torch.equal(made.get_parameter("trunk.conv1.weight"), theirs["trunk._feature_blocks.conv1.weight"])
-    assert torch.equal(made.get_parameter("heads.0.heads.1.layers.0.bias"), theirs["heads.1.clf.0.bias"])
+    assert torch.equal(made.get_parameter("heads.projector.heads.1.layers.0.bias"), theirs["heads.1.clf.0.bias"])
 
 
 def test_a_trunk_whose_features_are_pooled_is_one_level_down() -> None:
@@ -85,7 +85,7 @@ def test_a_trunk_whose_features_are_pooled_is_one_level_down() -> None:
 
 def test_what_a_trunk_drops_and_reshapes_it_does_in_a_model_too() -> None:
     trunk = BEiT(image_size=32, num_layers=1, num_heads=2, hidden_dim=8)
-    made = SSLModel(trunk=trunk, heads=[], features=["lastCLS"])
+    made = SSLModel(trunk=trunk, heads={}, extra=["lastCLS"])
     layout = model_layout(made, [])
     theirs = layout.export(made)
     assert not [key for key in theirs if "fc_norm" in key]
@@ -104,9 +104,9 @@ def test_weights_that_do_not_fit_are_named() -> None:
 
 def test_what_has_no_names_there_is_said() -> None:
     with pytest.raises(ValueError, match="TorchvisionTrunk is no trunk of VISSL"):
-        model_layout(SSLModel(trunk=TorchvisionTrunk(name="resnet18"), heads=[], features=["avgpool"]), [])
+        model_layout(SSLModel(trunk=TorchvisionTrunk(name="resnet18"), heads={}, extra=["avgpool"]), [])
     with pytest.raises(ValueError, match="the names of mpl in VISSL are not known; did you mean 'mlp'"):
-        model_layout(model(), [Leaf("heads.0.heads.0", "heads.0", "mpl")])
+        model_layout(model(), [Leaf("heads.projector.heads.0", "heads.0", "mpl")])
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Optional
 
 import torch
@@ -25,9 +26,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssltyped.losses.simclr import SimCLRLoss
-from ssltyped.types import Batch
+from ssltyped.types import Batch, Moment, Outputs
 
 TEMPERATURE = 0.1
+CHUNK_SIZE = 256
 MAX_MEMORY_RATIO = 1 / 20
 MAX_TIME_RATIO = 1.0
 
@@ -39,16 +41,22 @@ class Given:
         self.z = z
 
     def __call__(
-        self, views: Sequence[Tensor], *, masks: Sequence[Optional[Tensor]] = (), features: Sequence[str] = ()
-    ) -> list[Tensor]:
-        return [self.z]
+        self,
+        views: Sequence[Tensor],
+        *,
+        masks: Sequence[Optional[Tensor]] = (),
+        heads: Optional[Sequence[str]] = None,
+        features: Mapping[str, str] = MappingProxyType({}),
+    ) -> Outputs:
+        return Outputs({"projector": (self.z,)}, {})
 
 
 def ours(z: Tensor) -> Tensor:
     """The framework's loss."""
     view = torch.zeros(1, 1, 1, 1)
     batch = Batch(views=(view, view), index=torch.zeros(1, dtype=torch.int64))
-    return SimCLRLoss(temperature=TEMPERATURE).step(Given(z), batch).loss
+    loss = SimCLRLoss(head="projector", temperature=TEMPERATURE, chunk_size=CHUNK_SIZE)
+    return loss.step(Given(z), batch, Moment(0, 1, 1)).loss
 
 
 def plain(z: Tensor) -> Tensor:

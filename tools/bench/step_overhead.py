@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 from unittest import mock
 
 import torch
@@ -31,7 +32,7 @@ from ssltyped import config
 from ssltyped.config.overrides import override
 from ssltyped.engine import trainer as engine
 from ssltyped.experiment import Experiment, build_trainer, resolve_experiment
-from ssltyped.types import Batch
+from ssltyped.types import Batch, Model, Moment, Outputs
 
 MIN_RATIO = 0.98
 WARM_UP = 5
@@ -46,7 +47,7 @@ def recipe(steps: int, batch_size: int) -> Experiment:
         f"steps={steps}",
         "epochs=null",
         f"log_every={LOG_EVERY}",
-        f"optimizer.lr={LR}",
+        f"optimizer.rate.lr={LR}",
         "schedule=Cosine",
         "checkpoints.every_epochs=1000",
         "callbacks=[MetricsFile,NaNGuard]",
@@ -63,23 +64,24 @@ def batches_of(batch_size: int) -> list[Batch]:
     return [Batch(views=(views[i], views[i + 4]), index=torch.arange(batch_size)) for i in range(4)]
 
 
-def given(z: Tensor, views: Sequence[Tensor]) -> list[Tensor]:
+def given(z: Tensor, views: Sequence[Tensor], heads: Sequence[str]) -> Outputs:
     """The model as the loss sees it, which has been computed."""
-    return [z]
+    return Outputs({heads[0]: (z,)}, {})
 
 
 def plain_loop(resolved: Experiment, batches: Sequence[Batch], steps: int) -> Iterator[None]:
     """The loop as one would write it; stops after each step."""
     built = config.build(resolved)
-    trunk, (head,), loss_function = built.trunk, built.heads, built.loss
+    trunk, head, loss_function = built.trunk, built.heads["projector"], built.loss
     mean, std = (torch.tensor(values)[:, None, None] for values in (built.data.mean, built.data.std))
     optimizer = torch.optim.AdamW([*trunk.parameters(), *head.parameters()], lr=LR, weight_decay=1e-4)
     for step, batch in enumerate(itertools.islice(itertools.cycle(batches), steps)):
         for group in optimizer.param_groups:
             group["lr"] = LR * (1 + math.cos(math.pi * step / steps)) / 2
+        moment = Moment(step, steps, steps)
         views = [(view.float().contiguous() / 255 - mean) / std for view in batch.views]
         (feature,) = trunk(torch.cat(views), ["flatten"])
-        loss = loss_function.step(functools.partial(given, head(feature)), batch).loss
+        loss = loss_function.step(cast(Model, functools.partial(given, head(feature))), batch, moment).loss
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimizer.step()

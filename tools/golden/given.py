@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Optional
 
 import torch
 from torch import Tensor, nn
 
 from ssltyped.losses.teacher import MomentumTeacher
-from ssltyped.types import Batch, Model
+from ssltyped.types import Batch, Loss, Model, Moment, Outputs, StepOutput
+
+HEAD = "head"
+"""What the only head of a stand-in is called."""
 
 
 class GivenPrototypes(nn.Module):
@@ -27,17 +31,25 @@ class GivenPrototypes(nn.Module):
 
 
 class Given(nn.Module):
-    """A model that gives these outputs: one list a call."""
+    """A model that gives these outputs: one list a call, of its only head, or each of a head of its own (`apart`)."""
 
-    def __init__(self, *calls: Sequence[Tensor], prototypes: Sequence[Tensor] = ()) -> None:
+    def __init__(self, *calls: Sequence[Tensor], prototypes: Sequence[Tensor] = (), apart: bool = False) -> None:
         super().__init__()
-        self.calls = list(calls)
-        self.prototypes = GivenPrototypes(prototypes)
+        self.calls, self.apart = list(calls), apart
+        self.heads = nn.ModuleDict({HEAD: GivenPrototypes(prototypes)})
 
     def forward(
-        self, views: Sequence[Tensor], *, masks: Sequence[Optional[Tensor]] = (), features: Sequence[str] = ()
-    ) -> list[Tensor]:
-        return list(self.calls.pop(0))
+        self,
+        views: Sequence[Tensor],
+        *,
+        masks: Sequence[Optional[Tensor]] = (),
+        heads: Optional[Sequence[str]] = None,
+        features: Mapping[str, str] = MappingProxyType({}),
+    ) -> Outputs:
+        outputs = tuple(self.calls.pop(0))
+        if self.apart:
+            return Outputs({str(number): (output,) for number, output in enumerate(outputs)}, {})
+        return Outputs({HEAD: outputs}, {})
 
 
 class GivenTeacher(MomentumTeacher):
@@ -48,12 +60,35 @@ class GivenTeacher(MomentumTeacher):
         self.given = Given(*calls, prototypes=prototypes)
 
     def forward(
-        self, views: Sequence[Tensor], *, masks: Sequence[Optional[Tensor]] = (), features: Sequence[str] = ()
-    ) -> list[Tensor]:
-        return self.given(views)  # type: ignore[no-any-return]  # nn.Module.__call__
+        self,
+        views: Sequence[Tensor],
+        *,
+        masks: Sequence[Optional[Tensor]] = (),
+        heads: Optional[Sequence[str]] = None,
+        features: Mapping[str, str] = MappingProxyType({}),
+    ) -> Outputs:
+        found: Outputs = self.given(views)
+        return found
+
+    @property
+    def product(self) -> Model:
+        return self.given
 
     def update(self, student: Model, momentum: float) -> None:
         """Nothing: its outputs are given."""
+
+
+def at(step: int) -> Moment:
+    """A step of a run of which it is the last one."""
+    return Moment(step, step + 1, 1)
+
+
+def moved(loss: Loss, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+    """A step with its gradients, and the update after it."""
+    output = loss.step(model, batch, moment)
+    torch.autograd.backward(output.loss)
+    loss.update(model, [output.carry], moment)
+    return output
 
 
 def blank(views: int, images: int, index: Optional[Tensor] = None, masks: Sequence[Tensor] = ()) -> Batch:

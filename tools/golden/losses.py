@@ -19,9 +19,9 @@ from ssltyped.losses.multicrop_simclr import MultiCropSimCLRLoss
 from ssltyped.losses.npid import Contrast, MemoryBankLoss
 from ssltyped.losses.simclr import SimCLRLoss
 from ssltyped.losses.sinkhorn import hard, sinkhorn
-from ssltyped.types import Loss
+from ssltyped.types import Loss, Moment
 from tools.golden.arrays import Adapter, Bug, Case, Inputs, Tree, read_params
-from tools.golden.given import Given, blank, grad_of, leaf
+from tools.golden.given import HEAD, Given, at, blank, grad_of, leaf, moved
 
 
 @dataclass
@@ -31,19 +31,20 @@ class Contrastive:
 
 
 def simclr(case: Case, x: Inputs) -> Mapping[str, Tree]:
-    return contrasted(SimCLRLoss(temperature=read_params(case, Contrastive).temperature), x, 2)
+    rows = max(1, len(x.tensor("output")) // 2)
+    loss = SimCLRLoss(head=HEAD, temperature=read_params(case, Contrastive).temperature, chunk_size=rows)
+    return contrasted(loss, x, 2)
 
 
 def multicrop_simclr(case: Case, x: Inputs) -> Mapping[str, Tree]:
     params = read_params(case, Contrastive)
-    return contrasted(MultiCropSimCLRLoss(temperature=params.temperature), x, params.num_crops)
+    return contrasted(MultiCropSimCLRLoss(head=HEAD, temperature=params.temperature), x, params.num_crops)
 
 
 def contrasted(loss: Loss, x: Inputs, views: int) -> Mapping[str, Tree]:
     """One step on given embeddings, rows by view."""
     z = leaf(x.tensor("output"))
-    out = loss.step(Given([z]), blank(views, len(z) // views))
-    torch.autograd.backward(out.loss)
+    out = moved(loss, Given([z]), blank(views, len(z) // views), at(0))
     return {"loss": out.loss, "grad_output": grad_of(z)}
 
 
@@ -63,7 +64,7 @@ class Redundancy:
 def barlow_twins(case: Case, x: Inputs) -> Mapping[str, Tree]:
     """Every rank has the loss of the world; of its gradient one rank recorded its share of the mean."""
     params = read_params(case, Redundancy)
-    found = contrasted(BarlowTwinsLoss(lambda_off=params.lambda_, scale=params.scale_loss), x, 2)
+    found = contrasted(BarlowTwinsLoss(head=HEAD, lambda_off=params.lambda_, scale=params.scale_loss), x, 2)
     grad = found["grad_output"]
     assert isinstance(grad, Tensor)
     return {**found, "grad_output": grad / distributed.world_size()}
@@ -115,13 +116,15 @@ class GivenNoise(MemoryBankLoss):
 
     given: Sequence[Tensor] = ()
 
-    def noise(self, index: Tensor, place: int) -> Tensor:
+    def noise(self, index: Tensor, place: int, moment: Moment) -> Tensor:
         return self.given[place]
 
 
 def memory_bank(params: Bank) -> GivenNoise:
-    moving = None if params.memory_params.update_mem_on_forward else params.update_mem_with_emb_index
+    heads = [str(number) for number in range(len(params.loss_weights))]
+    moving = None if params.memory_params.update_mem_on_forward else heads[params.update_mem_with_emb_index]
     return GivenNoise(
+        heads=heads,
         embedding_dim=params.memory_params.embedding_dim,
         num_images=params.num_train_samples,
         contrast=Contrast.NCE if params.loss_type == "nce" else Contrast.INFO_NCE,
@@ -129,7 +132,7 @@ def memory_bank(params: Bank) -> GivenNoise:
         temperature=params.temperature,
         momentum=params.memory_params.momentum,
         loss_weights=params.loss_weights,
-        memory_output=moving,
+        memory_head=moving,
         norm_constant=params.norm_constant if params.norm_constant > 0 else None,
         normalize=params.norm_embedding,
     )
@@ -144,13 +147,12 @@ def nce(case: Case, x: Inputs) -> Mapping[str, Tree]:
         outputs = [leaf(output) for output in step.tensors("outputs")]
         loss.given = [images[:, 1:] for images in step.tensors("indices")]
         batch = blank(1, len(outputs[0]), index=step.tensor("target"))
-        model = Given(outputs)
+        model = Given(outputs, apart=True)
         if moves_in_turn(case, x):
             value = in_turn(loss, outputs, batch.index)
+            torch.autograd.backward(value)
         else:
-            value = loss.step(model, batch).loss
-            loss.after_update(model, 1.0)
-        torch.autograd.backward(value)
+            value = moved(loss, model, batch, at(number)).loss
         found |= {f"loss_step{number}": value, f"Z_step{number}": loss.z.clone()}
         found[f"grad_outputs_step{number}"] = [grad_of(output) for output in outputs]
     return {**found, "memory_after": loss.memory}
@@ -165,13 +167,15 @@ def moves_in_turn(case: Case, x: Inputs) -> bool:
 
 def in_turn(loss: GivenNoise, outputs: Sequence[Tensor], index: Tensor) -> Tensor:
     """Each output's loss by a bank that the outputs before it have moved."""
-    total = torch.zeros(())
+    total, z = torch.zeros(()), loss.z
     for place, (weight, output) in enumerate(zip(loss.loss_weights, outputs, strict=True)):
         v = nn.functional.normalize(output, dim=1) if loss.normalize else output
-        total = total + weight * loss.discriminate(v, torch.cat([index[:, None], loss.given[place]], dim=1))
-        if loss.memory_output in (None, place):
+        scores = loss.scores(v, torch.cat([index[:, None], loss.given[place]], dim=1))
+        z = loss.constant(scores) if place == 0 else z
+        total = total + weight * loss.discriminate(scores, z)
+        if loss.memory_head in (None, str(place)):
             loss.move(distributed.gather_no_grad(index), distributed.gather_no_grad(v))
-    loss.after_update(Given(), 1.0)
+    loss.z.copy_(z)
     return total
 
 
@@ -198,6 +202,7 @@ def clusters(params: Clusters) -> DeepClusterV2Loss:
     if params.DROP_LAST:
         rows -= rows % params.BATCHSIZE_PER_REPLICA
     return DeepClusterV2Loss(
+        head=HEAD,
         num_clusters=params.num_clusters,
         embedding_dim=params.memory_params.embedding_dim,
         num_images=params.num_train_samples,
@@ -215,10 +220,7 @@ def deepcluster(case: Case, x: Inputs) -> Mapping[str, Tree]:
     for number, centroids in enumerate(x.tensors("centroids")):
         loss.centroids(number).copy_(centroids)
     images = len(z) // params.num_crops
-    model = Given([z])
-    value = loss.step(model, blank(params.num_crops, images, index=x.tensor("idx")[:images])).loss
-    torch.autograd.backward(value)
-    loss.after_update(model, 1.0)
+    value = moved(loss, Given([z]), blank(params.num_crops, images, index=x.tensor("idx")[:images]), at(0)).loss
     return {
         "loss": value,
         "grad_output": grad_of(z),
@@ -253,6 +255,7 @@ class Classes:
 def cross_entropy(case: Case, x: Inputs) -> Mapping[str, Tree]:
     params = read_params(case, Classes)
     loss = CrossEntropyLoss(
+        heads=[HEAD],
         temperature=params.temperature,
         label_smoothing=params.label_smoothing,
         ignore_label=params.ignore_index,
@@ -263,7 +266,7 @@ def cross_entropy(case: Case, x: Inputs) -> Mapping[str, Tree]:
 
 
 def binary(case: Case, x: Inputs) -> Mapping[str, Tree]:
-    return supervised(BCELoss(normalize=read_params(case, Classes).normalize_output), x)
+    return supervised(BCELoss(heads=[HEAD], normalize=read_params(case, Classes).normalize_output), x)
 
 
 def supervised(loss: CrossEntropyLoss | BCELoss, x: Inputs) -> Mapping[str, Tree]:
@@ -292,7 +295,11 @@ class NoTeacher(FrozenTeacher):
 def distillation(case: Case, x: Inputs) -> Mapping[str, Tree]:
     params, student = read_params(case, Distilled), leaf(x.tensor("student"))
     loss = DistillationLoss(
-        teacher=NoTeacher(), alpha=params.soft_target_alpha, temperature=params.temperature, soft=params.loss_type
+        head=HEAD,
+        teacher=NoTeacher(),
+        alpha=params.soft_target_alpha,
+        temperature=params.temperature,
+        soft=params.loss_type,
     )
     value = loss.both(student, x.tensor("teacher_logits"), x.tensor("target"))
     torch.autograd.backward(value)

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from ssltyped import config
 from ssltyped.config import ConfigError
 from ssltyped.config.resolve import resolve
-from ssltyped.engine.parallel import Rates, StepModule
+from ssltyped.engine.parallel import Rates
 from ssltyped.engine.step import Step
+from ssltyped.engine.strategy import Strategy
 from ssltyped.heads.siamese import SiameseConcatHead
 from ssltyped.interop.vissl.recipe import Imported, build_model, import_config, import_trunk
 from ssltyped.interop.vissl.yaml import compose
@@ -25,7 +26,7 @@ from ssltyped.model.freeze import Frozen
 from ssltyped.model.model import SSLModel
 from ssltyped.trunks.alexnet import AlexNet
 from ssltyped.trunks.resnet_sk import ResNetSK
-from ssltyped.types import Batch, Facts, Loss, Model, StepOutput, Trunk, Update
+from ssltyped.types import Batch, Facts, Loss, Moment, Outputs, StepOutput, Trunk, Update
 from ssltyped.weights.layout import Layout
 from ssltyped.weights.vissl import TRUNKS
 
@@ -141,7 +142,7 @@ def model_forward(case: RawCase, arrays: Arrays, configs: Path, fill: Fill) -> R
     _load(model, imported.layout(model), fill)
     model.train(params.get("mode") == "train")
     with torch.no_grad():
-        return {"outputs_flat": model(views)}
+        return {"outputs_flat": _flat(model(views))}
 
 
 def train_steps(case: RawCase, arrays: Arrays, configs: Path, fill: Fill) -> Result:
@@ -158,11 +159,11 @@ def train_steps(case: RawCase, arrays: Arrays, configs: Path, fill: Fill) -> Res
     expected = _mapping(case["expected"])
     result: Result = {}
     seen: list[list[Tensor]] = []
-    hook = model.register_forward_hook(lambda _, __, outputs: seen.append([x.detach().clone() for x in outputs]))
+    hook = model.register_forward_hook(lambda _, __, found: seen.append([x.detach().clone() for x in _flat(found)]))
     for number, (batch, progress) in enumerate(zip(batches, where, strict=True)):
         # A schedule that changes once an epoch stays where the first step found it.
         lr = schedule(progress if schedule.update is Update.STEP else where[0])
-        (output,) = step([batch], Rates(lr=lr), (number + 1) / len(where), _nothing)
+        (output,) = step([batch], Rates(lr=lr), Moment(number, len(where), len(where)), _nothing)
         result[f"loss_step{number}"] = output.loss.detach()
         groups = len(arrays(expected[f"lr_step{number}"]))
         result[f"lr_step{number}"] = _rates(step.optimizer, groups)
@@ -176,17 +177,16 @@ def train_steps(case: RawCase, arrays: Arrays, configs: Path, fill: Fill) -> Res
 
 def _step(model: SSLModel, imported: Imported, batches: Sequence[Batch]) -> Step:
     loss = _loss(imported.loss, model, batches[0])
-    loss.setup(cast(Model, model))
-    module = StepModule(model, loss)
+    strategy = Strategy(torch.device("cpu"))
+    module = strategy.prepare(model, loss)
     # What is frozen for a while was frozen for one step there, however long the recipe says.
     frozen = [config.replaced(part, {"steps": 1}) for part in imported.freeze if part.steps is not None]
     return Step(
         module=module,
-        wrapped=module,
+        strategy=strategy,
         optimizer=config.build(imported.optimizer)(module),
-        device=torch.device("cpu"),
         grad_clip=imported.grad_clip,
-        frozen=Frozen(model, frozen, len(batches)),
+        frozen=Frozen(model, frozen),
     )
 
 
@@ -200,7 +200,8 @@ def _loss(conf: Loss, model: SSLModel, batch: Batch) -> Loss:
         num_views=len(batch.views),
         crop_sizes=tuple(view.shape[-1] for view in batch.views),
         feature_dims=model.trunk.feature_dims,
-        output_dims=tuple(dim for head in model.heads for dim in _out_dims(head)),
+        heads=tuple(model.heads),
+        output_dims={name: tuple(_out_dims(head)) for name, head in model.heads.items()},
         train_labelled=True,
         num_images=1000,
         epochs=1,
@@ -218,6 +219,11 @@ def _rates(optimizer: torch.optim.Optimizer, groups: int) -> list[float]:
     trunk = [lr for name, lr in ours if name.startswith("trunk")] or [ours[0][1]]
     heads = [lr for name, lr in ours if name.startswith("head")] or [ours[-1][1]]
     return [trunk[0]] * (groups // 2) + [heads[0]] * (groups - groups // 2)
+
+
+def _flat(found: Outputs) -> list[Tensor]:
+    """All outputs in a row; of a model without heads its features."""
+    return [x for outputs in found.heads.values() for x in outputs] or list(found.features.values())
 
 
 def _weights(value: Tensor) -> list[float]:
@@ -278,9 +284,9 @@ def _views(batch: object, imported: Imported) -> tuple[list[Tensor], dict[str, i
     if isinstance(batch, Mapping):
         views: list[Tensor] = []
         views_of: dict[str, int] = {}
-        order = imported.wired.inputs
-        for name in order:
-            count = towers[order.index(name)] or 1
+        order = [str(head.input) for head in imported.wired.heads.values()]
+        for name, side_by_side in zip(order, towers, strict=True):
+            count = side_by_side or 1
             views += _split(batch[name], count)
             views_of[name] = count
         return views, views_of
@@ -310,7 +316,7 @@ def _split(rows: object, count: int) -> list[Tensor]:
 def _towers(imported: Imported) -> list[Optional[int]]:
     """For each head, how many views of an image it puts side by side."""
     found: list[Optional[int]] = []
-    for head in imported.wired.heads:
+    for head in imported.wired.heads.values():
         parts = [part for _, part in config.walk(head)]
         kinds = {config.part_of(part).kind: part for part in parts}
         siamese = kinds.get(SiameseConcatHead)

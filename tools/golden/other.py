@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 from typing import Optional, Union
 
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from ssltyped import distributed
+from ssltyped import config, distributed
+from ssltyped.config import INFERRED
+from ssltyped.config.resolve import resolve
 from ssltyped.losses.barlow_twins import standardized
 from ssltyped.optimizers.adam import Adam
 from ssltyped.optimizers.adamw import AdamW
 from ssltyped.optimizers.base import GroupedOptimizer
 from ssltyped.optimizers.larc import LARC
 from ssltyped.optimizers.lars import LARS
+from ssltyped.optimizers.rate import Rate
 from ssltyped.optimizers.rmsprop import RMSprop
 from ssltyped.optimizers.sgd import SGD
 from ssltyped.schedulers.composite import Composite, Interval
@@ -24,9 +26,9 @@ from ssltyped.schedulers.constant import Constant
 from ssltyped.schedulers.cosine import Cosine
 from ssltyped.schedulers.inverse_sqrt import InverseSqrt
 from ssltyped.schedulers.linear import Linear
-from ssltyped.schedulers.multistep import MultiStep
+from ssltyped.schedulers.multistep import MultiStepConf
+from ssltyped.schedulers.piecewise import PiecewiseConstant, Staircase
 from ssltyped.schedulers.polynomial import Polynomial
-from ssltyped.schedulers.step import Step, StepFixedGamma
 from ssltyped.schedulers.warm_restarts import CosineWarmRestarts, Wave
 from ssltyped.types import Facts, Scheduler, Update
 from tools.golden.arrays import Adapter, Bug, Case, Inputs, Tree, read_params
@@ -77,8 +79,8 @@ def schedule(curve: Curve) -> Scheduler:
         "cosine": lambda: Cosine(start=curve.start_value, end=curve.end_value, update=step),
         "linear": lambda: Linear(start=curve.start_value, end=curve.end_value, update=step),
         "polynomial": lambda: Polynomial(start=curve.base_value, power=curve.power, update=step),
-        "step": lambda: Step(values=curve.values, update=epoch),
-        "step_with_fixed_gamma": lambda: StepFixedGamma(
+        "step": lambda: PiecewiseConstant(values=curve.values, update=epoch),
+        "step_with_fixed_gamma": lambda: Staircase(
             start=curve.base_value, gamma=curve.gamma, num_decays=curve.num_decays, update=step
         ),
         "inverse_sqrt": lambda: InverseSqrt(start=curve.start_value, warmup=curve.warmup_interval_length, update=step),
@@ -96,10 +98,9 @@ def schedule(curve: Curve) -> Scheduler:
 
 def multistep(curve: Curve, update: Update) -> Scheduler:
     """Milestones that are not given are inferred."""
-    given = MultiStep(values=curve.values, milestones=curve.milestones, epochs=curve.num_epochs, update=update)
-    inferred = {inference.field: inference.value for inference in given.infer(given, FACTS)}
-    milestones = TypeAdapter(Optional[list[int]]).validate_python(inferred.get("milestones", curve.milestones))
-    return MultiStep(values=curve.values, milestones=milestones, epochs=curve.num_epochs, update=update)
+    milestones = INFERRED if curve.milestones is None else curve.milestones
+    asked = MultiStepConf(values=curve.values, milestones=milestones, epochs=curve.num_epochs, update=update)
+    return config.build(resolve(asked, lambda _: FACTS).config)
 
 
 def restarts(curve: Curve, update: Update) -> Scheduler:
@@ -168,18 +169,19 @@ def optimizer_of(options: Options) -> GroupedOptimizer:
     attached = None
     if options.use_larc and larc is not None:
         attached = LARC(trust_coefficient=larc.trust_coefficient, clip=larc.clip, eps=larc.eps)
+    rate = Rate(lr=0.1)
     builders: Mapping[str, Callable[[], GroupedOptimizer]] = {
-        "sgd": lambda: SGD(lr=0.1, momentum=options.momentum, nesterov=options.nesterov, larc=attached),
+        "sgd": lambda: SGD(rate=rate, momentum=options.momentum, nesterov=options.nesterov, larc=attached),
         "lars": lambda: LARS(
-            lr=0.1,
+            rate=rate,
             momentum=options.momentum,
             eta=options.eta,
             exclude_bias_and_norm=options.exclude_bias_and_norm,
         ),
-        "adam": lambda: Adam(lr=0.1, betas=options.betas, eps=options.eps, amsgrad=options.amsgrad),
-        "adamw": lambda: AdamW(lr=0.1, betas=options.betas, eps=options.eps, amsgrad=options.amsgrad),
+        "adam": lambda: Adam(rate=rate, betas=options.betas, eps=options.eps, amsgrad=options.amsgrad),
+        "adamw": lambda: AdamW(rate=rate, betas=options.betas, eps=options.eps, amsgrad=options.amsgrad),
         "rmsprop": lambda: RMSprop(
-            lr=0.1, alpha=options.alpha, eps=options.eps, momentum=options.momentum, centered=options.centered
+            rate=rate, alpha=options.alpha, eps=options.eps, momentum=options.momentum, centered=options.centered
         ),
     }
     return builders[options.name]()

@@ -16,9 +16,9 @@ from ssltyped.losses.moco import MoCoLoss
 from ssltyped.losses.state import warmed_up
 from ssltyped.losses.swav import SwAVLoss
 from ssltyped.losses.teacher import cosine_momentum
-from ssltyped.types import Model
+from ssltyped.types import Model, Moment
 from tools.golden.arrays import Adapter, Bug, Case, Inputs, Tree, Unchecked, read_params
-from tools.golden.given import Given, GivenTeacher, blank, grad_of, leaf
+from tools.golden.given import HEAD, Given, GivenTeacher, at, blank, grad_of, leaf, moved
 
 
 @dataclass
@@ -33,6 +33,7 @@ def moco(case: Case, x: Inputs) -> Mapping[str, Tree]:
     """The queue is (D, K) there and (K, D) in ours."""
     params = read_params(case, Queued)
     loss = MoCoLoss(
+        head=HEAD,
         embedding_dim=params.embedding_dim,
         queue_size=params.queue_size,
         momentum=params.momentum,
@@ -44,10 +45,9 @@ def moco(case: Case, x: Inputs) -> Mapping[str, Tree]:
     found: dict[str, Tree] = {}
     for number, (query, key) in enumerate(zip(x.tensors("query"), x.tensors("key"), strict=True)):
         z = leaf(query)
-        model, loss.encoder = Given([z]), GivenTeacher([key])
-        value = loss.step(model, blank(2, len(z))).loss
-        torch.autograd.backward(value)
-        loss.after_update(model, 1.0)
+        loss.encoder = GivenTeacher([key])
+        model = Given([z])
+        value = moved(loss, model, blank(2, len(z)), at(number)).loss
         found |= {f"loss_step{number}": value, f"grad_query_step{number}": grad_of(z)}
         found[f"queue_ptr_after_step{number}"] = loss.pointer
     return {**found, "queue_after": loss.queue.T}
@@ -88,6 +88,7 @@ def swav_of(case: Case, x: Inputs) -> GivenScores:
     params = read_params(case, Swapped)
     local = params.queue.local_queue_length
     loss = GivenScores(
+        head=HEAD,
         temperature=params.temperature,
         epsilon=params.epsilon,
         num_iters=params.num_iters,
@@ -103,7 +104,6 @@ def swav_of(case: Case, x: Inputs) -> GivenScores:
         momentum=params.momentum,
         embedding_dim=params.embedding_dim,
     )
-    loss.steps_done = int(x.number("num_iteration"))
     if "local_emb_queue" in x:
         loss.queue.copy_(x.tensor("local_emb_queue"))
         loss.filled = local
@@ -111,7 +111,7 @@ def swav_of(case: Case, x: Inputs) -> GivenScores:
 
 
 def swapped_step(
-    loss: GivenScores, number: int, step: Inputs, prototypes: Sequence[Tensor], num_crops: int
+    loss: GivenScores, moment: Moment, number: int, step: Inputs, prototypes: Sequence[Tensor], num_crops: int
 ) -> dict[str, Tree]:
     """One step on given scores, and the update after it."""
     scores = [leaf(score) for score in step.tensors("scores")]
@@ -119,10 +119,8 @@ def swapped_step(
     model = Given([step.tensor("embedding"), *scores], prototypes=prototypes)
     if loss.momentum is not None:
         loss.encoder = momentum_encoder(loss, step, images, num_crops, prototypes)
-    used = loss.uses_queue
-    value = loss.step(model, blank(num_crops, images)).loss
-    torch.autograd.backward(value)
-    loss.after_update(model, 1.0)
+    used = loss.uses_queue(moment)
+    value = moved(loss, model, blank(num_crops, images), moment).loss
     return {
         f"loss_step{number}": value,
         f"grad_scores_step{number}": [grad_of(score) for score in scores],
@@ -147,10 +145,10 @@ def swav(case: Case, x: Inputs) -> Mapping[str, Tree]:
     prototypes = x.tensors("prototypes") if "prototypes" in x else []
     queues = [f"local_queue{head}" for head in range(len(prototypes))]
     loss.given = [x.tensor(name) for name in queues]
-    found: dict[str, Tree] = {}
+    first, found = int(x.number("num_iteration")), dict[str, Tree]()
     for number, step in enumerate(x.parts("steps")):
-        found |= swapped_step(loss, number, step, prototypes, params.num_crops)
-    found["num_iteration_after"] = loss.steps_done
+        found |= swapped_step(loss, at(first + number), number, step, prototypes, params.num_crops)
+    found["num_iteration_after"] = first + len(x.parts("steps"))
     if queues:
         loss.given = ()
         found["local_emb_queue_after"] = loss.queue
@@ -162,9 +160,9 @@ def swav(case: Case, x: Inputs) -> Mapping[str, Tree]:
 def swav_momentum(case: Case, x: Inputs) -> Mapping[str, Tree]:
     params, loss = read_params(case, Swapped), swav_of(case, x)
     prototypes = x.tensors("prototypes") if "prototypes" in x else []
-    found: dict[str, Tree] = {}
+    first, found = int(x.number("num_iteration")), dict[str, Tree]()
     for number, step in enumerate(x.parts("steps")):
-        found |= swapped_step(loss, number, step, prototypes, params.num_crops)
+        found |= swapped_step(loss, at(first + number), number, step, prototypes, params.num_crops)
     return {**found, "local_emb_queue_after": loss.queue} if loss.local_queue_size else found
 
 
@@ -191,6 +189,8 @@ def dino(case: Case, x: Inputs) -> Mapping[str, Tree]:
     temperature = case.params["_teacher_temp"]
     assert isinstance(temperature, (int, float))
     loss = DINOLoss(
+        head=HEAD,
+        temperature_warmup_steps=0,
         num_prototypes=params.output_dim,
         momentum=params.momentum,
         student_temperature=params.student_temp,
@@ -203,10 +203,8 @@ def dino(case: Case, x: Inputs) -> Mapping[str, Tree]:
     found: dict[str, Tree] = {}
     for number, step in enumerate(x.parts("steps")):
         z = leaf(step.tensor("student"))
-        model, loss.teacher = Given([z]), GivenTeacher([step.tensor("teacher_output")])
-        value = loss.step(model, blank(params.num_crops, len(z) // params.num_crops)).loss
-        torch.autograd.backward(value)
-        loss.after_update(model, 1.0)
+        loss.teacher = GivenTeacher([step.tensor("teacher_output")])
+        value = moved(loss, Given([z]), blank(params.num_crops, len(z) // params.num_crops), at(number)).loss
         found |= {f"loss_step{number}": value, f"grad_student_step{number}": grad_of(z)}
         found[f"center_after_step{number}"] = loss.center.clone()
     return found
@@ -240,6 +238,7 @@ class Masked:
 def ibot_of(params: Masked) -> IBOTLoss:
     """With an epoch of one step, as the temperatures are given for epochs there."""
     return IBOTLoss(
+        head=HEAD,
         num_prototypes=params.out_dim,
         num_patch_prototypes=params.patch_out_dim,
         num_global_crops=params.num_global_crops,
@@ -262,7 +261,6 @@ def ibot(case: Case, x: Inputs) -> Mapping[str, Tree]:
     params, epoch = read_params(case, Masked), case.params["_epoch"]
     assert isinstance(epoch, int)
     loss = ibot_of(params)
-    loss.steps_done = epoch
     loss.center.copy_(x.tensor("center"))
     loss.patch_center.copy_(x.tensor("center2"))
     names = [name for name in ("student_global_cls", "student_global_patch", "student_local_cls") if name in x]
@@ -272,9 +270,7 @@ def ibot(case: Case, x: Inputs) -> Mapping[str, Tree]:
     loss.teacher = GivenTeacher([x.tensor("teacher_cls"), x.tensor("teacher_patch")])
     masks = x.tensor("mask").chunk(params.num_global_crops)
     views = params.num_global_crops + (params.num_local_crops if local else 0)
-    out = loss.step(model, blank(views, len(masks[0]), masks=masks))
-    torch.autograd.backward(out.loss)
-    loss.after_update(model, 1.0)
+    out = moved(loss, model, blank(views, len(masks[0]), masks=masks), at(epoch))
     diagnostics = Unchecked("acc_cls and acc_ptc, for which VISSL swaps student and teacher; ours logs none")
     return {
         "loss": out.loss,

@@ -14,10 +14,11 @@ from ssltyped.config import ConfigError
 from ssltyped.config.hints import brief
 from ssltyped.config.resolve import Resolution
 from ssltyped.config.show import plain
-from ssltyped.engine.parallel import Place, StepModule
+from ssltyped.engine.parallel import Place
+from ssltyped.engine.strategy import StepModule, Strategy
 from ssltyped.experiment import Experiment, build_module, build_optimizer, resolve_experiment
 from ssltyped.launch import misfit
-from ssltyped.types import Batch, Facts, Problem, Scheduler, Update
+from ssltyped.types import Batch, Facts, Moment, Problem, Scheduler, Update
 
 _BARS = "▁▂▃▄▅▆▇█"
 _COLUMNS = 60
@@ -53,12 +54,14 @@ def _part_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
     resolved = resolution.config
     with torch.device("meta"):
         built = config.build(resolved)
-        module = build_module(built, resolution.facts)
+        module, reports = build_module(built, resolution.facts, Strategy(torch.device("meta")), starts=True)
     yield "parts"
-    heads = [(f"heads.{index}", head) for index, head in enumerate(built.heads)]
+    heads = [(f"heads.{name}", head) for name, head in built.heads.items()]
     named: list[tuple[str, nn.Module]] = [("trunk", built.trunk), *heads, ("loss", built.loss)]
     for path, part in named:
-        yield f"  {path:<10} {type(part).__name__:<16} {_count(part):>12,} parameters"
+        yield f"  {path:<16} {type(part).__name__:<16} {_count(part):>12,} parameters"
+    yield f"  product          {module.product_name(built.product)}: it is evaluated, and saved as weights.pt"
+    yield from (f"  starts with      {report}" for report in reports)
     memory = measure(module, built, resolution)
     yield ""
     yield f"memory on each of {resolution.facts.world_size} ranks (estimated, in fp32)"
@@ -82,11 +85,13 @@ def measure(module: StepModule, built: Experiment, resolution: Resolution[Experi
 
     try:
         batch = _batch(built, facts, rows)
+        moment = Moment(0, built.steps or 1, facts.steps_per_epoch or 1)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            output = module(batch)
+            output = module(batch, moment)
         output.loss.backward()
         optimizer = build_optimizer(built, module)
         optimizer.step()
+        module.loss.update(module.model, [output.carry] * facts.accumulation, moment)
     except ConfigError:
         raise
     except (RuntimeError, ValueError, TypeError) as error:

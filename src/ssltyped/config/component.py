@@ -53,7 +53,8 @@ class Facts:
         num_views: views of each image
         crop_sizes: the side of each view
         feature_dims: width of each of the trunk's features, in network order
-        output_dims: width of each output of the model, over all heads
+        heads: names of the model's heads
+        output_dims: widths of the outputs of each head, by its name; only of heads whose width is known
         inputs: number of consecutive views of each input of the model, in order
         mask_grids: rows and columns of each view's mask; empty if no view has one
         num_channels: channels of an image as the trunk reads it
@@ -77,7 +78,8 @@ class Facts:
     num_views: int
     crop_sizes: tuple[int, ...]
     feature_dims: Mapping[str, int]
-    output_dims: tuple[int, ...] = ()
+    heads: tuple[str, ...] = ()
+    output_dims: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     inputs: Mapping[str, int] = dataclasses.field(default_factory=dict)
     mask_grids: tuple[Optional[tuple[int, int]], ...] = ()
     num_channels: Optional[int] = None
@@ -106,6 +108,15 @@ class Facts:
     def steps_per_epoch(self) -> Optional[int]:
         """Full batches in one pass over the images; the rest of a pass is left out (another rest each epoch)."""
         return None if self.num_images is None else self.num_images // self.global_batch_size
+
+    def widths(self, head: Optional[str]) -> tuple[int, ...]:
+        """The widths of a head's outputs; empty while they (or the head) are not known."""
+        return self.output_dims.get(head or "", ())
+
+    @property
+    def distinct_widths(self) -> list[int]:
+        """The different widths among the outputs of all heads."""
+        return sorted({width for widths in self.output_dims.values() for width in widths})
 
     def all(self, key: Fact[T]) -> Mapping[str, T]:
         """What the parts have published under a key, by the path of the part, outer parts first."""

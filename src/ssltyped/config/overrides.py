@@ -3,10 +3,10 @@
     loss.temperature=0.2            a value                 ~callbacks.2       remove an item of a list
     heads.projector.dims=[2048,128] a list                  ~loss.temperature  back to the default
     optimizer=AdamW                 a part, by its class    +callbacks=NaNGuard  append to a list
-    loss=my_package.losses:MyLoss   a part of your own      lr=${optimizer.lr} the value of another field
+    loss=my_package.losses:MyLoss   a part of your own      lr=${optimizer.rate.lr} another field's value
     loss.temperature=0.1,0.2 seed=range(3)                  a sweep (with --multirun)
 
-Outer fields are set before inner ones, so `optimizer.lr=1e-3 optimizer=AdamW` means what it says; items are
+Outer fields are set before inner ones, so `optimizer.rate.lr=1e-3 optimizer=AdamW` means what it says; items are
 removed last, so that the numbers in the other overrides stay what they were.
 """
 

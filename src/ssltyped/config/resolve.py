@@ -94,6 +94,8 @@ def _round(current: object, facts: Facts) -> tuple[list[Row], list[Problem]]:
     rows: list[Row] = []
     problems: list[Problem] = []
     for path, inference in _inferences(current, facts):
+        if inference.value is None:  # it follows from what is not known yet
+            continue
         given = get(current, path)
         if given is None:
             rows.append(Row(field=path, before=None, value=inference.value, rule=inference.rule))

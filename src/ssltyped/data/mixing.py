@@ -67,13 +67,13 @@ class Mix(Collator):
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
         labels = facts.uses_labels and facts.train_labelled
-        if config.num_classes is None and labels and len(set(facts.output_dims)) == 1:
-            yield Inference("num_classes", facts.output_dims[0], "width of the model's output")
+        if labels and len(widths := facts.distinct_widths) == 1:
+            yield Inference("num_classes", widths[0], "width of the model's outputs", default=True)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        if config.num_classes is None and facts.uses_labels and len(set(facts.output_dims)) > 1:
-            yield Problem("num_classes", f"the outputs are {facts.output_dims} wide: give the number of classes")
+        if config.num_classes is None and facts.uses_labels and len(widths := facts.distinct_widths) > 1:
+            yield Problem("num_classes", f"the outputs are {widths} wide: give the number of classes")
         if not config.mixup_alpha and not config.cutmix_alpha:
             yield Problem("mixup_alpha", "mixup_alpha and cutmix_alpha are both 0: nothing would be mixed")
         if not (config.mixup_alpha and config.cutmix_alpha) and config.switch_prob != SWITCH_PROB:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Optional, Self
+from typing import Annotated, Self
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Lt
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ssltyped.config import config_for
+from ssltyped.config import INFERRED, config_for
 from ssltyped.types import Batch, Collator, Facts, Inference, Problem, Random
 
 
@@ -51,14 +51,14 @@ class OneHot(Collator):
     """
 
     def __init__(
-        self, *, num_classes: Optional[Annotated[int, Gt(1)]] = None, smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+        self, *, num_classes: Annotated[int, Gt(1)] = INFERRED, smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     ) -> None:
         self.num_classes, self.smoothing = num_classes, smoothing
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
-        if config.num_classes is None and len(set(facts.output_dims)) == 1:
-            yield Inference("num_classes", facts.output_dims[0], "width of the model's output")
+        if len(widths := facts.distinct_widths) == 1:
+            yield Inference("num_classes", widths[0], "width of the model's outputs", default=True)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
@@ -66,16 +66,11 @@ class OneHot(Collator):
             yield Problem("", "needs labels, and the images to train on have none")
         if not facts.uses_labels:
             yield Problem("", "makes rows of labels, and the method reads none: remove it")
-        if config.num_classes is None and len(set(facts.output_dims)) > 1:
-            yield Problem("num_classes", f"the outputs are {facts.output_dims} wide: give the number of classes")
+        if len(widths := facts.distinct_widths) > 1 and not config.num_classes:
+            yield Problem("num_classes", f"the outputs are {widths} wide: give the number of classes")
 
     def __call__(self, batch: Batch, random: Random) -> Batch:
-        return dataclasses.replace(batch, label=one_hot(classes_of(batch), self._known(), self.smoothing))
-
-    def _known(self) -> int:
-        if self.num_classes is None:
-            raise ValueError("num_classes is None: give the number of classes, or resolve the config first")
-        return self.num_classes
+        return dataclasses.replace(batch, label=one_hot(classes_of(batch), self.num_classes, self.smoothing))
 
 
 OneHotConf = config_for(OneHot)

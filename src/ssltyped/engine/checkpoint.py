@@ -1,7 +1,7 @@
 """Checkpoints: asynchronous, atomic, checksummed; the newest valid one is resumed.
 
     run/checkpoints/step_00000040/state.pt       all state, by rank 0
-                                  rank_1.pt      what differs on rank 1 (buffers), one file a rank
+                                  rank_1.pt      what differs on rank 1 (buffers, callbacks), one file a rank
                                   checksums.json sha256 of each file
 
 A checkpoint is written beside its place, as `step_00000040.tmp`, and appears by one rename after every rank's
@@ -152,7 +152,7 @@ def load(path: Path, map_location: torch.device) -> dict[str, object]:
     state: dict[str, object] = torch.load(path / "state.pt", map_location=map_location, weights_only=True)
     own = path / f"rank_{distributed.rank()}.pt"
     if own.exists() and state.get("world_size") == distributed.world_size():
-        state["buffers"] = torch.load(own, map_location=map_location, weights_only=True)["buffers"]
+        state |= torch.load(own, map_location=map_location, weights_only=True)
     return state
 
 

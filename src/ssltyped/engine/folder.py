@@ -21,7 +21,7 @@ from ssltyped.types import Problem
 
 # Changing these changes where and how fast a run trains, not what it computes. Images a rank and ranks may change
 # together: what counts is the global batch.
-_FREE_FIELDS = ("resume", "output", "name", "callbacks", "checkpoints", "log_every", "distributed")
+_FREE_FIELDS = ("resume", "output", "name", "callbacks", "checkpoints", "log_every", "distributed", "product")
 _FREE_LEAVES = ("num_workers", "batch_size")
 _INFERRED_THAT_COUNT = ("global_batch_size", "steps", "data.train.num_images")
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import os
 import random
 import sys
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from enum import Enum
@@ -17,11 +15,9 @@ from typing import Annotated, Optional, Self
 import numpy as np
 import torch
 from annotated_types import Gt
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from ssltyped.config import ConfigError, config_for
-from ssltyped.types import Batch, Component, Facts, Inference, Loss, Problem, StepOutput
+from ssltyped.config import INFERRED, ConfigError, config_for
+from ssltyped.types import Component, Facts, Inference, Problem
 
 
 class Device(Enum):
@@ -55,7 +51,7 @@ class Distributed(Component):
         num_procs: Annotated[int, Gt(0)] = 1,
         nodes: Annotated[int, Gt(0)] = 1,
         device: Device = Device.AUTO,
-        sync_bn_group: Optional[Annotated[int, Gt(0)]] = None,
+        sync_bn_group: Annotated[int, Gt(0)] = INFERRED,
         timeout_s: Annotated[int, Gt(0)] = 1800,
     ) -> None:
         self.num_procs, self.nodes, self.device = num_procs, nodes, device
@@ -63,13 +59,12 @@ class Distributed(Component):
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
-        if config.sync_bn_group is None:
-            rule = "1 process: nothing to share" if facts.world_size == 1 else "BatchNorm over the ranks of one node"
-            yield Inference("sync_bn_group", facts.ranks_per_node, rule)
+        rule = "1 process: nothing to share" if facts.world_size == 1 else "BatchNorm over the ranks of one node"
+        yield Inference("sync_bn_group", facts.ranks_per_node, rule, default=True)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        if config.sync_bn_group is not None and facts.world_size % config.sync_bn_group:
+        if config.sync_bn_group and facts.world_size % config.sync_bn_group:
             yield Problem("sync_bn_group", f"got {config.sync_bn_group}: must divide the {facts.world_size} ranks")
 
 
@@ -140,47 +135,26 @@ def process_group(place: Place, device: torch.device, timeout_s: int) -> Iterato
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """What the schedules say for one step; without a schedule of the weight decay it stays what the recipe says."""
+    """What the schedules say for one step; without a schedule of the weight decay it stays what the recipe says.
+
+    `own` are the learning rates of groups that have their own schedule, by their names.
+    """
 
     lr: float
     weight_decay: Optional[float] = None
+    own: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def logs(self) -> dict[str, float]:
+        decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
+        return {"lr": self.lr, **{f"lr.{name}": lr for name, lr in self.own.items()}, **decay}
 
     def set(self, optimizer: torch.optim.Optimizer) -> None:
         """For every group, its own multiple."""
         for group in optimizer.param_groups:
-            group["lr"] = self.lr * group["lr_scale"]
+            group["lr"] = self.own.get(group.get("schedule", ""), self.lr) * group["lr_scale"]
             if self.weight_decay is not None:
                 group["weight_decay"] = self.weight_decay * group["wd_scale"]
-
-
-class StepModule(nn.Module):
-    """Model and loss as one module, so that DDP synchronises both, however often a method calls the model."""
-
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
-        super().__init__()
-        self.model, self.loss = model, loss
-
-    def forward(self, batch: Batch) -> StepOutput:
-        return self.loss.step(self.model, batch)
-
-
-def wrap(module: nn.Module, device: torch.device) -> nn.Module:
-    """DDP around the whole step; in one process the module itself.
-
-    Buffers are not broadcast: BatchNorm without SyncBN keeps its own statistics a rank (and its checkpoint too).
-    """
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
-        return module
-    if not any(parameter.requires_grad for parameter in module.parameters()):
-        return module
-    # torch 2.14 renamed broadcast_buffers
-    known = inspect.signature(DistributedDataParallel).parameters
-    sync = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    # DDP orders its buckets anew after a process's first step unless it looks for unused parameters: the first step
-    # after a resume would then add the gradients of more than two ranks in another order, and round otherwise.
-    warnings.filterwarnings("ignore", message=".*find_unused_parameters=True was specified.*")
-    settings = {sync: False, "find_unused_parameters": True, "gradient_as_bucket_view": True}
-    return DistributedDataParallel(module, **settings)  # type: ignore[arg-type]  # by name
 
 
 def seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:

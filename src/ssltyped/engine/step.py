@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Optional
 
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from ssltyped.engine.parallel import Precision, Rates, StepModule
+from ssltyped.engine.parallel import Precision, Rates
+from ssltyped.engine.strategy import StepModule, Strategy
 from ssltyped.model.freeze import Frozen
-from ssltyped.types import Batch, StepOutput
+from ssltyped.types import Batch, Moment, StepOutput
 
 
 class Step:
@@ -22,54 +21,48 @@ class Step:
         self,
         *,
         module: StepModule,
-        wrapped: nn.Module,
+        strategy: Strategy,
         optimizer: torch.optim.Optimizer,
-        device: torch.device,
         precision: Precision = Precision.FP32,
         grad_clip: Optional[float] = None,
         frozen: Optional[Frozen] = None,
     ) -> None:
-        self.module, self.wrapped, self.optimizer, self.device = module, wrapped, optimizer, device
+        self.module, self.strategy, self.optimizer, self.device = module, strategy, optimizer, strategy.device
         self.precision, self.grad_clip, self.frozen = precision, grad_clip, frozen
-        self.scaler = torch.amp.GradScaler(device.type, enabled=precision is Precision.FP16)
+        self.wrapped = strategy.wrap(module)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision is Precision.FP16)
 
     def __call__(
-        self,
-        batches: Sequence[Batch],
-        rates: Rates,
-        progress: float,
-        on_loss: Callable[[Batch, StepOutput], None],
+        self, batches: Sequence[Batch], rates: Rates, moment: Moment, on_loss: Callable[[Batch, StepOutput], None]
     ) -> list[StepOutput]:
-        """Update once. `progress` in (0, 1] is that after this step; `on_loss` sees each output before backward."""
-        model, loss = self.module.model, self.module.loss
+        """Update once. `on_loss` sees each output before backward.
+
+        A step whose gradients overflowed in fp16 moves nothing: neither the weights nor the state of the method.
+        """
         rates.set(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
         outputs = []
         for index, batch in enumerate(batches):
-            with self._reduce_if(index == len(batches) - 1):
-                output = self.forward(batch)
+            with self.strategy.accumulating(self.wrapped, index == len(batches) - 1):
+                output = self.forward(batch, moment)
                 on_loss(batch, output)
                 torch.autograd.backward(self.scaler.scale(output.loss / len(batches)))
             outputs.append(output)
         self.scaler.unscale_(self.optimizer)
-        loss.after_backward(model, progress)
         if self.frozen is not None:
-            self.frozen.drop_gradients(progress)
+            self.frozen.drop_gradients(moment)
         if self.grad_clip is not None:
-            nn.utils.clip_grad_norm_(self.module.parameters(), self.grad_clip)
+            self.strategy.clip(self.module, self.grad_clip)
         self.scaler.step(self.optimizer)
+        scale = self.scaler.get_scale()
         self.scaler.update()
-        loss.after_update(model, progress)
+        if self.scaler.get_scale() >= scale:  # it falls when the step was skipped
+            self.module.loss.update(self.module.model, [output.carry for output in outputs], moment)
         return outputs
 
-    def forward(self, batch: Batch) -> StepOutput:
+    def forward(self, batch: Batch, moment: Moment) -> StepOutput:
         """The loss of one batch, in the precision of the run."""
         dtype = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}.get(self.precision)
         with nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype):
-            output: StepOutput = self.wrapped(batch)
+            output: StepOutput = self.wrapped(batch, moment)
         return output
-
-    def _reduce_if(self, last: bool) -> AbstractContextManager[object]:
-        """Gradients are averaged over the ranks once, with the last batch of a step."""
-        wrapped = self.wrapped
-        return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) and not last else nullcontext()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Optional
 
 import torch
@@ -20,15 +22,25 @@ from ssltyped.config.hints import brief, nearest
 from ssltyped.data.pipeline import Data, TrainPipeline, Unreadable
 from ssltyped.data.sampler import random_of
 from ssltyped.engine.checkpoint import Checkpoints, CheckpointStore, load, to_cpu
+from ssltyped.engine.evaluation import Evaluation
 from ssltyped.engine.interrupt import Interrupt
 from ssltyped.engine.parallel import Rates, say, seed_step
 from ssltyped.engine.step import Step
+from ssltyped.engine.strategy import Product
 from ssltyped.model.model import SSLModel
-from ssltyped.optimizers.zero import full_state, own_state
-from ssltyped.types import Batch, Callback, Loss, Problem, Scheduler, StepOutput, Subset, Target, Update
-
-UNKNOWN = -1
-"""The label of an image that has none."""
+from ssltyped.types import (
+    Batch,
+    Callback,
+    Loss,
+    Moment,
+    Outputs,
+    Problem,
+    Scheduler,
+    StepOutput,
+    Subset,
+    Target,
+    Update,
+)
 
 _COLLATION = 2**31
 """The stream of random numbers that collators draw from: not one of a view's."""
@@ -52,7 +64,7 @@ class Trainer:
         step: Step,
         data: Data,
         schedule: Scheduler,
-        weight_decay_schedule: Optional[Scheduler] = None,
+        schedules: Mapping[str, Scheduler] = MappingProxyType({}),
         checkpoints: Checkpoints,
         callbacks: Sequence[Callback],
         folder: Path,
@@ -61,6 +73,7 @@ class Trainer:
         accumulation: int,
         seed: int,
         log_every: int,
+        product: Product = Product.METHOD,
     ) -> None:
         self.step, self.steps, self.steps_per_epoch, self.folder = 0, steps, steps_per_epoch, folder
         self.metrics: dict[str, float] = {}
@@ -68,19 +81,29 @@ class Trainer:
         self.first: dict[str, float] = {}
         self._step, self._data, self._schedule, self._checkpoints = step, data, schedule, checkpoints
         self._accumulation, self._seed, self._log_every = accumulation, seed, log_every
-        self._weight_decay_schedule = weight_decay_schedule
+        self._schedules, self._product = schedules, product
         self._callbacks = [c for c in callbacks if c.every_rank or distributed.is_main()]
         self._store = CheckpointStore(folder / "checkpoints", keep=checkpoints.keep)
         self._best: Optional[float] = None
         self._saved = -1
         self._stop = Interrupt()
         self._unreadable: set[str] = set()
+        self._kept: Mapping[str, Mapping[str, object]] = {}
+
+    @property
+    def student(self) -> SSLModel:
+        """The model that is trained."""
+        return self._step.module.student
 
     @property
     def model(self) -> SSLModel:
-        model = self._step.module.model
-        assert isinstance(model, SSLModel)
-        return model
+        """The one that the run is for: what is evaluated and saved."""
+        return self._step.module.product(self._product)
+
+    @property
+    def product_name(self) -> str:
+        """Which model that is: student or teacher."""
+        return self._step.module.product_name(self._product)
 
     @property
     def loss(self) -> Loss:
@@ -91,28 +114,34 @@ class Trainer:
         return self._step.device
 
     @property
+    def moment(self) -> Moment:
+        """When the next step happens."""
+        return Moment(self.step, self.steps, self.steps_per_epoch)
+
+    @property
     def epoch(self) -> int:
         """The epoch that the next step belongs to, from 0."""
-        return self.step // self.steps_per_epoch
+        return self.moment.epoch
 
     def fit(self, resume: Optional[Path] = None) -> Outcome:
         """Train to the end, or until SIGTERM or Ctrl-C, after which everything is saved."""
         if resume is not None:
             self.restore(load(resume, torch.device("cpu")))
         self._store.clean(self.step)
-        self.loss.on_train_start(self.model, self._one_pass)
+        self.loss.on_train_start(self.student, self._one_pass)
         seconds, images = 0.0, 0
         with self._stop.listening(), self._pipeline(self.step) as batches, self._watched():
             while self.step < self.steps:
                 started = time.perf_counter()
+                moment = self.moment
                 if self.step % self.steps_per_epoch == 0:
-                    self.loss.on_epoch_start(self.model, self.epoch)
+                    self.loss.on_epoch_start(self.student, moment)
                 micro = [self._prepared(next(batches), part) for part in range(self._accumulation)]
                 for callback in self._callbacks:
                     callback.on_step_start(self, micro[0])
                 seed_step(self._seed, self.step, distributed.rank(), self.device)
                 rates = self._rates()
-                outputs = self._step(micro, rates, (self.step + 1) / self.steps, self._on_loss)
+                outputs = self._step(micro, rates, moment, self._on_loss)
                 self.step += 1
                 images += sum(batch.index.shape[0] for batch in micro) * distributed.world_size()
                 seconds += time.perf_counter() - started  # of reading and stepping: evaluations are not counted
@@ -129,8 +158,10 @@ class Trainer:
     @contextmanager
     def _watched(self) -> Iterator[None]:
         """Callbacks see the start and, however it comes, the end; what is being saved then is saved first."""
-        for callback in self._callbacks:
+        for name, callback in self._named_callbacks():
             callback.on_train_start(self)
+            if name in self._kept:
+                callback.load_state_dict(self._kept[name])
         try:
             yield
         finally:
@@ -142,12 +173,20 @@ class Trainer:
 
     def forward(self, batch: Batch) -> StepOutput:
         """The loss of a normalised batch as the next step would compute it, without an update."""
-        return self._step.forward(batch)
+        return self._step.forward(batch, self.moment)
+
+    def _named_callbacks(self) -> Iterator[tuple[str, Callback]]:
+        """Each with the name that its state has in a checkpoint: its class, and which of that class it is."""
+        seen: Counter[str] = Counter()
+        for callback in self._callbacks:
+            kind = type(callback).__name__
+            yield f"{kind}.{seen[kind]}", callback
+            seen[kind] += 1
 
     def _rates(self) -> Rates:
         """What the schedules say for the next step."""
-        decay = self._weight_decay_schedule
-        return Rates(self._value(self._schedule), None if decay is None else self._value(decay))
+        others = {name: self._value(schedule) for name, schedule in self._schedules.items()}
+        return Rates(self._value(self._schedule), others.pop("weight_decay", None), others)
 
     def _value(self, schedule: Scheduler) -> float:
         """A schedule's value at the progress in [0, 1) of the next step, or of its epoch's start."""
@@ -182,8 +221,7 @@ class Trainer:
         names = sorted(logs[0])
         values = torch.stack([torch.stack([entry[name].float() for entry in logs]).mean() for name in names])
         means = dict(zip(names, distributed.all_reduce_mean(values).tolist(), strict=True))
-        decay = {} if rates.weight_decay is None else {"weight_decay": rates.weight_decay}
-        self.log({**means, "lr": rates.lr, **decay, "images_per_s": images_per_s})
+        self.log({**means, **rates.logs, "images_per_s": images_per_s})
 
     # --- data -----------------------------------------------------------------------------------------------
 
@@ -222,47 +260,32 @@ class Trainer:
                 file.write(json.dumps({"path": record.name, "index": record.index, "reason": record.reason}) + "\n")
 
     def features(self, subset: Subset) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"]]:
-        """Features of the frozen trunk in eval mode and labels, of all images, on every rank."""
-        name, width = list(self.model.trunk.feature_dims.items())[-1]
-        features, labels = [], []
-        for image, label in self._evaluated(subset):
-            with torch.no_grad():
-                features.append(self.model.extract(image, name).float())
-            labels.append(label)
-        mine = torch.cat(features) if features else torch.zeros(0, width, device=self.device)
-        known = torch.cat(labels) if labels else torch.zeros(0, dtype=torch.int64, device=self.device)
-        return distributed.gather_uneven(mine), distributed.gather_uneven(known)
+        return self._evaluation.features(subset)
 
-    def outputs(self, subset: Subset) -> Iterator[tuple[list[Tensor], Target]]:
-        """The model's outputs in eval mode and the labels, of this rank's share of a subset."""
-        for image, label in self._evaluated(subset):
-            with torch.no_grad():
-                found = [output.float() for output in self.model([image])]
-            yield found, label
+    def outputs(self, subset: Subset) -> Iterator[tuple[Outputs, Target]]:
+        return self._evaluation.outputs(subset)
 
-    def _evaluated(self, subset: Subset) -> Iterator[tuple[Tensor, Target]]:
-        """This rank's images of a subset, normalized; the model is in eval mode until the last one."""
-        modes = [(module, module.training) for module in self.model.modules()]
-        self.model.eval()
-        try:
-            for batch in self._data.evaluate(subset, distributed.rank(), distributed.world_size(), self._report):
-                ready = self._data.normalize(batch.to(self.device))
-                unknown = torch.full_like(ready.index, UNKNOWN)
-                yield ready.views[0], unknown if ready.label is None else ready.label
-        finally:
-            for module, training in modes:  # each its own: a method may keep parts of it in eval mode
-                module.training = training
+    @property
+    def _evaluation(self) -> Evaluation:
+        return Evaluation(self.model, self._data, self.device, self._report)
 
     # --- state ----------------------------------------------------------------------------------------------
 
     def capture(self) -> dict[str, object]:
-        """All state, copied to the CPU. Nothing random is in it: see `seed_step`, and the sampler's key."""
-        module = self._step.module
+        """The state that this rank writes, copied to the CPU (collective): all of it on rank 0, on the others what
+        differs there. Nothing random is in it: see `seed_step`, and the sampler's key."""
+        spread = self._step.strategy.capture(self._step.module, self._step.optimizer)
+        kept = {name: state for name, one in self._named_callbacks() if (state := to_cpu(one.state_dict()))}
+        return {**spread, "callbacks": kept, **(self._counts() if distributed.is_main() else {})}
+
+    def snapshot(self) -> dict[str, object]:
+        """All state on every rank, copied to the CPU (collective)."""
+        return {**self._step.strategy.snapshot(self._step.module, self._step.optimizer), **self._counts()}
+
+    def _counts(self) -> dict[str, object]:
         return {
             "step": self.step,
             "world_size": distributed.world_size(),
-            "module": to_cpu(module.state_dict()),
-            "optimizer": to_cpu(own_state(self._step.optimizer)),
             "scaler": to_cpu(self._step.scaler.state_dict()),
             "best": self._best,
             "metrics": dict(self.metrics),
@@ -270,40 +293,28 @@ class Trainer:
         }
 
     def restore(self, state: Mapping[str, object]) -> None:
-        """Take over what `capture` gave."""
-        module, optimizer, scaler = state["module"], state["optimizer"], state["scaler"]
-        assert isinstance(module, dict)
-        assert isinstance(optimizer, dict)
-        assert isinstance(scaler, dict)
-        buffers = state.get("buffers", {})
-        assert isinstance(buffers, dict)
+        """Take over what `capture` gave; what callbacks kept is handed to them when they have started."""
         try:
-            self._step.module.load_state_dict({**module, **buffers})
-            _load_optimizer(self._step.optimizer, optimizer)
+            self._step.strategy.restore(self._step.module, self._step.optimizer, state)
         except (RuntimeError, ValueError) as error:
             message = f"the checkpoint is of another model or optimizer: {brief(str(error))}"
             raise ConfigError([Problem("resume", message)]) from error
-        self._step.scaler.load_state_dict(scaler)
+        scaler, kept = state["scaler"], state.get("callbacks", {})
         step, best, metrics, first = state["step"], state["best"], state["metrics"], state["first"]
+        assert isinstance(scaler, dict)
+        assert isinstance(kept, dict)
         assert isinstance(step, int)
         assert isinstance(metrics, dict)
         assert isinstance(first, dict)
+        self._step.scaler.load_state_dict(scaler)
         self.step, self._saved, self.metrics, self.first = step, step, dict(metrics), dict(first)
-        self._best = best if isinstance(best, float) else None
+        self._best, self._kept = best if isinstance(best, float) else None, kept
 
     def _save(self, *, wait: bool) -> None:
         """Save this step unless it is saved already (collective). The copy is made now, the writing goes on beside."""
         if self._saved != self.step:
             best = self._is_best()
-            optimizer = full_state(self._step.optimizer)
-            if distributed.is_main():
-                state = {**self.capture(), "optimizer": to_cpu(optimizer)}
-            else:
-                once = tuple(f"loss.{name}" for name in self.loss.same_on_all_ranks)
-                buffers = {name for name, _ in self._step.module.named_buffers() if not name.startswith(once)}
-                module = self._step.module.state_dict()
-                state = {"buffers": to_cpu({name: module[name] for name in module if name in buffers})}
-            self._store.save(self.step, state, best=best)
+            self._store.save(self.step, self.capture(), best=best)
             self._saved = self.step
         if wait:
             self._store.wait()
@@ -321,19 +332,3 @@ class Trainer:
             return False
         self._best = value
         return True
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, object]) -> None:
-    """Take over moments and counts; weight decay and the like are the recipe's, which `resume=PATH` may change."""
-    settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-    if [set(own) for own in settings] != [set(group) - {"params"} for group in _groups(state)]:
-        raise ValueError(f"its parameter groups are not those of {type(optimizer).__name__}")
-    optimizer.load_state_dict(state)
-    for group, own in zip(optimizer.param_groups, settings, strict=True):
-        group.update(own)
-
-
-def _groups(state: Mapping[str, object]) -> list[dict[str, object]]:
-    groups = state["param_groups"]
-    assert isinstance(groups, list)
-    return groups

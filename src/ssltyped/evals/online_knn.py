@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Optional, Self
+from typing import Annotated, Self
 
 from annotated_types import Gt
 
-from ssltyped.config import config_for
+from ssltyped.config import INFERRED, config_for
 from ssltyped.evals.knn import knn_accuracy
 from ssltyped.types import Batch, Callback, Facts, Inference, Problem, Subset, TrainState
 
@@ -30,7 +30,7 @@ class KNN(Callback):
     def __init__(
         self,
         *,
-        every_epochs: Optional[Annotated[int, Gt(0)]] = None,
+        every_epochs: Annotated[int, Gt(0)] = INFERRED,
         k: Annotated[int, Gt(0)] = 20,
         temperature: Annotated[float, Gt(0)] = 0.07,
         at_start: bool = False,
@@ -39,8 +39,9 @@ class KNN(Callback):
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
-        if facts.epochs is not None and config.every_epochs is None:
-            yield Inference("every_epochs", max(1, facts.epochs // 10), f"a tenth of {facts.epochs} epochs")
+        if facts.epochs is not None:
+            rule = f"a tenth of {facts.epochs} epochs"
+            yield Inference("every_epochs", max(1, facts.epochs // 10), rule, default=True)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
@@ -54,7 +55,6 @@ class KNN(Callback):
             self._evaluate(state)
 
     def on_epoch_end(self, state: TrainState) -> None:
-        assert self.every_epochs is not None
         if state.step == state.steps or state.epoch % self.every_epochs == 0:
             self._evaluate(state)
 

@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Self
 
-import torch
 from annotated_types import Gt, Len
+from torch import Tensor
 
-from ssltyped.config import config_for
-from ssltyped.meters.per_output import PerOutput
-from ssltyped.types import Callback, Facts, Problem, Subset, TrainState
+from ssltyped.config import INFERRED, config_for
+from ssltyped.config.hints import nearest
+from ssltyped.types import Callback, Facts, Inference, Meter, Outputs, Problem, Subset, TrainState
 
 
 class Validation(Callback):
-    """Measures of the model's outputs on `data.val`, in eval mode, without augmentation; logged as `val_<measure>`.
+    """Measures of the model's outputs on `data.val`, in eval mode, without augmentation.
 
-    For methods whose outputs are classes: supervised training, linear evaluation, fine-tuning.
+    Logged as `val_<measure>`, of several heads as `val_<measure>.<head>`; of the outputs of a head that has several as
+    `val_<measure>.<head>.<number>`. For methods whose outputs are classes: supervised training, linear evaluation,
+    fine-tuning.
 
     Args:
         meters: what is measured of each output.
+        heads: the heads that are measured.
         every_epochs: after every so many epochs, and at the end.
     """
 
     every_rank = True
 
-    def __init__(self, *, meters: Annotated[list[PerOutput], Len(1)], every_epochs: Annotated[int, Gt(0)] = 1) -> None:
-        self.meters, self.every_epochs = meters, every_epochs
+    def __init__(
+        self,
+        *,
+        meters: Annotated[list[Meter], Len(1)],
+        heads: list[str] = INFERRED,
+        every_epochs: Annotated[int, Gt(0)] = 1,
+    ) -> None:
+        self.meters, self.heads, self.every_epochs = meters, list(heads), every_epochs
+
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        yield Inference("heads", list(facts.heads), "all heads of the model", default=True)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        for index, name in enumerate(config.heads or []):
+            if name not in facts.heads:
+                yield Problem(f"heads.{index}", f"the model has no head {name!r}{nearest(name, facts.heads)}")
         if facts.labelled is False:
             yield Problem("", "needs labels, and data.train or data.val has none: remove this callback, or give labels")
-
         if facts.pretext:
             yield Problem("", "the model predicts the classes of a pretext task, which data.val has not: remove this")
         if len(facts.inputs) > 1:
@@ -41,13 +57,21 @@ class Validation(Callback):
     def on_epoch_end(self, state: TrainState) -> None:
         if state.step != state.steps and state.epoch % self.every_epochs:
             return
-        for meter in self.meters:
-            meter.reset()
-        with torch.no_grad():
-            for outputs, label in state.outputs(Subset.VAL):
-                for meter in self.meters:
-                    meter.update(outputs, label)
-        state.log({f"val_{name}": value for meter in self.meters for name, value in meter.compute().items()})
+        meters: dict[str, list[Meter]] = {}
+        for outputs, label in state.outputs(Subset.VAL):
+            for name, output in self._named(outputs):
+                for meter in meters.setdefault(name, copy.deepcopy(self.meters)):
+                    meter.update(output, label)
+        found = {name: [meter.compute() for meter in own] for name, own in meters.items()}
+        state.log({f"val_{key}{name}": v for name, own in found.items() for one in own for key, v in one.items()})
+
+    def _named(self, outputs: Outputs) -> Iterator[tuple[str, Tensor]]:
+        """Every output that is measured, with what stands behind the name of a measure of it."""
+        for head in self.heads:
+            found = outputs.all_of(head)
+            name = f".{head}" if len(self.heads) > 1 else ""
+            for number, output in enumerate(found):
+                yield (f"{name}.{number}" if len(found) > 1 else name), output
 
 
 ValidationConf = config_for(Validation)

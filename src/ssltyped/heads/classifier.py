@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Lt
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ssltyped.config import config_for
+from ssltyped.config import INFERRED, config_for
 from ssltyped.types import Head
 
 
@@ -17,11 +17,11 @@ class ViTHead(Head):
     """y = W x + b, or y = W tanh(V x + c) + b in pretraining: (B in_dim) -> (B num_classes).
 
     Dosovitskiy et al. 2021 (arXiv 2010.11929), section 3.1. V starts from N(0, 1 / in_dim), W from a normal
-    distribution of deviation 0.02, biases at 0. Raises ValueError when built without in_dim.
+    distribution of deviation 0.02, biases at 0.
 
     Args:
         num_classes: width of the output.
-        in_dim: width of the feature that is read; None infers it from the trunk.
+        in_dim: width of the feature that is read; null: inferred from the trunk.
         hidden_dim: width of the hidden layer; None: there is none.
     """
 
@@ -29,13 +29,13 @@ class ViTHead(Head):
         self,
         *,
         num_classes: Annotated[int, Gt(0)] = 1000,
-        in_dim: Optional[Annotated[int, Gt(0)]] = None,
+        in_dim: Annotated[int, Gt(0)] = INFERRED,
+        feature: Optional[str] = None,
+        input: Optional[str] = None,
         hidden_dim: Optional[Annotated[int, Gt(0)]] = None,
     ) -> None:
-        super().__init__()
-        if in_dim is None:
-            raise ValueError("in_dim is None: give the width of the feature, or resolve the config first")
-        self.in_dim: Optional[int] = in_dim
+        super().__init__(feature=feature, input=input)
+        self.in_dim = in_dim
         self._out_dim = num_classes
         self.layers = nn.Sequential()
         if hidden_dim is not None:
@@ -54,12 +54,11 @@ class ViTHead(Head):
 class MobileNetV3Head(Head):
     """Linear, hard swish, dropout, linear: (B in_dim) or (B in_dim 1 1) -> (B num_classes).
 
-    Howard et al. 2019 (arXiv 1905.02244), table 1. Weights start from N(0, 0.01^2), biases at 0. Raises ValueError
-    when built without in_dim.
+    Howard et al. 2019 (arXiv 1905.02244), table 1. Weights start from N(0, 0.01^2), biases at 0.
 
     Args:
         num_classes: width of the output.
-        in_dim: width of the feature that is read, 960 in the large model; None infers it from the trunk.
+        in_dim: width of the feature that is read, 960 in the large model; null: inferred from the trunk.
         hidden_dim: width of the hidden layer.
         dropout: probability that a hidden value is zeroed in training.
         use_bn: batch normalization of the input.
@@ -69,15 +68,15 @@ class MobileNetV3Head(Head):
         self,
         *,
         num_classes: Annotated[int, Gt(0)] = 1000,
-        in_dim: Optional[Annotated[int, Gt(0)]] = None,
+        in_dim: Annotated[int, Gt(0)] = INFERRED,
+        feature: Optional[str] = None,
+        input: Optional[str] = None,
         hidden_dim: Annotated[int, Gt(0)] = 1280,
         dropout: Annotated[float, Ge(0), Lt(1)] = 0.2,
         use_bn: bool = False,
     ) -> None:
-        super().__init__()
-        if in_dim is None:
-            raise ValueError("in_dim is None: give the width of the feature, or resolve the config first")
-        self.in_dim: Optional[int] = in_dim
+        super().__init__(feature=feature, input=input)
+        self.in_dim = in_dim
         self._out_dim = num_classes
         self.channel_bn = nn.BatchNorm1d(in_dim) if use_bn else nn.Identity()
         self.layers = nn.Sequential(

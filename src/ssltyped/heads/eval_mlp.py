@@ -9,7 +9,7 @@ from annotated_types import Gt, Le, Len
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ssltyped.config import config_for
+from ssltyped.config import INFERRED, config_for
 from ssltyped.heads.mlp import BN_EPS, BN_MOMENTUM, MLPHead
 from ssltyped.types import Facts, Head, Problem
 
@@ -25,7 +25,7 @@ class EvalMLPHead(Head):
 
     Args:
         dims: output width of each linear layer.
-        in_dim: width of the flattened feature; None infers it from the trunk.
+        in_dim: width of the flattened feature; null: inferred from the trunk.
         in_channels: channels that BN normalizes; None: each of the in_dim values by itself.
         use_bn: batch normalization after each linear layer but the last.
         use_relu: relu after each linear layer but the last.
@@ -38,7 +38,9 @@ class EvalMLPHead(Head):
         self,
         *,
         dims: Annotated[list[Annotated[int, Gt(0)]], Len(1)],
-        in_dim: Optional[Annotated[int, Gt(0)]] = None,
+        in_dim: Annotated[int, Gt(0)] = INFERRED,
+        feature: Optional[str] = None,
+        input: Optional[str] = None,
         in_channels: Optional[Annotated[int, Gt(0)]] = None,
         use_bn: bool = False,
         use_relu: bool = False,
@@ -46,10 +48,8 @@ class EvalMLPHead(Head):
         bn_eps: Annotated[float, Gt(0)] = BN_EPS,
         bn_momentum: Annotated[float, Gt(0), Le(1)] = BN_MOMENTUM,
     ) -> None:
-        super().__init__()
-        if in_dim is None:
-            raise ValueError("in_dim is None: give the width of the flattened feature, or resolve the config first")
-        self.in_dim: Optional[int] = in_dim
+        super().__init__(feature=feature, input=input)
+        self.in_dim = in_dim
         self.dims, self.in_channels = list(dims), in_channels or in_dim
         self.channel_bn = nn.BatchNorm1d(self.in_channels, eps=bn_eps, momentum=bn_momentum)
         self.mlp = MLPHead(
@@ -64,8 +64,7 @@ class EvalMLPHead(Head):
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        channels: Optional[int] = config.in_channels
-        if config.in_dim is not None and channels is not None and config.in_dim % channels:
+        if config.in_dim and config.in_channels and config.in_dim % config.in_channels:
             yield Problem("in_channels", f"got {config.in_channels}, which does not divide in_dim {config.in_dim}")
 
     @property

@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ssltyped.config import config_for
+from ssltyped.config import INFERRED, config_for
 from ssltyped.heads.prototypes import Activation, Prototypes, Scale, gelu_mlp
 from ssltyped.types import Facts, Head, Problem
 
@@ -58,12 +58,12 @@ class IBOTHead(Head):
     """(B, 1 + T, D) -> class scores (B, K) and patch scores (B, T, K'); (B, D) -> class scores only.
 
     DINO's head with prototypes for the class token and, unless shared, others for the patches. Hidden layers each have
-    a norm of their own. Zhou et al. 2022 (arXiv 2111.07832), appendix B. Raises ValueError when built without in_dim.
+    a norm of their own. Zhou et al. 2022 (arXiv 2111.07832), appendix B.
 
     Args:
         num_prototypes: K; 8192 in the paper.
         num_patch_prototypes: K'; None: K.
-        in_dim: width of the tokens; None infers it from the trunk.
+        in_dim: width of the tokens; null: inferred from the trunk.
         shared: the patches use the prototypes of the class token.
         num_layers: linear layers of the MLP.
         hidden_dim: width of its hidden layers.
@@ -79,7 +79,9 @@ class IBOTHead(Head):
         *,
         num_prototypes: Annotated[int, Gt(0)] = 8192,
         num_patch_prototypes: Optional[Annotated[int, Gt(0)]] = None,
-        in_dim: Optional[Annotated[int, Gt(0)]] = None,
+        in_dim: Annotated[int, Gt(0)] = INFERRED,
+        feature: Optional[str] = None,
+        input: Optional[str] = None,
         shared: bool = False,
         num_layers: Annotated[int, Ge(1)] = 3,
         hidden_dim: Annotated[int, Gt(0)] = 2048,
@@ -89,10 +91,8 @@ class IBOTHead(Head):
         last_norm: TokenNorm = TokenNorm.NONE,
         scale: Scale = Scale.ONE,
     ) -> None:
-        super().__init__()
-        if in_dim is None:
-            raise ValueError("in_dim is None: give the width of the tokens, or resolve the config first")
-        self.in_dim: Optional[int] = in_dim
+        super().__init__(feature=feature, input=input)
+        self.in_dim = in_dim
         self._dims = (num_prototypes, num_prototypes if num_patch_prototypes is None else num_patch_prototypes)
         self.layers = gelu_mlp([in_dim, *[hidden_dim] * (num_layers - 1), bottleneck_dim], norm.maker(), activation)
         self.prototypes = Prototypes(self._dims[0], bottleneck_dim, scale)
@@ -137,12 +137,12 @@ class IBOTHead(Head):
 class IBOTDistillationHead(Head):
     """As `IBOTHead`, with plain linear layers in the place of bottleneck and prototypes.
 
-    (B, 1 + T, D) -> (B, K) and (B, T, K'); (B, D) -> (B, K). Raises ValueError when built without in_dim.
+    (B, 1 + T, D) -> (B, K) and (B, T, K'); (B, D) -> (B, K).
 
     Args:
         num_prototypes: K.
         num_patch_prototypes: K'; None: K.
-        in_dim: width of the tokens; None infers it from the trunk.
+        in_dim: width of the tokens; null: inferred from the trunk.
         shared: the patches use the last layer of the class token.
         num_layers: linear layers, the last one included.
         hidden_dim: width of the hidden layers.
@@ -156,7 +156,9 @@ class IBOTDistillationHead(Head):
         *,
         num_prototypes: Annotated[int, Gt(0)] = 8192,
         num_patch_prototypes: Optional[Annotated[int, Gt(0)]] = None,
-        in_dim: Optional[Annotated[int, Gt(0)]] = None,
+        in_dim: Annotated[int, Gt(0)] = INFERRED,
+        feature: Optional[str] = None,
+        input: Optional[str] = None,
         shared: bool = False,
         num_layers: Annotated[int, Ge(2)] = 3,
         hidden_dim: Annotated[int, Gt(0)] = 2048,
@@ -164,10 +166,8 @@ class IBOTDistillationHead(Head):
         activation: Activation = Activation.GELU,
         last_norm: TokenNorm = TokenNorm.NONE,
     ) -> None:
-        super().__init__()
-        if in_dim is None:
-            raise ValueError("in_dim is None: give the width of the tokens, or resolve the config first")
-        self.in_dim: Optional[int] = in_dim
+        super().__init__(feature=feature, input=input)
+        self.in_dim = in_dim
         self._dims = (num_prototypes, num_prototypes if num_patch_prototypes is None else num_patch_prototypes)
         hidden = gelu_mlp([in_dim, *[hidden_dim] * num_layers], norm.maker(), activation)
         self.layers = hidden[:-1]

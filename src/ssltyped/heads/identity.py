@@ -5,7 +5,7 @@ from typing import Annotated, Optional
 from annotated_types import Gt
 from torch import Tensor
 
-from ssltyped.config import config_for
+from ssltyped.config import INFERRED, config_for
 from ssltyped.types import Head
 
 
@@ -13,14 +13,18 @@ class IdentityHead(Head):
     """y = x, of any shape; raises ValueError when built without in_dim.
 
     Args:
-        in_dim: width of the feature that is read, and of the output; None infers it from the trunk.
+        in_dim: width of the feature that is read, and of the output; null: inferred from the trunk.
     """
 
-    def __init__(self, *, in_dim: Optional[Annotated[int, Gt(0)]] = None) -> None:
-        super().__init__()
-        if in_dim is None:
-            raise ValueError("in_dim is None: give the width of the feature, or resolve the config first")
-        self.in_dim: Optional[int] = in_dim
+    def __init__(
+        self,
+        *,
+        in_dim: Annotated[int, Gt(0)] = INFERRED,
+        feature: Optional[str] = None,
+        input: Optional[str] = None,
+    ) -> None:
+        super().__init__(feature=feature, input=input)
+        self.in_dim = in_dim
         self._out_dim = in_dim
 
     @property

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Le, Len, Lt
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ssltyped.config import config_for
+from ssltyped.config import INFERRED, config_for
 from ssltyped.types import Facts, Head, Problem
 
 BN_EPS, BN_MOMENTUM = 1e-5, 0.1
@@ -22,12 +22,12 @@ class MLPHead(Head):
 
     (B in_dim) or (B in_dim 1 1) -> (B dims[-1]). SimCLR's head is `dims=[2048, 128]` (Chen et al. 2020,
     arXiv 2002.05709, section 4.2). Linear layers start as PyTorch's do, U(-1/sqrt(fan_in), 1/sqrt(fan_in)), times
-    `init_scale`; `bn_eps` and `bn_momentum` default to those of PyTorch. Raises ValueError when built without
-    in_dim or dims, with an option that would have no effect, or called with another shape.
+    `init_scale`; `bn_eps` and `bn_momentum` default to those of PyTorch. Raises ValueError with an option that
+    would have no effect, or called with another shape.
 
     Args:
         dims: output width of each linear layer; the last one is the width of the embedding.
-        in_dim: width of the feature that is read; None infers it from the trunk.
+        in_dim: width of the feature that is read; null: inferred from the trunk.
         use_bn: batch normalization after each linear layer (but a bare last one).
         use_relu: relu after each linear layer (but a bare last one).
         use_bias: linear layers have a bias.
@@ -43,7 +43,9 @@ class MLPHead(Head):
         self,
         *,
         dims: Annotated[list[Annotated[int, Gt(0)]], Len(1)],
-        in_dim: Optional[Annotated[int, Gt(0)]] = None,
+        in_dim: Annotated[int, Gt(0)] = INFERRED,
+        feature: Optional[str] = None,
+        input: Optional[str] = None,
         use_bn: bool = False,
         use_relu: bool = True,
         use_bias: bool = True,
@@ -54,13 +56,11 @@ class MLPHead(Head):
         init_scale: Annotated[float, Gt(0)] = 1.0,
         residual: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(feature=feature, input=input)
         self.dims, self.in_dim, self.use_bn, self.use_relu, self.dropout = dims, in_dim, use_bn, use_relu, dropout
         self.last_layer_bare, self.bn_eps, self.bn_momentum = last_layer_bare, bn_eps, bn_momentum
         if faults := list(_faults(dims, last_layer_bare, (use_bn, bn_eps, bn_momentum), dropout)):
             raise ValueError("; ".join(map(str, faults)))
-        if in_dim is None:
-            raise ValueError("in_dim is None: give the width of the feature, or resolve the config first")
         self.layers = nn.Sequential()
         for index, (before, after) in enumerate(pairwise([in_dim, *dims])):
             layers: list[nn.Module] = [_scaled(nn.Linear(before, after, bias=use_bias), init_scale)]

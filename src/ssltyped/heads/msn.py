@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Lt
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ssltyped.config import config_for
+from ssltyped.config import INFERRED, config_for
 from ssltyped.types import Head
 
 
@@ -21,11 +21,11 @@ class MSNHead(Head):
     Three linear layers with GELU between them; L = (1 - s) I + s / K. Assran et al. 2022 (arXiv 2204.07141),
     section 3. `MSNLoss` has prototypes of its own and
     reads an embedding (MLPHead); this head is for distillation and for weights of others. Prototypes start uniform in
-    +-1/sqrt(D). Raises ValueError when built without in_dim.
+    +-1/sqrt(D).
 
     Args:
         num_prototypes: K.
-        in_dim: width of the feature that is read; None infers it from the trunk.
+        in_dim: width of the feature that is read; null: inferred from the trunk.
         hidden_dim: width of the hidden layers.
         embedding_dim: D.
         use_bn: batch normalization after each hidden layer.
@@ -39,7 +39,9 @@ class MSNHead(Head):
         self,
         *,
         num_prototypes: Annotated[int, Gt(0)] = 1024,
-        in_dim: Optional[Annotated[int, Gt(0)]] = None,
+        in_dim: Annotated[int, Gt(0)] = INFERRED,
+        feature: Optional[str] = None,
+        input: Optional[str] = None,
         hidden_dim: Annotated[int, Gt(0)] = 2048,
         embedding_dim: Annotated[int, Gt(0)] = 256,
         use_bn: bool = False,
@@ -48,10 +50,8 @@ class MSNHead(Head):
         freeze_prototypes: bool = False,
         return_embedding: bool = False,
     ) -> None:
-        super().__init__()
-        if in_dim is None:
-            raise ValueError("in_dim is None: give the width of the feature, or resolve the config first")
-        self.in_dim: Optional[int] = in_dim
+        super().__init__(feature=feature, input=input)
+        self.in_dim = in_dim
         self._dims = (num_prototypes, embedding_dim) if return_embedding else (num_prototypes,)
         self.temperature, self.label_smoothing, self.return_embedding = temperature, label_smoothing, return_embedding
         self.layers = nn.Sequential()

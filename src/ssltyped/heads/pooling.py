@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt
 from jaxtyping import Float
 from torch import Tensor
 
-from ssltyped.config import config_for
+from ssltyped.config import INFERRED, config_for
 from ssltyped.types import Facts, Head, Problem
 
 
@@ -31,7 +31,7 @@ class PoolHead(Head):
 
     Args:
         size: s and t, the height and width of the result; one number for both.
-        in_dim: C, channels of the feature; None infers it from the trunk.
+        in_dim: C, channels of the feature; null: inferred from the trunk.
         pooling: mean or maximum.
         kernel_size: side of a window; None: as the map needs.
         stride: pixels between windows; None: kernel_size.
@@ -43,17 +43,17 @@ class PoolHead(Head):
         self,
         *,
         size: Annotated[int, Gt(0)] | tuple[Annotated[int, Gt(0)], Annotated[int, Gt(0)]],
-        in_dim: Optional[Annotated[int, Gt(0)]] = None,
+        in_dim: Annotated[int, Gt(0)] = INFERRED,
+        feature: Optional[str] = None,
+        input: Optional[str] = None,
         pooling: Pooling = Pooling.AVERAGE,
         kernel_size: Optional[Annotated[int, Gt(0)]] = None,
         stride: Optional[Annotated[int, Gt(0)]] = None,
         padding: Annotated[int, Ge(0)] = 0,
         flatten: bool = True,
     ) -> None:
-        super().__init__()
-        if in_dim is None:
-            raise ValueError("in_dim is None: give the channels of the feature, or resolve the config first")
-        self.in_dim: Optional[int] = in_dim
+        super().__init__(feature=feature, input=input)
+        self.in_dim = in_dim
         self.size = (size, size) if isinstance(size, int) else (size[0], size[1])
         self._channels, self.pooling, self.flatten = in_dim, pooling, flatten
         self.kernel_size, self.stride, self.padding = kernel_size, stride or kernel_size, padding

@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le, Len
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ssltyped.config import config_for
+from ssltyped.config import INFERRED, config_for
 from ssltyped.heads.mlp import BN_EPS, BN_MOMENTUM
 from ssltyped.types import Facts, Head, Problem
 
@@ -72,12 +72,12 @@ class PrototypesHead(Head):
     """SwAV's head: z = MLP(x) (B, dims[-1]), scaled to length 1, and its scores z C_i^T for each matrix of prototypes.
 
     Outputs: z, if `return_embedding`, then (B, num_prototypes[i]) for each i. Caron et al. 2020 (arXiv 2006.09882),
-    section 3.2 and appendix A. Several matrices: DeepCluster v2. Raises ValueError when built without in_dim.
+    section 3.2 and appendix A. Several matrices: DeepCluster v2.
 
     Args:
         dims: output width of each linear layer; the last is the width of z.
         num_prototypes: rows of each matrix; empty: none.
-        in_dim: width of the feature that is read; None infers it from the trunk.
+        in_dim: width of the feature that is read; null: inferred from the trunk.
         use_bn: batch normalization after each linear layer but a bare last one.
         use_bias: linear layers have a bias.
         activation: after each linear layer but a bare last one.
@@ -94,7 +94,9 @@ class PrototypesHead(Head):
         *,
         dims: Annotated[list[Annotated[int, Gt(0)]], Len(1)],
         num_prototypes: list[Annotated[int, Gt(0)]],
-        in_dim: Optional[Annotated[int, Gt(0)]] = None,
+        in_dim: Annotated[int, Gt(0)] = INFERRED,
+        feature: Optional[str] = None,
+        input: Optional[str] = None,
         use_bn: bool = True,
         use_bias: bool = True,
         activation: Activation = Activation.RELU,
@@ -105,10 +107,8 @@ class PrototypesHead(Head):
         bn_eps: Annotated[float, Gt(0)] = BN_EPS,
         bn_momentum: Annotated[float, Gt(0), Le(1)] = BN_MOMENTUM,
     ) -> None:
-        super().__init__()
-        if in_dim is None:
-            raise ValueError("in_dim is None: give the width of the feature, or resolve the config first")
-        self.in_dim: Optional[int] = in_dim
+        super().__init__(feature=feature, input=input)
+        self.in_dim = in_dim
         self.num_prototypes, self._dim = list(num_prototypes), dims[-1]
         self.normalize, self.return_embedding = normalize, return_embedding
         layers: list[nn.Module] = []
@@ -161,12 +161,11 @@ class DINOHead(Head):
     """DINO's head: an MLP to a bottleneck of length 1, then prototypes of fixed length: (B, in_dim) -> (B, K).
 
     Linear layers start from a normal distribution of deviation 0.02, cut at 2 (absolute), biases at 0. With one layer
-    the MLP is a linear layer to the bottleneck. Caron et al. 2021 (arXiv 2104.14294), appendix C. Raises ValueError
-    when built without in_dim.
+    the MLP is a linear layer to the bottleneck. Caron et al. 2021 (arXiv 2104.14294), appendix C.
 
     Args:
         num_prototypes: K; 65536 in the paper.
-        in_dim: width of the feature that is read; None infers it from the trunk.
+        in_dim: width of the feature that is read; null: inferred from the trunk.
         num_layers: linear layers of the MLP.
         hidden_dim: width of its hidden layers.
         bottleneck_dim: width of its output.
@@ -178,17 +177,17 @@ class DINOHead(Head):
         self,
         *,
         num_prototypes: Annotated[int, Gt(0)] = 65536,
-        in_dim: Optional[Annotated[int, Gt(0)]] = None,
+        in_dim: Annotated[int, Gt(0)] = INFERRED,
+        feature: Optional[str] = None,
+        input: Optional[str] = None,
         num_layers: Annotated[int, Ge(1)] = 3,
         hidden_dim: Annotated[int, Gt(0)] = 2048,
         bottleneck_dim: Annotated[int, Gt(0)] = 256,
         use_bn: bool = False,
         scale: Scale = Scale.ONE,
     ) -> None:
-        super().__init__()
-        if in_dim is None:
-            raise ValueError("in_dim is None: give the width of the feature, or resolve the config first")
-        self.in_dim: Optional[int] = in_dim
+        super().__init__(feature=feature, input=input)
+        self.in_dim = in_dim
         self._out_dim = num_prototypes
         widths = [in_dim, *[hidden_dim] * (num_layers - 1), bottleneck_dim]
         self.layers = gelu_mlp(widths, nn.BatchNorm1d if use_bn else None)

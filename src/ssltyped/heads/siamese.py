@@ -9,7 +9,7 @@ from annotated_types import Gt
 from jaxtyping import Float
 from torch import Tensor
 
-from ssltyped.config import config_for
+from ssltyped.config import INFERRED, config_for
 from ssltyped.types import Facts, Head, Problem
 
 
@@ -21,14 +21,19 @@ class SiameseConcatHead(Head):
 
     Args:
         num_towers: T, views of an image.
-        in_dim: D, width of the feature; None infers it from the trunk.
+        in_dim: D, width of the feature; null: inferred from the trunk.
     """
 
-    def __init__(self, *, num_towers: Annotated[int, Gt(0)], in_dim: Optional[Annotated[int, Gt(0)]] = None) -> None:
-        super().__init__()
-        if in_dim is None:
-            raise ValueError("in_dim is None: give the width of the feature, or resolve the config first")
-        self.in_dim: Optional[int] = in_dim
+    def __init__(
+        self,
+        *,
+        num_towers: Annotated[int, Gt(0)],
+        in_dim: Annotated[int, Gt(0)] = INFERRED,
+        feature: Optional[str] = None,
+        input: Optional[str] = None,
+    ) -> None:
+        super().__init__(feature=feature, input=input)
+        self.in_dim = in_dim
         self.num_towers, self._out_dim = num_towers, in_dim * num_towers
 
     @classmethod

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssltyped import distributed
-from ssltyped.config import config_for
-from ssltyped.losses.outputs import full_precision, precise, single_output
-from ssltyped.types import Batch, Facts, Loss, Model, Problem, StepOutput
+from ssltyped.config import INFERRED, config_for
+from ssltyped.losses.outputs import full_precision, precise, wrong_outputs
+from ssltyped.types import Batch, Facts, Loss, Model, Moment, Problem, StepOutput
 
 EPS = 1e-5
 
@@ -33,28 +33,39 @@ class BarlowTwinsLoss(Loss):
     Logs `diagonal`, the mean of C_ii: 1 when the views agree.
 
     Raises:
-        ValueError: a batch that has not exactly 2 views, or a model that has not exactly one output.
+        ValueError: a batch that has not exactly 2 views, or a head that has not exactly one output.
 
     Args:
+        head: the head that is read.
         lambda_off: weight of the off-diagonal terms; 0.0051 in the paper (section 2.2).
         scale: factor of the whole loss; 0.024 in the paper's code.
     """
 
-    def __init__(self, *, lambda_off: Annotated[float, Gt(0)] = 0.0051, scale: Annotated[float, Gt(0)] = 0.024) -> None:
+    whole_batch = "the cross-correlation is that of one batch"
+
+    def __init__(
+        self,
+        *,
+        head: str = INFERRED,
+        lambda_off: Annotated[float, Gt(0)] = 0.0051,
+        scale: Annotated[float, Gt(0)] = 0.024,
+    ) -> None:
         super().__init__()
-        self.lambda_off, self.scale = lambda_off, scale
+        self.head, self.lambda_off, self.scale = head, lambda_off, scale
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        yield from wrong_outputs(config.head, facts)
         if facts.num_views != 2:
             yield Problem("", f"Barlow Twins needs exactly 2 views of every image; the data makes {facts.num_views}")
         if facts.batch_size * facts.world_size < 2:
             yield Problem("", "Barlow Twins needs at least 2 images in the world, to have a correlation; there is 1")
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         if len(batch.views) != 2:
             raise ValueError(f"Barlow Twins needs exactly 2 views of every image; the batch has {len(batch.views)}")
-        z = precise(single_output(model(batch.views), "Barlow Twins"))
+        z = precise(model(batch.views, heads=[self.head]).of(self.head))
         with full_precision(z):
             a, b = standardized(z).chunk(2)
             c = distributed.mean_over_ranks(a.T @ b / len(a))

@@ -12,15 +12,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssltyped import distributed
-from ssltyped.config import config_for
-from ssltyped.losses.outputs import precise
-from ssltyped.types import Batch, Facts, Loss, Model, Problem, StepOutput, Target
+from ssltyped.config import INFERRED, config_for
+from ssltyped.losses.outputs import all_outputs
+from ssltyped.types import Batch, Facts, Loss, Model, Moment, Problem, StepOutput, Target
 
 
 class CrossEntropyLoss(Loss):
     """Classification of images, of rotations (RotNet), of permutations (jigsaw) or of clusters (ClusterFit).
 
-    Every output of the model is a set of logits x (B, K), or (B, S, K) for S predictions an image; with class y,
+    Every output of the heads is a set of logits x (B, K), or (B, S, K) for S predictions an image; with class y,
 
         loss = sum over outputs of  mean_n  - w_y log softmax_k(x(n) / T) at k = y
 
@@ -36,6 +36,7 @@ class CrossEntropyLoss(Loss):
         ValueError: a batch without labels, a label that is no class (seen on the CPU only), or rows of 1, 0 and -1.
 
     Args:
+        heads: the heads that are read.
         temperature: T.
         label_smoothing: share of the target that is spread over all classes.
         ignore_label: images with this label are left out.
@@ -46,6 +47,7 @@ class CrossEntropyLoss(Loss):
     def __init__(
         self,
         *,
+        heads: list[str] = INFERRED,
         temperature: Annotated[float, Gt(0)] = 1.0,
         label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0,
         ignore_label: int = -1,
@@ -53,7 +55,8 @@ class CrossEntropyLoss(Loss):
         normalize: bool = False,
     ) -> None:
         super().__init__()
-        self.temperature, self.label_smoothing, self.ignore_label = temperature, label_smoothing, ignore_label
+        self.heads, self.temperature = list(heads), temperature
+        self.label_smoothing, self.ignore_label = label_smoothing, ignore_label
         self.class_weights, self.normalize = class_weights, normalize
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("_weights", weights, persistent=False)
@@ -63,19 +66,20 @@ class CrossEntropyLoss(Loss):
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
         yield from needs_labels(facts)
-        weights = config.class_weights
-        if weights is not None and any(dim != len(weights) for dim in facts.output_dims):
-            yield Problem("class_weights", f"has {len(weights)} values; the outputs are {facts.output_dims} wide")
-        if facts.num_classes is not None and any(dim < facts.num_classes for dim in facts.output_dims):
-            message = f"the views make {facts.num_classes} classes; the outputs are {facts.output_dims} wide"
-            yield Problem("", message)
+        for head in config.heads or []:
+            for width in facts.widths(head):
+                if config.class_weights is not None and width != len(config.class_weights):
+                    yield Problem("class_weights", f"has {len(config.class_weights)} values; {head} is {width} wide")
+                if facts.num_classes is not None and width < facts.num_classes:
+                    yield Problem("heads", f"the views make {facts.num_classes} classes; {head} is {width} wide")
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         label = labels_of(batch)
-        outputs = [precise(output) for output in model(batch.views)]
-        losses = [self.of_output(output, label) for output in outputs]
-        logs = {"top1": self._top1(outputs[0], label)} if label.ndim == 1 else {}
+        found = all_outputs(model(batch.views, heads=self.heads), self.heads)
+        losses = [self.of_output(output, label) for output in found]
+        logs = {"top1": self._top1(found[0], label)} if label.ndim == 1 else {}
         return StepOutput(loss=torch.stack(losses).sum(), logs=logs)
 
     def of_output(self, output: Tensor, label: Target) -> Float[Tensor, ""]:
@@ -115,7 +119,8 @@ class CrossEntropyLoss(Loss):
 class BCELoss(Loss):
     """Classification into several classes at once: binary cross entropy with targets 1, 0 and -1 (unknown).
 
-    For every output x (B, K) and targets t (B, K), with N_k the number of images of the world whose t_k is known,
+    For every output x (B, K) of the heads and targets t (B, K), with N_k the number of images of the world whose t_k
+    is known,
 
         loss = sum over outputs, sum_k  1 / max(1, N_k)  sum_{n: t_k(n) known}  bce(sigmoid(x_k(n)), t_k(n))
 
@@ -125,26 +130,29 @@ class BCELoss(Loss):
         ValueError: a batch without a row of targets for each image.
 
     Args:
+        heads: the heads that are read.
         normalize: scale logits to length 1.
     """
 
     uses_labels = True
 
-    def __init__(self, *, normalize: bool = False) -> None:
+    def __init__(self, *, heads: list[str] = INFERRED, normalize: bool = False) -> None:
         super().__init__()
-        self.normalize = normalize
+        self.heads, self.normalize = list(heads), normalize
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return needs_labels(facts)
+        yield from super().problems(config, facts)
+        yield from needs_labels(facts)
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         label = labels_of(batch)
         if label.ndim != 2:
             raise ValueError(
                 "BCELoss needs a row of targets for each image: the labels are classes; add OneHot to collators"
             )
-        losses = [self.of_output(precise(output), label) for output in model(batch.views)]
+        found = all_outputs(model(batch.views, heads=self.heads), self.heads)
+        losses = [self.of_output(output, label) for output in found]
         return StepOutput(loss=torch.stack(losses).sum())
 
     def of_output(self, output: Tensor, label: Target) -> Float[Tensor, ""]:

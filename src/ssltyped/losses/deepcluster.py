@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated, Optional, Self
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +12,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ssltyped import distributed
-from ssltyped.config import config_for
+from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.kmeans import spherical_kmeans
-from ssltyped.losses.outputs import full_precision, precise, single_output
+from ssltyped.losses.outputs import full_precision, inferred_width, precise, wrong_crops, wrong_outputs
 from ssltyped.losses.state import CountingLoss
-from ssltyped.types import Batch, Facts, Inference, Model, Problem, StepOutput
+from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
 
 UNASSIGNED = -100
 
@@ -38,11 +38,12 @@ class DeepClusterV2Loss(CountingLoss):
     k-means x images x K x D an epoch.
 
     Raises:
-        ValueError: a model that has not exactly one output; more clusters than images.
+        ValueError: a head that has not exactly one output; more clusters than images.
 
     Args:
+        head: the head that is read.
         num_clusters: K of each clustering; three of 3000 in the paper.
-        embedding_dim: D, width of the model's output.
+        embedding_dim: D, its width.
         num_images: N, images to train on.
         images_per_rank: rows of the memory: the images of one rank in one pass.
         temperature: T; 0.1.
@@ -50,7 +51,7 @@ class DeepClusterV2Loss(CountingLoss):
         crops_for_memory: crops whose embeddings are clustered.
     """
 
-    counters = ("steps_done", "row", "is_filled")
+    counters = ("row", "is_filled")
     row: int = 0
     is_filled: int = 0
     same_on_all_ranks = ("assignments", "centroids")
@@ -62,16 +63,16 @@ class DeepClusterV2Loss(CountingLoss):
         self,
         *,
         num_clusters: Annotated[list[Annotated[int, Gt(1)]], Len(1)] = [3000, 3000, 3000],  # noqa: B006
-        embedding_dim: Optional[Annotated[int, Gt(0)]] = None,
-        num_images: Optional[Annotated[int, Gt(0)]] = None,
-        images_per_rank: Optional[Annotated[int, Gt(0)]] = None,
+        head: str = INFERRED,
+        embedding_dim: Annotated[int, Gt(0)] = INFERRED,
+        num_images: Annotated[int, Gt(0)] = INFERRED,
+        images_per_rank: Annotated[int, Gt(0)] = INFERRED,
         temperature: Annotated[float, Gt(0)] = 0.1,
         kmeans_iters: Annotated[int, Gt(0)] = 10,
         crops_for_memory: Annotated[list[Annotated[int, Ge(0)]], Len(1)] = [0],  # noqa: B006  # never changed
     ) -> None:
         super().__init__()
-        if embedding_dim is None or num_images is None or images_per_rank is None:
-            raise ValueError("embedding_dim, num_images and images_per_rank are needed: resolve the config first")
+        self.head = head
         self.num_clusters, self.crops_for_memory = list(num_clusters), list(crops_for_memory)
         self.embedding_dim, self.num_images, self.images_per_rank = embedding_dim, num_images, images_per_rank
         self.temperature, self.kmeans_iters = temperature, kmeans_iters
@@ -80,12 +81,11 @@ class DeepClusterV2Loss(CountingLoss):
         self.register_buffer("assignments", torch.full((len(num_clusters), num_images), UNASSIGNED))
         for number, count in enumerate(num_clusters):
             self.register_buffer(f"centroids{number}", torch.zeros(count, embedding_dim))
-        self._new: list[tuple[Tensor, Tensor]] = []
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
-        if len(facts.output_dims) == 1:
-            yield Inference("embedding_dim", facts.output_dims[0], "width of the model's output")
+        yield from super().infer(config, facts)
+        yield from inferred_width("embedding_dim", config.head, facts)
         if facts.num_images is not None and facts.steps_per_epoch:
             yield Inference("num_images", facts.num_images, "images to train on")
             rows = facts.steps_per_epoch * facts.batch_size * facts.accumulation
@@ -94,33 +94,31 @@ class DeepClusterV2Loss(CountingLoss):
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        yield from wrong_outputs(config.head, facts)
+        yield from wrong_crops("crops_for_memory", config.crops_for_memory, facts)
         images = (facts.steps_per_epoch or 0) * facts.global_batch_size
         if images and max(config.num_clusters) > images:
             yield Problem("num_clusters", f"got {max(config.num_clusters)} clusters of the {images} images of an epoch")
-        if max(config.crops_for_memory) >= facts.num_views:
-            message = f"got {config.crops_for_memory}, but the data makes the crops 0 to {facts.num_views - 1}"
-            yield Problem("crops_for_memory", message)
-        if len(facts.output_dims) > 1:
-            yield Problem("", f"DeepCluster needs a model with one output; it has {len(facts.output_dims)}")
 
     @torch.no_grad()
     def on_train_start(self, model: Model, batches: Callable[[], Iterator[Batch]]) -> None:
         if not self.is_filled:
             for batch in batches():
                 views = [batch.views[crop] for crop in self.crops_for_memory]
-                z = precise(single_output(model(views), "DeepCluster"))
+                z = precise(model(views, heads=[self.head]).of(self.head))
                 self.remember(batch.index, F.normalize(z, dim=1))
             self.is_filled = 1
 
-    def on_epoch_start(self, model: Model, epoch: int) -> None:
+    def on_epoch_start(self, model: Model, moment: Moment) -> None:
         for number in range(len(self.num_clusters)):
-            self.cluster(number, self.first_centroids(number))
+            self.cluster(number, self.first_centroids(number, moment.step))
 
-    def first_centroids(self, number: int) -> Float[Tensor, "K D"]:
+    def first_centroids(self, number: int, step: int) -> Float[Tensor, "K D"]:
         """K embeddings of the memories of all ranks, drawn by (step, clustering)."""
         count = self.num_clusters[number]
         index = distributed.gather_no_grad(self.memory_index)
-        generator = torch.Generator().manual_seed(self.steps_done * len(self.num_clusters) + number)
+        generator = torch.Generator().manual_seed(step * len(self.num_clusters) + number)
         known = index.sort().values[(index < 0).sum() :].cpu()
         if len(known) < count:
             raise ValueError(f"{count} clusters of {len(known)} images: use fewer clusters, or more images")
@@ -148,11 +146,12 @@ class DeepClusterV2Loss(CountingLoss):
     def _bank(self, number: int) -> Float[Tensor, "R D"]:
         return self.memory[number % len(self.crops_for_memory)]
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
-        v = F.normalize(precise(single_output(model(batch.views), "DeepCluster")), dim=1)
-        crops = v.detach().chunk(len(batch.views))
-        self._new.append((batch.index, torch.cat([crops[crop] for crop in self.crops_for_memory])))
-        return StepOutput(loss=self.classify(v, batch.index.repeat(len(batch.views))))
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+        v = F.normalize(precise(model(batch.views, heads=[self.head]).of(self.head)), dim=1)
+        rows = v.detach().chunk(len(batch.views))
+        new = torch.cat([rows[crop] for crop in self.crops_for_memory])
+        loss = self.classify(v, batch.index.repeat(len(batch.views)))
+        return StepOutput(loss=loss, carry={"index": batch.index, "embeddings": new})
 
     def classify(self, v: Float[Tensor, "VB D"], index: Int64[Tensor, "VB"]) -> Float[Tensor, ""]:
         """The equation of the class, for the assignments and centroids as they are."""
@@ -173,11 +172,9 @@ class DeepClusterV2Loss(CountingLoss):
         self.memory_index[rows] = index
         self.row = (self.row + len(index)) % self.images_per_rank
 
-    def after_update(self, model: Model, progress: float) -> None:
-        for index, embeddings in self._new:
-            self.remember(index, embeddings)
-        self._new.clear()
-        super().after_update(model, progress)
+    def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
+        for carry in carries:
+            self.remember(carry["index"], carry["embeddings"])
 
 
 DeepClusterV2LossConf = config_for(DeepClusterV2Loss)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import Annotated, Optional, Self
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +12,12 @@ from annotated_types import Ge, Gt, Le, Len
 from jaxtyping import Float
 from torch import Tensor
 
-from ssltyped.config import config_for
+from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.cross_entropy import CrossEntropyLoss, labels_of, needs_labels
 from ssltyped.losses.frozen_teacher import FrozenTeacher
-from ssltyped.losses.outputs import precise, single_output
+from ssltyped.losses.outputs import BALANCED, all_outputs, precise, wrong_crops, wrong_outputs
 from ssltyped.losses.sinkhorn import assign
-from ssltyped.types import Batch, Facts, Loss, Model, Problem, StepOutput, Target
+from ssltyped.types import Batch, Facts, Loss, Model, Moment, Problem, StepOutput, Target
 
 
 class Soft(Enum):
@@ -40,9 +40,10 @@ class DistillationLoss(Loss):
     Labels are not needed with alpha 1. Memory and time grow as B K.
 
     Raises:
-        ValueError: a model that has not exactly one output, or a batch without labels where they are needed.
+        ValueError: a head that has not exactly one output, or a batch without labels where they are needed.
 
     Args:
+        head: the student's head that is read.
         teacher: the trained model.
         alpha: weight of the soft part.
         temperature: T; has no effect on MSE.
@@ -54,18 +55,21 @@ class DistillationLoss(Loss):
     def __init__(
         self,
         *,
+        head: str = INFERRED,
         teacher: FrozenTeacher,
         alpha: Annotated[float, Ge(0), Le(1)] = 1.0,
         temperature: Annotated[float, Gt(0)] = 1.0,
         soft: Soft = Soft.KL,
     ) -> None:
         super().__init__()
-        self.teacher, self.alpha, self.temperature, self.soft = teacher, alpha, temperature, soft
-        self.hard = CrossEntropyLoss()
+        self.head, self.teacher, self.alpha = head, teacher, alpha
+        self.temperature, self.soft = temperature, soft
+        self.hard = CrossEntropyLoss(heads=[head])
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        yield from _outputs(facts, 1, 1, "one output")
+        yield from super().problems(config, facts)
+        yield from wrong_outputs(config.head, facts)
         if config.alpha < 1:
             yield from needs_labels(facts)
         if config.soft is Soft.MSE and config.temperature != 1:
@@ -74,8 +78,8 @@ class DistillationLoss(Loss):
     def setup(self, model: Model) -> None:
         self.teacher.load()
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
-        student = precise(single_output(model(batch.views), "distillation"))
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+        student = precise(model(batch.views, heads=[self.head]).of(self.head))
         teacher = precise(self.teacher(batch.views)[0])
         soft = self.compare(student, teacher)
         if self.alpha >= 1:
@@ -107,6 +111,7 @@ class CropDistillationLoss(Loss):
         swapped:      for all v != q                    else:  for v = q and for every v that the teacher does not see
 
     Args:
+        head: the student's head that is read.
         teacher: the trained model.
         crops_for_teacher: crops that the teacher sees; the two of full resolution.
         swapped: a crop is taught by the others, not by itself.
@@ -116,21 +121,22 @@ class CropDistillationLoss(Loss):
     def __init__(
         self,
         *,
+        head: str = INFERRED,
         teacher: FrozenTeacher,
         crops_for_teacher: Annotated[list[Annotated[int, Ge(0)]], Len(1)] = [0, 1],  # noqa: B006  # never changed
         swapped: bool = False,
         student_temperature: Annotated[float, Gt(0)] = 0.1,
     ) -> None:
         super().__init__()
-        self.teacher, self.swapped, self.student_temperature = teacher, swapped, student_temperature
+        self.head, self.teacher, self.swapped = head, teacher, swapped
+        self.student_temperature = student_temperature
         self.crops_for_teacher = list(crops_for_teacher)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        if max(config.crops_for_teacher) >= facts.num_views:
-            message = f"got {config.crops_for_teacher}, but the data makes the crops 0 to {facts.num_views - 1}"
-            yield Problem("crops_for_teacher", message)
-        elif config.swapped and facts.num_views < 2:
+        yield from super().problems(config, facts)
+        yield from wrong_crops("crops_for_teacher", config.crops_for_teacher, facts)
+        if config.swapped and facts.num_views < 2:
             yield Problem("swapped", "needs at least 2 crops of every image; the data makes 1")
 
     def setup(self, model: Model) -> None:
@@ -170,9 +176,12 @@ class SwAVDistillationLoss(CropDistillationLoss):
         num_iters: Sinkhorn iterations; 0: a softmax of the scores / epsilon.
     """
 
+    whole_batch = BALANCED
+
     def __init__(
         self,
         *,
+        head: str = INFERRED,
         teacher: FrozenTeacher,
         crops_for_teacher: Annotated[list[Annotated[int, Ge(0)]], Len(1)] = [0, 1],  # noqa: B006  # never changed
         swapped: bool = False,
@@ -181,6 +190,7 @@ class SwAVDistillationLoss(CropDistillationLoss):
         num_iters: Annotated[int, Ge(0)] = 3,
     ) -> None:
         super().__init__(
+            head=head,
             teacher=teacher,
             crops_for_teacher=crops_for_teacher,
             swapped=swapped,
@@ -191,10 +201,10 @@ class SwAVDistillationLoss(CropDistillationLoss):
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().problems(config, facts)
-        yield from _outputs(facts, 2, None, "an embedding and scores, as PrototypesHead gives them")
+        yield from wrong_outputs(config.head, facts, 2, None, "an embedding and scores, as PrototypesHead has")
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
-        student = [precise(output) for output in model(batch.views)][1:]
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+        student = all_outputs(model(batch.views, heads=[self.head]), [self.head])[1:]
         losses = []
         for scores, taught in zip(student, self.taught(batch)[1:], strict=True):
             crops = taught.chunk(len(self.crops_for_teacher))
@@ -217,6 +227,7 @@ class DINODistillationLoss(CropDistillationLoss):
     def __init__(
         self,
         *,
+        head: str = INFERRED,
         teacher: FrozenTeacher,
         crops_for_teacher: Annotated[list[Annotated[int, Ge(0)]], Len(1)] = [0, 1],  # noqa: B006  # never changed
         swapped: bool = False,
@@ -224,6 +235,7 @@ class DINODistillationLoss(CropDistillationLoss):
         teacher_temperature: Annotated[float, Gt(0)] = 0.07,
     ) -> None:
         super().__init__(
+            head=head,
             teacher=teacher,
             crops_for_teacher=crops_for_teacher,
             swapped=swapped,
@@ -234,10 +246,10 @@ class DINODistillationLoss(CropDistillationLoss):
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().problems(config, facts)
-        yield from _outputs(facts, 1, 1, "one output")
+        yield from wrong_outputs(config.head, facts)
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
-        student = precise(single_output(model(batch.views), "DINO distillation"))
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+        student = precise(model(batch.views, heads=[self.head]).of(self.head))
         targets = F.softmax(self.taught(batch)[0] / self.teacher_temperature, dim=1)
         return StepOutput(loss=self.cross(targets.chunk(len(self.crops_for_teacher)), student, len(batch.views)))
 
@@ -253,10 +265,10 @@ class MSNDistillationLoss(CropDistillationLoss):
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().problems(config, facts)
-        yield from _outputs(facts, 1, 1, "one output")
+        yield from wrong_outputs(config.head, facts)
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
-        student = precise(single_output(model(batch.views), "MSN distillation"))
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+        student = precise(model(batch.views, heads=[self.head]).of(self.head))
         targets = self.taught(batch)[0].chunk(len(self.crops_for_teacher))
         return StepOutput(loss=self.cross(targets, student, len(batch.views)))
 
@@ -285,6 +297,7 @@ class IBOTDistillationLoss(CropDistillationLoss):
     def __init__(
         self,
         *,
+        head: str = INFERRED,
         teacher: FrozenTeacher,
         crops_for_teacher: Annotated[list[Annotated[int, Ge(0)]], Len(1)] = [0, 1],  # noqa: B006  # never changed
         swapped: bool = False,
@@ -296,6 +309,7 @@ class IBOTDistillationLoss(CropDistillationLoss):
         local_feature: str = "lastCLS",
     ) -> None:
         super().__init__(
+            head=head,
             teacher=teacher,
             crops_for_teacher=crops_for_teacher,
             swapped=swapped,
@@ -307,16 +321,16 @@ class IBOTDistillationLoss(CropDistillationLoss):
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().problems(config, facts)
-        yield from _outputs(facts, 2, 2, "two outputs, of class token and patches, as IBOTHead gives them")
+        yield from wrong_outputs(config.head, facts, 2, 2, "two outputs, of class token and patches, as IBOTHead has")
         if sorted(config.crops_for_teacher) != list(range(len(config.crops_for_teacher))):
             yield Problem("crops_for_teacher", f"got {config.crops_for_teacher}; it must be the first crops: 0, 1, ...")
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         crops = len(self.crops_for_teacher)
         masks = [mask for mask in batch.masks[:crops] if mask is not None]
-        cls, patches = (precise(output) for output in model(batch.views[:crops], masks=masks))
-        rest = batch.views[crops:]
-        local = [precise(model(rest, features=[self.local_feature])[0])] if rest else []
+        cls, patches = all_outputs(model(batch.views[:crops], masks=masks, heads=[self.head]), [self.head])
+        rest, read = batch.views[crops:], {self.head: self.local_feature}
+        local = [precise(model(rest, heads=[self.head], features=read).of(self.head))] if rest else []
         taught_cls, taught_patches = self.taught(batch)
         targets = F.softmax(taught_cls / self.teacher_temperature, dim=1).chunk(crops)
         cls_term = self.cross(targets, torch.cat([cls, *local]), len(batch.views))
@@ -326,13 +340,6 @@ class IBOTDistillationLoss(CropDistillationLoss):
         patch_term = ((entropy * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)).mean()
         logs = {"cls": cls_term.detach(), "patch": patch_term.detach()}
         return StepOutput(loss=self.lambda_cls * cls_term + self.lambda_patch * patch_term, logs=logs)
-
-
-def _outputs(facts: Facts, fewest: int, most: Optional[int], wanted: str) -> Iterable[Problem]:
-    """A number of outputs that the method cannot use, where it is known."""
-    found = len(facts.output_dims)
-    if found and (found < fewest or (most is not None and found > most)):
-        yield Problem("", f"needs a model with {wanted}; it has {found}")
 
 
 DistillationLossConf = config_for(DistillationLoss)

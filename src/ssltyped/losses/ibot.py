@@ -11,12 +11,11 @@ from annotated_types import Ge, Gt, Le
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ssltyped import distributed
-from ssltyped.config import config_for
-from ssltyped.losses.outputs import precise
-from ssltyped.losses.state import CountingLoss, steps_from_epochs, warmed_up
-from ssltyped.losses.teacher import MomentumTeacher, cosine_momentum
-from ssltyped.types import Batch, Facts, Inference, Model, Problem, StepOutput
+from ssltyped.config import INFERRED, config_for
+from ssltyped.losses.outputs import inferred_width, precise, wrong_outputs
+from ssltyped.losses.state import steps_from_epochs, warmed_up
+from ssltyped.losses.teacher import MomentumTeacher, cosine_momentum, move_center
+from ssltyped.types import Batch, Carry, Facts, Inference, Loss, Model, Moment, Outputs, Problem, StepOutput
 
 
 class Terms(NamedTuple):
@@ -26,11 +25,11 @@ class Terms(NamedTuple):
     patch: Float[Tensor, ""]
 
 
-class IBOTLoss(CountingLoss):
+class IBOTLoss(Loss):
     """Image BERT with an online tokenizer (Zhou et al. 2022, arXiv 2111.07832, eq. 1 to 4).
 
     The first `num_global_crops` G crops are global ones and carry masks m (B, h, w). The student sees them masked, and
-    the other crops whole; the teacher sees the global crops whole. A model gives logits u of the class token (GB, K)
+    the other crops whole; the teacher sees the global crops whole. The head gives logits u of the class token (GB, K)
     and p of every patch (GB, T, K'). With P_t = softmax((. - c) / T_t) and P_s = softmax(. / T_s):
 
         cls   = mean over global q and student crops v != q of  mean_n  H(P_t(u_q(n)), P_s(u_v(n)))
@@ -43,13 +42,14 @@ class IBOTLoss(CountingLoss):
     for the G V pairs of crops. Logs `cls` and `patch`.
 
     Raises:
-        ValueError: a global crop without a mask, or a model that does not give two outputs for it.
+        ValueError: a global crop without a mask, or a head that does not give two outputs for it.
 
     Args:
-        num_prototypes: K, width of the model's first output; 8192 in the paper.
+        head: the head that is read; `IBOTHead` gives the outputs of class token and patches.
+        num_prototypes: K, width of its first output; 8192 in the paper.
         num_patch_prototypes: K', width of its second output.
         num_global_crops: G, crops that the teacher sees.
-        local_feature: the trunk's feature that the heads read for the other crops; a head then gives one output.
+        local_feature: the trunk's feature that the head reads for the other crops; it then gives one output.
         momentum: of the teacher at the start; 0.996.
         student_temperature: T_s; 0.1.
         teacher_temperature: T_t of the class token after the warmup; 0.07 (appendix B).
@@ -74,8 +74,9 @@ class IBOTLoss(CountingLoss):
     def __init__(
         self,
         *,
-        num_prototypes: Optional[Annotated[int, Gt(0)]] = None,
-        num_patch_prototypes: Optional[Annotated[int, Gt(0)]] = None,
+        head: str = INFERRED,
+        num_prototypes: Annotated[int, Gt(0)] = INFERRED,
+        num_patch_prototypes: Annotated[int, Gt(0)] = INFERRED,
         num_global_crops: Annotated[int, Gt(0)] = 2,
         local_feature: str = "lastCLS",
         momentum: Annotated[float, Ge(0), Le(1)] = 0.996,
@@ -84,20 +85,17 @@ class IBOTLoss(CountingLoss):
         warmup_teacher_temperature: Annotated[float, Gt(0)] = 0.04,
         teacher_patch_temperature: Annotated[float, Gt(0)] = 0.07,
         warmup_teacher_patch_temperature: Annotated[float, Gt(0)] = 0.04,
-        temperature_warmup_steps: Optional[Annotated[int, Ge(0)]] = None,
+        temperature_warmup_steps: Annotated[int, Ge(0)] = INFERRED,
         temperature_warmup_epochs: Optional[Annotated[float, Ge(0)]] = None,
         center_momentum: Annotated[float, Ge(0), Le(1)] = 0.9,
         patch_center_momentum: Annotated[float, Ge(0), Le(1)] = 0.9,
         lambda_cls: Annotated[float, Ge(0)] = 1.0,
         lambda_patch: Annotated[float, Ge(0)] = 1.0,
-        masking_start_steps: Optional[Annotated[int, Ge(0)]] = None,
+        masking_start_steps: Annotated[int, Ge(0)] = INFERRED,
         masking_start_epochs: Optional[Annotated[float, Ge(0)]] = None,
     ) -> None:
         super().__init__()
-        if num_prototypes is None or num_patch_prototypes is None:
-            raise ValueError(
-                "num_prototypes and num_patch_prototypes are needed: give them, or resolve the config first"
-            )
+        self.head = head
         self.num_prototypes, self.num_patch_prototypes = num_prototypes, num_patch_prototypes
         self.num_global_crops, self.local_feature, self.momentum = num_global_crops, local_feature, momentum
         self.student_temperature, self.temperature_warmup_steps = student_temperature, temperature_warmup_steps
@@ -109,21 +107,19 @@ class IBOTLoss(CountingLoss):
         self.masking_start_steps, self.masking_start_epochs = masking_start_steps, masking_start_epochs
         self.register_buffer("center", torch.zeros(1, num_prototypes))
         self.register_buffer("patch_center", torch.zeros(1, 1, num_patch_prototypes))
-        self._seen: list[tuple[Tensor, Tensor]] = []
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
-        if len(facts.output_dims) == 2:
-            yield Inference("num_prototypes", facts.output_dims[0], "width of the model's first output")
-            yield Inference("num_patch_prototypes", facts.output_dims[1], "width of the model's second output")
-        steps, epochs = config.temperature_warmup_steps, config.temperature_warmup_epochs
-        yield from steps_from_epochs("temperature_warmup_steps", epochs, steps, facts)
-        yield from steps_from_epochs(
-            "masking_start_steps", config.masking_start_epochs, config.masking_start_steps, facts
-        )
+        yield from super().infer(config, facts)
+        yield from inferred_width("num_prototypes", config.head, facts)
+        yield from inferred_width("num_patch_prototypes", config.head, facts, place=1)
+        yield from steps_from_epochs("temperature_warmup_steps", config.temperature_warmup_epochs, facts)
+        yield from steps_from_epochs("masking_start_steps", config.masking_start_epochs, facts)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        yield from wrong_outputs(config.head, facts, 2, 2, "outputs of class token and patches, as IBOTHead has")
         if facts.num_views < 2 or facts.num_views < config.num_global_crops:
             needed = max(2, config.num_global_crops)
             yield Problem("", f"iBOT needs at least {needed} crops of every image; the data makes {facts.num_views}")
@@ -133,38 +129,40 @@ class IBOTLoss(CountingLoss):
                 f"masks are needed for the first {config.num_global_crops} crops; the data masks {masked or 'none'}"
             )
             yield Problem("num_global_crops", message)
-        if facts.output_dims and len(facts.output_dims) != 2:
-            message = f"the model has {len(facts.output_dims)} outputs; IBOTHead gives those of class token and patches"
-            yield Problem("", message)
         if config.local_feature not in facts.feature_dims:
             yield Problem("local_feature", f"the trunk has no feature {config.local_feature!r}")
 
     def setup(self, model: Model) -> None:
         self.teacher = MomentumTeacher(model, batch_statistics=True)
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         whole, rest = batch.views[: self.num_global_crops], batch.views[self.num_global_crops :]
         masks = [mask for mask in batch.masks[: self.num_global_crops] if mask is not None]
         if len(masks) < self.num_global_crops:
             raise ValueError(f"iBOT needs a mask for each of {self.num_global_crops} global crops; it has {len(masks)}")
-        if starts := self.steps_done < (self.masking_start_steps or 0):
+        if starts := moment.step < self.masking_start_steps:
             masks = [torch.zeros_like(mask) for mask in masks]
-        student = self._pair(model(whole, masks=() if starts else masks))
-        local = [precise(model(rest, features=[self.local_feature])[0])] if rest else []
-        teacher = self._pair(self.teacher(whole))
-        self._seen.append((teacher[0].mean(dim=0, keepdim=True), teacher[1].mean(dim=(0, 1), keepdim=True)))
-        terms = self.distil(torch.cat([student[0], *local]), student[1], teacher[0], teacher[1], torch.cat(masks))
-        logs = {"cls": terms.cls.detach(), "patch": terms.patch.detach()}
-        return StepOutput(loss=self.lambda_cls * terms.cls + self.lambda_patch * terms.patch, logs=logs)
+        cls, patch = self._pair(model(whole, masks=() if starts else masks, heads=[self.head]))
+        if rest:
+            read = {self.head: self.local_feature}
+            cls = torch.cat([cls, precise(model(rest, heads=[self.head], features=read).of(self.head))])
+        taught_cls, taught_patch = self._pair(self.teacher(whole, heads=[self.head]))
+        terms = self.distil(cls, patch, taught_cls, taught_patch, torch.cat(masks), moment.step)
+        return StepOutput(
+            loss=self.lambda_cls * terms.cls + self.lambda_patch * terms.patch,
+            logs={"cls": terms.cls.detach(), "patch": terms.patch.detach()},
+            carry={"cls": taught_cls.mean(dim=0, keepdim=True), "patch": taught_patch.mean(dim=(0, 1), keepdim=True)},
+        )
 
-    def _pair(self, outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        if len(outputs) != 2:
-            raise ValueError(f"iBOT needs the outputs of class token and patches; the model gives {len(outputs)}")
-        return precise(outputs[0]), precise(outputs[1])
+    def _pair(self, found: Outputs) -> tuple[Tensor, Tensor]:
+        both = found.all_of(self.head)
+        if len(both) != 2:
+            raise ValueError(f"iBOT needs the outputs of class token and patches; the head gives {len(both)}")
+        return precise(both[0]), precise(both[1])
 
-    def temperature(self, ends: tuple[float, float], start: int = 0) -> float:
-        """T_t of the next step, on its way from the first to the second value since step `start`."""
-        return warmed_up(*ends, max(0, self.steps_done - start), self.temperature_warmup_steps or 0)
+    def temperature(self, ends: tuple[float, float], step: int, start: int = 0) -> float:
+        """T_t of a step, on its way from the first to the second value since step `start`."""
+        return warmed_up(*ends, max(0, step - start), self.temperature_warmup_steps)
 
     def distil(
         self,
@@ -173,29 +171,29 @@ class IBOTLoss(CountingLoss):
         teacher_cls: Float[Tensor, "GB K"],
         teacher_patch: Float[Tensor, "GB T P"],
         mask: Bool[Tensor, "GB h w"],
+        step: int,
     ) -> Terms:
-        """Both parts of given logits, with centres and temperatures as they are; rows by crop."""
+        """Both parts of given logits at a step, with the centres as they are; rows by crop."""
         crops = self.num_global_crops
-        targets = F.softmax((teacher_cls - self.center) / self.temperature(self.cls_temperatures), dim=-1).chunk(crops)
+        temperature = self.temperature(self.cls_temperatures, step)
+        targets = F.softmax((teacher_cls - self.center) / temperature, dim=-1).chunk(crops)
         images = len(targets[0])
         log_p = F.log_softmax(student_cls / self.student_temperature, dim=-1).chunk(len(student_cls) // images)
         pairs = [_cross(t, s).mean() for q, t in enumerate(targets) for v, s in enumerate(log_p) if v != q]
-        patch_temperature = self.temperature(self.patch_temperatures, self.masking_start_steps or 0)
+        patch_temperature = self.temperature(self.patch_temperatures, step, self.masking_start_steps)
         target = F.softmax((teacher_patch - self.patch_center) / patch_temperature, dim=-1)
         entropy = _cross(target, F.log_softmax(student_patch / self.student_temperature, dim=-1))
         masked = mask.flatten(1).to(entropy.dtype)
         patch = ((entropy * masked).sum(dim=1) / masked.sum(dim=1).clamp(min=1)).mean()
         return Terms(torch.stack(pairs).mean(), patch)
 
-    @torch.no_grad()
-    def after_update(self, model: Model, progress: float) -> None:
-        for cls, patch in self._seen:
-            self.center.lerp_(distributed.all_reduce_mean(cls).to(self.center.dtype), 1 - self.center_momentum)
-            mean = distributed.all_reduce_mean(patch).to(self.patch_center.dtype)
-            self.patch_center.lerp_(mean, 1 - self.patch_center_momentum)
-        self._seen.clear()
-        self.teacher.update(model, cosine_momentum(self.momentum, progress))
-        super().after_update(model, progress)
+    def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
+        move_center(self.center, [carry["cls"] for carry in carries], self.center_momentum)
+        move_center(self.patch_center, [carry["patch"] for carry in carries], self.patch_center_momentum)
+        self.teacher.update(model, cosine_momentum(self.momentum, moment.progress_after))
+
+    def product(self, model: Model) -> Model:
+        return self.teacher.product
 
 
 IBOTLossConf = config_for(IBOTLoss)

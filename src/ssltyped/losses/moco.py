@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Optional, Self
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssltyped import distributed
-from ssltyped.config import config_for
-from ssltyped.losses.outputs import full_precision, precise, single_output, spread
+from ssltyped.config import INFERRED, config_for
+from ssltyped.losses.outputs import full_precision, inferred_width, precise, spread, wrong_outputs
 from ssltyped.losses.state import CountingLoss
 from ssltyped.losses.teacher import MomentumTeacher
-from ssltyped.types import Batch, Facts, Inference, Model, Problem, StepOutput
+from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
 
 
 class MoCoLoss(CountingLoss):
@@ -35,17 +36,18 @@ class MoCoLoss(CountingLoss):
     that pick their key.
 
     Raises:
-        ValueError: a batch that has not exactly 2 views, or a model that has not exactly one output.
+        ValueError: a batch that has not exactly 2 views, or a head that has not exactly one output.
 
     Args:
-        embedding_dim: D, width of the model's output.
+        head: the head that is read.
+        embedding_dim: D, width of the head.
         queue_size: K, keys in the queue; a multiple of the images per step in the world.
         momentum: m of the key encoder.
         temperature: T; 0.07 in the paper (section 3.4), 0.2 in v2.
         shuffle: permute the images among the ranks for the key encoder.
     """
 
-    counters = ("steps_done", "pointer")
+    counters = ("pointer",)
     same_on_all_ranks = ("queue",)
     pointer: int = 0
     queue: Tensor
@@ -54,30 +56,29 @@ class MoCoLoss(CountingLoss):
     def __init__(
         self,
         *,
-        embedding_dim: Optional[Annotated[int, Gt(0)]] = None,
+        head: str = INFERRED,
+        embedding_dim: Annotated[int, Gt(0)] = INFERRED,
         queue_size: Annotated[int, Gt(0)] = 65536,
         momentum: Annotated[float, Ge(0), Le(1)] = 0.999,
         temperature: Annotated[float, Gt(0)] = 0.2,
         shuffle: bool = True,
     ) -> None:
         super().__init__()
-        if embedding_dim is None:
-            raise ValueError("embedding_dim is None: give the width of the model's output, or resolve the config first")
+        self.head, self.embedding_dim = head, embedding_dim
         self.queue_size, self.momentum, self.temperature, self.shuffle = queue_size, momentum, temperature, shuffle
         self.register_buffer("queue", F.normalize(torch.randn(queue_size, embedding_dim), dim=1))
-        self._keys: list[Tensor] = []
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
-        if len(facts.output_dims) == 1:
-            yield Inference("embedding_dim", facts.output_dims[0], "width of the model's output")
+        yield from super().infer(config, facts)
+        yield from inferred_width("embedding_dim", config.head, facts)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        yield from wrong_outputs(config.head, facts)
         if facts.num_views != 2:
             yield Problem("", f"MoCo needs exactly 2 views of every image; the data makes {facts.num_views}")
-        if len(facts.output_dims) > 1:
-            yield Problem("", f"MoCo needs a model with one output; it has {len(facts.output_dims)}")
         if config.queue_size % facts.global_batch_size:
             message = f"got {config.queue_size}, which is no multiple of the {facts.global_batch_size} images of a step"
             nearest = max(1, round(config.queue_size / facts.global_batch_size)) * facts.global_batch_size
@@ -86,13 +87,12 @@ class MoCoLoss(CountingLoss):
     def setup(self, model: Model) -> None:
         self.encoder = MomentumTeacher(model, batch_statistics=True)
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         if len(batch.views) != 2:
             raise ValueError(f"MoCo needs exactly 2 views of every image; the batch has {len(batch.views)}")
-        q = F.normalize(precise(single_output(model(batch.views[:1]), "MoCo")), dim=1)
-        k = self._keys_of(batch.views[1])
-        self._keys.append(k)
-        return self.contrast(q, k)
+        q = F.normalize(precise(model(batch.views[:1], heads=[self.head]).of(self.head)), dim=1)
+        k = self._keys_of(batch.views[1], moment)
+        return dataclasses.replace(self.contrast(q, k), carry={"keys": k})
 
     def contrast(self, q: Float[Tensor, "B D"], k: Float[Tensor, "B D"]) -> StepOutput:
         """The loss of normalized queries and keys against the queue as it is."""
@@ -104,15 +104,18 @@ class MoCoLoss(CountingLoss):
         return StepOutput(loss=F.cross_entropy(logits, target), logs={"accuracy": accuracy, "z_std": spread(q)})
 
     @torch.no_grad()
-    def _keys_of(self, view: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+    def _keys_of(self, view: Float[Tensor, "B C H W"], moment: Moment) -> Float[Tensor, "B D"]:
         if not self.shuffle or distributed.world_size() == 1:
-            return F.normalize(precise(self.encoder([view])[0]), dim=1)
+            return self._encoded(view)
         images = distributed.gather_no_grad(view)
-        generator = torch.Generator().manual_seed(self.steps_done)  # the same on every rank
+        generator = torch.Generator().manual_seed(moment.step)  # the same on every rank
         order = torch.randperm(len(images), generator=generator).to(view.device)
         mine = order.chunk(distributed.world_size())[distributed.rank()]
-        keys = distributed.gather_no_grad(F.normalize(precise(self.encoder([images[mine]])[0]), dim=1))
+        keys = distributed.gather_no_grad(self._encoded(images[mine]))
         return keys[order.argsort()].chunk(distributed.world_size())[distributed.rank()]
+
+    def _encoded(self, view: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+        return F.normalize(precise(self.encoder([view], heads=[self.head]).of(self.head)), dim=1)
 
     @torch.no_grad()
     def enqueue(self, keys: Float[Tensor, "N D"]) -> None:
@@ -121,11 +124,9 @@ class MoCoLoss(CountingLoss):
         self.queue[places] = keys.to(self.queue.dtype)
         self.pointer = (self.pointer + len(keys)) % self.queue_size
 
-    def after_update(self, model: Model, progress: float) -> None:
-        super().after_update(model, progress)
-        for keys in self._keys:
-            self.enqueue(distributed.gather_no_grad(keys))
-        self._keys.clear()
+    def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
+        for carry in carries:
+            self.enqueue(distributed.gather_no_grad(carry["keys"]))
         self.encoder.update(model, self.momentum)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Optional, Self
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F
@@ -12,14 +12,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssltyped import distributed
-from ssltyped.config import config_for
-from ssltyped.losses.outputs import full_precision, precise, single_output
-from ssltyped.losses.state import CountingLoss
+from ssltyped.config import INFERRED, config_for
+from ssltyped.losses.outputs import full_precision, inferred_width, precise, wrong_outputs
 from ssltyped.losses.teacher import MomentumTeacher, cosine_momentum
-from ssltyped.types import Batch, Facts, Inference, Model, Problem, StepOutput
+from ssltyped.types import Batch, Carry, Facts, Inference, Loss, Model, Moment, Problem, StepOutput
 
 
-class MSNLoss(CountingLoss):
+class MSNLoss(Loss):
     """Masked siamese networks (Assran et al. 2022, arXiv 2204.07141, eq. 1 and 2).
 
     View 0 is the target: the teacher sees it whole. The other A views are anchors: the student sees them masked, where
@@ -33,10 +32,11 @@ class MSNLoss(CountingLoss):
     Memory grows as A B K, time as A B K D. Logs `entropy`, H(mean p) in nats: log K when all prototypes are used.
 
     Raises:
-        ValueError: fewer than 2 views, or a model that has not exactly one output.
+        ValueError: fewer than 2 views, or a head that has not exactly one output.
 
     Args:
-        embedding_dim: D, width of the model's output.
+        head: the head that is read.
+        embedding_dim: D, its width.
         num_prototypes: K; 1024 (section 4).
         temperature: T; 0.1.
         sharpening: of the target; 0.25.
@@ -45,12 +45,14 @@ class MSNLoss(CountingLoss):
     """
 
     takes_masks = True
+    whole_batch = "the mean entropy is that of the anchors of one batch"
     teacher: MomentumTeacher
 
     def __init__(
         self,
         *,
-        embedding_dim: Optional[Annotated[int, Gt(0)]] = None,
+        head: str = INFERRED,
+        embedding_dim: Annotated[int, Gt(0)] = INFERRED,
         num_prototypes: Annotated[int, Gt(1)] = 1024,
         temperature: Annotated[float, Gt(0)] = 0.1,
         sharpening: Annotated[float, Gt(0), Le(1)] = 0.25,
@@ -58,8 +60,7 @@ class MSNLoss(CountingLoss):
         momentum: Annotated[float, Ge(0), Le(1)] = 0.996,
     ) -> None:
         super().__init__()
-        if embedding_dim is None:
-            raise ValueError("embedding_dim is None: give the width of the model's output, or resolve the config first")
+        self.head = head
         self.embedding_dim, self.num_prototypes, self.temperature = embedding_dim, num_prototypes, temperature
         self.sharpening, self.lambda_entropy, self.momentum = sharpening, lambda_entropy, momentum
         bound = embedding_dim**-0.5
@@ -67,41 +68,45 @@ class MSNLoss(CountingLoss):
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
-        if len(facts.output_dims) == 1:
-            yield Inference("embedding_dim", facts.output_dims[0], "width of the model's output")
+        yield from super().infer(config, facts)
+        yield from inferred_width("embedding_dim", config.head, facts)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        yield from wrong_outputs(config.head, facts)
         if facts.num_views < 2:
             yield Problem("", f"MSN needs a target and at least one anchor view; the data makes {facts.num_views} view")
         if facts.mask_grids and facts.mask_grids[0] is not None:
             yield Problem("", "MSN's target is view 0, which the teacher sees whole; the data masks it")
-        if len(facts.output_dims) > 1:
-            yield Problem("", f"MSN needs a model with one output; it has {len(facts.output_dims)}")
 
     def setup(self, model: Model) -> None:
         self.teacher = MomentumTeacher(model, batch_statistics=True)
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         if len(batch.views) < 2:
             raise ValueError("MSN needs a target and at least one anchor view; the batch has 1")
         anchors = len(batch.views) - 1
-        log_p = self.log_p(precise(single_output(model(batch.views[1:], masks=batch.masks[1:]), "MSN")))
+        log_p = self.log_p(model(batch.views[1:], masks=batch.masks[1:], heads=[self.head]).of(self.head))
         with torch.no_grad():
-            target = F.softmax(self.log_p(precise(self.teacher(batch.views[:1])[0])) / self.sharpening, dim=1)
+            whole = self.log_p(self.teacher(batch.views[:1], heads=[self.head]).of(self.head))
+            target = F.softmax(whole / self.sharpening, dim=1)
         cross = -(target.repeat(anchors, 1) * log_p).sum(dim=1).mean()
         entropy = torch.special.entr(distributed.mean_over_ranks(log_p.exp().mean(dim=0))).sum()
         return StepOutput(loss=cross - self.lambda_entropy * entropy, logs={"entropy": entropy.detach()})
 
     def log_p(self, z: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
         """log of p in the equation."""
+        z = precise(z)
         prototypes = F.normalize(self.prototypes.to(z.dtype), dim=1)
         with full_precision(z):
             return F.log_softmax(F.normalize(z, dim=1) @ prototypes.T / self.temperature, dim=1)
 
-    def after_update(self, model: Model, progress: float) -> None:
-        self.teacher.update(model, cosine_momentum(self.momentum, progress))
-        super().after_update(model, progress)
+    def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
+        self.teacher.update(model, cosine_momentum(self.momentum, moment.progress_after))
+
+    def product(self, model: Model) -> Model:
+        return self.teacher.product
 
 
 MSNLossConf = config_for(MSNLoss)

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ssltyped import distributed
-from ssltyped.config import config_for
-from ssltyped.losses.outputs import full_precision, precise, single_output, spread
-from ssltyped.types import Batch, Facts, Loss, Model, Problem, StepOutput
+from ssltyped.config import INFERRED, config_for
+from ssltyped.losses.outputs import NEGATIVES, full_precision, precise, spread, wrong_outputs
+from ssltyped.types import Batch, Facts, Loss, Model, Moment, Problem, StepOutput
 
 CHUNK_ROWS = 512
 
@@ -36,31 +36,40 @@ class MultiCropSimCLRLoss(Loss):
     collapsed ones.
 
     Raises:
-        ValueError: fewer than 2 views, or a model that has not exactly one output.
+        ValueError: fewer than 2 views, or a head that has not exactly one output.
 
     Args:
+        head: the head that is read.
         temperature: T in the equation; 0.1 as in SimCLR.
         chunk_size: rows of the similarity matrix in memory at a time.
     """
 
+    whole_batch = NEGATIVES
+
     def __init__(
-        self, *, temperature: Annotated[float, Gt(0)] = 0.1, chunk_size: Annotated[int, Gt(0)] = CHUNK_ROWS
+        self,
+        *,
+        head: str = INFERRED,
+        temperature: Annotated[float, Gt(0)] = 0.1,
+        chunk_size: Annotated[int, Gt(0)] = CHUNK_ROWS,
     ) -> None:
         super().__init__()
-        self.temperature, self.chunk_size = temperature, chunk_size
+        self.head, self.temperature, self.chunk_size = head, temperature, chunk_size
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        yield from wrong_outputs(config.head, facts)
         if facts.num_views < 2:
             yield Problem("", f"needs at least 2 views of every image; the data makes {facts.num_views}")
         if facts.batch_size * facts.world_size < 2:
             yield Problem("", "needs at least 2 images in the world, to have negatives; there is 1")
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         views = len(batch.views)
         if views < 2:
             raise ValueError(f"multi-crop SimCLR needs at least 2 views of every image; the batch has {views}")
-        u = F.normalize(precise(single_output(model(batch.views), "multi-crop SimCLR")), dim=1)
+        u = F.normalize(precise(model(batch.views, heads=[self.head]).of(self.head)), dim=1)
         images = len(u) // views
         world = distributed.gather(u)
         owner = torch.arange(len(u), device=u.device) % images

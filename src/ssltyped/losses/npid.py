@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Annotated, Optional, Self
 
@@ -14,11 +14,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ssltyped import distributed
-from ssltyped.config import config_for
+from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.draws import draw
-from ssltyped.losses.outputs import full_precision, precise
-from ssltyped.losses.state import CountingLoss
-from ssltyped.types import Batch, Facts, Inference, Model, Problem, StepOutput
+from ssltyped.losses.outputs import full_precision, inferred_width, precise, wrong_outputs
+from ssltyped.types import Batch, Carry, Facts, Inference, Loss, Model, Moment, Problem, StepOutput
 
 
 class Contrast(Enum):
@@ -28,10 +27,10 @@ class Contrast(Enum):
     INFO_NCE = "info_nce"
 
 
-class MemoryBankLoss(CountingLoss):
+class MemoryBankLoss(Loss):
     """Instance discrimination against a memory bank (NPID: Wu et al. 2018, arXiv 1805.01978, eq. 2 to 9).
 
-    The bank M (N, D) holds an embedding of length 1 of each of the N images. For every output of the model,
+    The bank M (N, D) holds an embedding of length 1 of each of the N images. For every head that is read,
     v = z / |z| (B, D) of the image with index y, K noise images are drawn uniformly with replacement, x_0 = y:
 
         s_j = M_{x_j} . v / T,   P_j = exp(s_j) / Z
@@ -39,24 +38,25 @@ class MemoryBankLoss(CountingLoss):
         INFO_NCE:  loss = - log( exp(s_0) / sum_j exp(s_j) )                                    (NPID++, PIRL)
 
     Z is N times the mean of exp(s) over the first batch of the world, then fixed (section 3.2), or `norm_constant`.
-    With several outputs (PIRL, Misra and van der Maaten 2020, arXiv 1912.01991: the image and its patches) the losses
+    With several heads (PIRL, Misra and van der Maaten 2020, arXiv 1912.01991: the image and its patches) the losses
     are added with `loss_weights`. After the update the bank moves by the embeddings of all ranks, of the output
-    `memory_output` or of each output in turn: M_y <- normalized(momentum M_y + (1 - momentum) v). The noise is a
+    `memory_head` or of each head in turn: M_y <- normalized(momentum M_y + (1 - momentum) v). The noise is a
     function of (step, image, place), the same on any number of ranks. Memory grows as N D for the bank, on every rank,
     and B K D for the noise, time as B K D.
 
     Raises:
-        ValueError: numbers of outputs and `loss_weights` that differ.
+        ValueError: numbers of heads and `loss_weights` that differ, or a head that has not exactly one output.
 
     Args:
-        embedding_dim: D, width of the model's outputs.
+        heads: the heads that are read.
+        embedding_dim: D, their width.
         num_images: N; how many images there are to train on.
         contrast: NCE, or a softmax.
         num_negatives: K; 4096 in the paper (section 3.2), 32000 in NPID++ and PIRL.
         temperature: T; 0.07 (section 3.1).
         momentum: of the bank; 0.5 in the authors' code.
-        loss_weights: of each output's loss.
-        memory_output: the output that moves the bank; null: each of them.
+        loss_weights: of each head's loss.
+        memory_head: the head that moves the bank; null: each of them.
         norm_constant: Z; null: from the first batch.
         normalize: scale embeddings to length 1.
     """
@@ -68,104 +68,107 @@ class MemoryBankLoss(CountingLoss):
     def __init__(
         self,
         *,
-        embedding_dim: Optional[Annotated[int, Gt(0)]] = None,
-        num_images: Optional[Annotated[int, Gt(0)]] = None,
+        heads: list[str] = INFERRED,
+        embedding_dim: Annotated[int, Gt(0)] = INFERRED,
+        num_images: Annotated[int, Gt(0)] = INFERRED,
         contrast: Contrast = Contrast.NCE,
         num_negatives: Annotated[int, Gt(0)] = 16000,
         temperature: Annotated[float, Gt(0)] = 0.07,
         momentum: Annotated[float, Ge(0), Le(1)] = 0.5,
         loss_weights: list[Annotated[float, Ge(0)]] = [1.0],  # noqa: B006  # never changed
-        memory_output: Optional[Annotated[int, Ge(0)]] = None,
+        memory_head: Optional[str] = None,
         norm_constant: Optional[Annotated[float, Gt(0)]] = None,
         normalize: bool = True,
     ) -> None:
         super().__init__()
-        if embedding_dim is None or num_images is None:
-            raise ValueError("embedding_dim and num_images are needed: give them, or resolve the config first")
+        self.heads = list(heads)
+        if len(heads) != len(loss_weights):
+            raise ValueError(f"loss_weights has {len(loss_weights)} values for the heads {', '.join(heads)}: one each")
         self.embedding_dim, self.num_images, self.contrast = embedding_dim, num_images, contrast
         self.num_negatives, self.temperature, self.momentum = num_negatives, temperature, momentum
-        self.loss_weights, self.memory_output, self.normalize = list(loss_weights), memory_output, normalize
+        self.loss_weights, self.memory_head, self.normalize = list(loss_weights), memory_head, normalize
         self.norm_constant = norm_constant
         bound = (embedding_dim / 3) ** -0.5
         rows = torch.empty(num_images, embedding_dim).uniform_(-bound, bound)
         self.register_buffer("memory", F.normalize(rows, dim=1))
         self.register_buffer("z", torch.tensor(-1.0 if norm_constant is None else norm_constant))
-        self._first_z: Optional[Tensor] = None
-        self._new: list[tuple[Tensor, list[Tensor]]] = []
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
-        if facts.output_dims:
-            yield Inference("embedding_dim", facts.output_dims[0], "width of the model's first output")
+        yield from super().infer(config, facts)
+        yield from inferred_width("embedding_dim", next(iter(config.heads or []), None), facts)
         if facts.num_images is not None:
             yield Inference("num_images", facts.num_images, "images to train on: each has a place in the bank")
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        outputs = len(facts.output_dims)
-        if outputs and outputs != len(config.loss_weights):
-            message = f"has {len(config.loss_weights)} values, and the model {outputs} outputs: one each"
+        yield from super().problems(config, facts)
+        heads = config.heads or []
+        for head in heads:
+            yield from wrong_outputs(head, facts)
+        if heads and len(heads) != len(config.loss_weights):
+            message = f"has {len(config.loss_weights)} values for the heads {', '.join(heads)}: one each"
             yield Problem("loss_weights", message)
-        if len(set(facts.output_dims)) > 1:
-            yield Problem("embedding_dim", f"the outputs are {facts.output_dims} wide; the bank needs one width")
-        if config.memory_output is not None and config.memory_output >= len(config.loss_weights):
-            yield Problem(
-                "memory_output", f"got {config.memory_output}; there are {len(config.loss_weights)} outputs, from 0"
-            )
+        widths = {head: facts.widths(head)[0] for head in heads if facts.widths(head)}
+        if len(set(widths.values())) > 1:
+            yield Problem("embedding_dim", f"the heads are {widths} wide; the bank needs one width")
+        if config.memory_head is not None and config.memory_head not in heads:
+            yield Problem("memory_head", f"got {config.memory_head!r}; the method reads {', '.join(heads)}")
+        if config.contrast is Contrast.NCE and config.norm_constant is None and facts.accumulation > 1:
+            message = "Z is estimated on the first batch, which one of several accumulated ones is not"
+            yield Problem("norm_constant", f"{message}: give it, or set accumulation=1")
         if config.contrast is Contrast.INFO_NCE and config.norm_constant is not None:
             yield Problem("norm_constant", "has no effect with info_nce: leave it out")
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
-        outputs = model(batch.views)
-        if len(outputs) != len(self.loss_weights):
-            message = f"loss_weights has {len(self.loss_weights)} values, and the model gives {len(outputs)} outputs"
-            raise ValueError(message)
-        embeddings = [F.normalize(precise(z), dim=1) if self.normalize else precise(z) for z in outputs]
-        views = max(1, len(embeddings[0]) // len(batch.index))
-        index = batch.index.repeat(views)
-        self._new.append((index, [embedding.detach() for embedding in embeddings]))
-        losses = [
-            weight * self.discriminate(v, torch.cat([index[:, None], self.noise(index, place)], dim=1))
-            for place, (weight, v) in enumerate(zip(self.loss_weights, embeddings, strict=True))
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+        found = model(batch.views, heads=self.heads)
+        rows = [precise(found.of(head)) for head in self.heads]
+        embeddings = [F.normalize(z, dim=1) if self.normalize else z for z in rows]
+        index = batch.index.repeat(max(1, len(rows[0]) // len(batch.index)))
+        scores = [
+            self.scores(v, torch.cat([index[:, None], self.noise(index, place, moment)], dim=1))
+            for place, v in enumerate(embeddings)
         ]
-        return StepOutput(loss=torch.stack(losses).sum())
+        z = self.constant(scores[0])
+        losses = [weight * self.discriminate(s, z) for weight, s in zip(self.loss_weights, scores, strict=True)]
+        moved = {f"heads.{name}": v.detach() for name, v in zip(self.heads, embeddings, strict=True)}
+        return StepOutput(loss=torch.stack(losses).sum(), carry={"index": index, "z": z, **moved})
 
-    def noise(self, index: Int64[Tensor, "B"], place: int) -> Int64[Tensor, "B K"]:
-        """The noise images of the next step: any image, also the own one, as in the authors' code."""
-        return draw(index, self.num_negatives, self.num_images, stream=self.steps_done * len(self.loss_weights) + place)
+    def noise(self, index: Int64[Tensor, "B"], place: int, moment: Moment) -> Int64[Tensor, "B K"]:
+        """The noise images of a step: any image, also the own one, as in the authors' code."""
+        stream = moment.step * len(self.loss_weights) + place
+        return draw(index, self.num_negatives, self.num_images, stream=stream)
 
-    def discriminate(self, v: Float[Tensor, "B D"], images: Int64[Tensor, "B J"]) -> Float[Tensor, ""]:
-        """The loss of embeddings against the images of these numbers, the first of which is the own one."""
+    def scores(self, v: Float[Tensor, "B D"], images: Int64[Tensor, "B J"]) -> Float[Tensor, "B J"]:
+        """s of the equation for the images of these numbers, the first of which is the own one."""
         with full_precision(v):
-            s = torch.einsum("bjd,bd->bj", self.memory[images].to(v.dtype), v) / self.temperature
+            return torch.einsum("bjd,bd->bj", self.memory[images].to(v.dtype), v) / self.temperature
+
+    def discriminate(self, s: Float[Tensor, "B J"], z: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """The loss of scores, those of the own images first."""
         if self.contrast is Contrast.INFO_NCE:
             return F.cross_entropy(s, torch.zeros(len(s), dtype=torch.int64, device=s.device))
-        log_p = s - torch.log(self.constant(s))
-        log_noise = math.log((images.shape[1] - 1) / self.num_images)
+        log_p = s - torch.log(z)
+        log_noise = math.log((s.shape[1] - 1) / self.num_images)
         own = -F.logsigmoid(log_p[:, 0] - log_noise)
         noise = -F.logsigmoid(log_noise - log_p[:, 1:])
         return (own + noise.sum(dim=1)).mean()
 
     @torch.no_grad()
     def constant(self, s: Float[Tensor, "B J"]) -> Float[Tensor, ""]:
-        """Z: the fixed one, or what it will be after this step, the first one."""
-        if self._first_z is None:
-            self._first_z = self.num_images * distributed.all_reduce_mean(s.exp().mean())
-        return torch.where(self.z > 0, self.z.to(s.dtype), self._first_z.to(s.dtype))
+        """Z: the fixed one, or in the first step what its first scores say."""
+        if self.contrast is Contrast.INFO_NCE:
+            return self.z
+        first = self.num_images * distributed.all_reduce_mean(s.exp().mean())
+        return torch.where(self.z > 0, self.z.to(s.dtype), first.to(s.dtype))
 
     @torch.no_grad()
-    def after_update(self, model: Model, progress: float) -> None:
-        for index, embeddings in self._new:
-            moving = (
-                embeddings if self.memory_output is None else embeddings[self.memory_output : self.memory_output + 1]
-            )
-            for embedding in moving:
-                self.move(distributed.gather_no_grad(index), distributed.gather_no_grad(embedding))
-        if self._first_z is not None:
-            self.z.copy_(torch.where(self.z > 0, self.z, self._first_z.to(self.z.dtype)))
-        self._new.clear()
-        self._first_z = None
-        super().after_update(model, progress)
+    def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
+        for carry in carries:
+            index = distributed.gather_no_grad(carry["index"])
+            for head in self.heads if self.memory_head is None else [self.memory_head]:
+                self.move(index, distributed.gather_no_grad(carry[f"heads.{head}"]))
+        self.z.copy_(carries[0]["z"])
 
     def move(self, index: Int64[Tensor, "N"], embedding: Float[Tensor, "N D"]) -> None:
         """Update the bank; of an image that is there several times, the last row counts, on every rank and device."""

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Optional
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from ssltyped.types import Facts, Inference, Outputs, Problem
+
+NEGATIVES = "an image's negatives are the other images of its batch"
+"""Why accumulated batches are not one, for the methods that contrast within a batch."""
+
+
+BALANCED = "the codes are balanced over the images of one batch"
+"""Why they are not, for the methods that assign images to prototypes."""
 
 
 def precise(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -16,11 +26,31 @@ def precise(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def single_output(outputs: Sequence[Tensor], method: str) -> Tensor:
-    """The only output. Raises ValueError if there are more, or none."""
-    if len(outputs) != 1:
-        raise ValueError(f"{method} needs a model with exactly one output; it has {len(outputs)}")
-    return outputs[0]
+def inferred_width(field: str, head: Optional[str], facts: Facts, place: int = 0) -> Iterable[Inference]:
+    """`field` is the width of an output of the head that is read."""
+    if len(widths := facts.widths(head)) > place:
+        which = "" if len(widths) == 1 else f" of output {place}"
+        yield Inference(field, widths[place], f"width{which} of the head {head}")
+
+
+def wrong_outputs(
+    head: Optional[str], facts: Facts, fewest: int = 1, most: Optional[int] = 1, wanted: str = "exactly one output"
+) -> Iterable[Problem]:
+    """A number of outputs of the head that the method cannot use, where it is known."""
+    found = len(facts.widths(head))
+    if found and (found < fewest or (most is not None and found > most)):
+        yield Problem("head", f"needs a head with {wanted}; {head} has {found}")
+
+
+def wrong_crops(field: str, asked: Iterable[int], facts: Facts) -> Iterable[Problem]:
+    """Crops that the data does not make."""
+    if max(asked := list(asked)) >= facts.num_views:
+        yield Problem(field, f"got {asked}, but the data makes the crops 0 to {facts.num_views - 1}")
+
+
+def all_outputs(found: Outputs, heads: Sequence[str]) -> list[Tensor]:
+    """Every output of these heads in their order, in float32 at least."""
+    return [precise(output) for head in heads for output in found.all_of(head)]
 
 
 def spread(u: Float[Tensor, "B D"]) -> Float[Tensor, ""]:

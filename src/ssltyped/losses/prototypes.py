@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from ssltyped.losses.teacher import module_of
+from ssltyped.losses.shared_pass import module_of
 from ssltyped.types import Model
 
 
@@ -22,11 +22,12 @@ class HasPrototypes(Protocol):
         ...
 
 
-def parts_with_prototypes(model: Model) -> Iterator[HasPrototypes]:
-    """Every such part of a model."""
-    return (part for part in module_of(model).modules() if isinstance(part, HasPrototypes))
+def parts_with_prototypes(model: Model, head: str) -> Iterator[HasPrototypes]:
+    """Every such part of a head of a model."""
+    part = module_of(model).get_submodule(f"heads.{head}")
+    return (module for module in part.modules() if isinstance(module, HasPrototypes))
 
 
-def prototypes_of(model: Model) -> list[Tensor]:
-    """All matrices of prototypes (K, D), in the order of the scores."""
-    return [weight for part in parts_with_prototypes(model) for weight in part.prototype_weights()]
+def prototypes_of(model: Model, head: str) -> list[Tensor]:
+    """All matrices of prototypes (K, D) of a head, in the order of the scores."""
+    return [weight for part in parts_with_prototypes(model, head) for weight in part.prototype_weights()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Annotated, Optional, Self, cast
+from typing import Annotated, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from ssltyped import distributed
-from ssltyped.config import config_for
-from ssltyped.losses.outputs import precise, single_output, spread
-from ssltyped.types import Batch, Facts, Inference, Loss, Model, Problem, StepOutput
+from ssltyped.config import INFERRED, config_for
+from ssltyped.losses.outputs import NEGATIVES, precise, spread, wrong_outputs
+from ssltyped.types import Batch, Facts, Inference, Loss, Model, Moment, Problem, StepOutput
 
 TILE_BYTES = 16 * 2**20
 MAX_ROWS = 512
@@ -38,49 +38,51 @@ class SimCLRLoss(Loss):
     standard deviation of this rank's u: about 1 when the embeddings are spread, 0 when they have collapsed.
 
     Raises:
-        ValueError: a batch that has not exactly 2 views, or a model that has not exactly one output.
+        ValueError: a batch that has not exactly 2 views, or a head that has not exactly one output.
 
     Args:
+        head: the head that is read.
         temperature: T in the equation; 0.1 is the paper's choice for ImageNet (section 5.1, table 5).
         chunk_size: rows of the similarity matrix in memory at a time; inferred: what fits into 16 MiB, at most 512.
     """
 
+    whole_batch = NEGATIVES
+
     def __init__(
         self,
         *,
+        head: str = INFERRED,
         temperature: Annotated[float, Gt(0)] = 0.1,
-        chunk_size: Optional[Annotated[int, Gt(0)]] = None,
+        chunk_size: Annotated[int, Gt(0)] = INFERRED,
     ) -> None:
         super().__init__()
-        self.temperature = temperature
-        self.chunk_size = chunk_size
+        self.head, self.temperature, self.chunk_size = head, temperature, chunk_size
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
-        if config.chunk_size is None:
-            rows = 2 * facts.batch_size
-            columns = rows * facts.world_size
-            rule = (
-                f"rows of {columns} float32 similarities (2 views x {facts.batch_size} images x "
-                f"{facts.world_size} ranks) in {TILE_BYTES // 2**20} MiB, at most {MAX_ROWS} and the rank's {rows}"
-            )
-            yield Inference(field="chunk_size", value=_chunk_rows(rows, columns), rule=rule)
+        yield from super().infer(config, facts)
+        rows = 2 * facts.batch_size
+        columns = rows * facts.world_size
+        rule = (
+            f"rows of {columns} float32 similarities (2 views x {facts.batch_size} images x "
+            f"{facts.world_size} ranks) in {TILE_BYTES // 2**20} MiB, at most {MAX_ROWS} and the rank's {rows}"
+        )
+        yield Inference("chunk_size", _chunk_rows(rows, columns), rule, default=True)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        yield from wrong_outputs(config.head, facts)
         if facts.num_views != 2:
-            yield Problem(
-                path="", message=f"SimCLR needs exactly 2 views of every image; the data makes {facts.num_views}"
-            )
+            yield Problem("", f"SimCLR needs exactly 2 views of every image; the data makes {facts.num_views}")
         if facts.batch_size * facts.world_size < 2:
-            yield Problem(path="", message="SimCLR needs at least 2 images in the world, to have negatives; there is 1")
+            yield Problem("", "SimCLR needs at least 2 images in the world, to have negatives; there is 1")
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         if len(batch.views) != 2:
             raise ValueError(f"SimCLR needs exactly 2 views of every image; the batch has {len(batch.views)}")
-        u = F.normalize(precise(single_output(model(batch.views), "SimCLR")), dim=1)
-        chunk = self.chunk_size or _chunk_rows(len(u), len(u) * distributed.world_size())
-        loss = cast("Callable[[Tensor, float, int], Tensor]", _NTXent.apply)(u, self.temperature, chunk)
+        u = F.normalize(precise(model(batch.views, heads=[self.head]).of(self.head)), dim=1)
+        loss = cast("Callable[[Tensor, float, int], Tensor]", _NTXent.apply)(u, self.temperature, self.chunk_size)
         return StepOutput(loss=loss, logs={"z_std": spread(u)})
 
 

@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Optional
 
-from ssltyped.types import Facts, Inference, Loss, Model
+from ssltyped.types import Facts, Inference, Loss
 
 
 class CountingLoss(Loss):
-    """A method that counts, such as how many optimizer steps were taken: its state dict holds the `counters`.
+    """A method that counts what moved, such as rows of a queue: its state dict holds the `counters`.
 
-    They are Python numbers and no buffers, so that reading one waits for no GPU. A subclass that has more to do
-    after an update calls `super().after_update`.
+    They are Python numbers and no buffers, so that reading one waits for no GPU.
     """
 
-    counters: tuple[str, ...] = ("steps_done",)
-    steps_done: int = 0
-
-    def after_update(self, model: Model, progress: float) -> None:
-        self.steps_done += 1
+    counters: tuple[str, ...]
 
     def get_extra_state(self) -> Mapping[str, int]:
         return {name: getattr(self, name) for name in self.counters}
@@ -29,13 +24,13 @@ class CountingLoss(Loss):
             setattr(self, name, state[name])
 
 
-def steps_from_epochs(field: str, epochs: Optional[float], steps: Optional[int], facts: Facts) -> Iterable[Inference]:
+def steps_from_epochs(field: str, epochs: Optional[float], facts: Facts) -> Iterable[Inference]:
     """The inference of `field`, a number of optimizer steps that may be given in epochs; neither is 0."""
-    if epochs is not None and facts.steps_per_epoch:
+    if epochs is None:
+        yield Inference(field, 0, "not given, in steps or in epochs", default=True)
+    elif facts.steps_per_epoch:
         rule = f"{epochs:g} epochs x {facts.steps_per_epoch} steps an epoch"
         yield Inference(field, round(epochs * facts.steps_per_epoch), rule)
-    elif epochs is None and steps is None:
-        yield Inference(field, 0, "not given, in steps or in epochs")
 
 
 def warmed_up(start: float, end: float, step: int, steps: int) -> float:

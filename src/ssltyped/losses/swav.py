@@ -11,13 +11,13 @@ from annotated_types import Ge, Gt, Le, Len
 from jaxtyping import Float
 from torch import Tensor
 
-from ssltyped.config import ConfigError, config_for
-from ssltyped.losses.outputs import full_precision, precise
+from ssltyped.config import INFERRED, ConfigError, config_for
+from ssltyped.losses.outputs import BALANCED, full_precision, inferred_width, precise, wrong_crops, wrong_outputs
 from ssltyped.losses.prototypes import parts_with_prototypes, prototypes_of
 from ssltyped.losses.sinkhorn import assign, hard
 from ssltyped.losses.state import CountingLoss, steps_from_epochs
 from ssltyped.losses.teacher import MomentumTeacher
-from ssltyped.types import Batch, Facts, Inference, Model, Problem, StepOutput
+from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
 
 
 class SwAVLoss(CountingLoss):
@@ -37,9 +37,10 @@ class SwAVLoss(CountingLoss):
     and as the queue's size x D; time as (V + Sinkhorn iterations) B K.
 
     Raises:
-        ValueError: a model that does not give an embedding and scores, or fewer crops than `crops_for_assign` names.
+        ValueError: a head that does not give an embedding and scores, or fewer crops than `crops_for_assign` names.
 
     Args:
+        head: the head that is read, with an embedding and scores, as `PrototypesHead` gives them.
         temperature: T; 0.1 (appendix A).
         epsilon: of the assignment; the smaller, the sharper; 0.05 (appendix A).
         num_iters: Sinkhorn iterations; 3 (appendix A).
@@ -57,28 +58,30 @@ class SwAVLoss(CountingLoss):
         embedding_dim: D, width of the embedding.
     """
 
-    counters = ("steps_done", "filled")
+    counters = ("filled",)
+    whole_batch = BALANCED
     filled: int = 0
     queue: Tensor
 
     def __init__(
         self,
         *,
+        head: str = INFERRED,
         temperature: Annotated[float, Gt(0)] = 0.1,
         epsilon: Annotated[float, Gt(0)] = 0.05,
         num_iters: Annotated[int, Ge(0)] = 3,
         crops_for_assign: Annotated[list[Annotated[int, Ge(0)]], Len(1)] = [0, 1],  # noqa: B006  # never changed
-        hard_assignment_steps: Optional[Annotated[int, Ge(0)]] = None,
+        hard_assignment_steps: Annotated[int, Ge(0)] = INFERRED,
         hard_assignment_epochs: Optional[Annotated[float, Ge(0)]] = None,
         queue_size: Annotated[int, Ge(0)] = 0,
-        local_queue_size: Optional[Annotated[int, Ge(0)]] = None,
-        queue_start_steps: Optional[Annotated[int, Ge(0)]] = None,
+        local_queue_size: Annotated[int, Ge(0)] = INFERRED,
+        queue_start_steps: Annotated[int, Ge(0)] = INFERRED,
         queue_start_epochs: Optional[Annotated[float, Ge(0)]] = None,
         power_law: Annotated[float, Ge(0)] = 0.0,
         double_precision: bool = False,
         normalize_prototypes: bool = True,
         momentum: Optional[Annotated[float, Ge(0), Le(1)]] = None,
-        embedding_dim: Optional[Annotated[int, Gt(0)]] = None,
+        embedding_dim: Annotated[int, Gt(0)] = INFERRED,
     ) -> None:
         super().__init__()
         self.temperature, self.epsilon, self.num_iters, self.power_law = temperature, epsilon, num_iters, power_law
@@ -87,77 +90,71 @@ class SwAVLoss(CountingLoss):
         self.encoder: Optional[MomentumTeacher] = None
         self.hard_assignment_steps, self.hard_assignment_epochs = hard_assignment_steps, hard_assignment_epochs
         self.queue_start_steps, self.queue_start_epochs = queue_start_steps, queue_start_epochs
-        self.queue_size, self.local_queue_size = (
-            queue_size,
-            queue_size if local_queue_size is None else local_queue_size,
-        )
-        if embedding_dim is None:
-            raise ValueError("embedding_dim is None: give the width of the embedding, or resolve the config first")
+        self.head, self.queue_size, self.local_queue_size = head, queue_size, local_queue_size
         self.register_buffer("queue", torch.zeros(len(crops_for_assign), self.local_queue_size, embedding_dim))
-        self._new: list[Tensor] = []
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
-        if facts.output_dims:
-            yield Inference("embedding_dim", facts.output_dims[0], "width of the model's first output")
+        yield from super().infer(config, facts)
+        yield from inferred_width("embedding_dim", config.head, facts)
         rule = f"{config.queue_size} images in the queue / {facts.world_size} ranks"
         yield Inference("local_queue_size", config.queue_size // facts.world_size, rule)
-        hard_steps, queue_steps = config.hard_assignment_steps, config.queue_start_steps
-        yield from steps_from_epochs("hard_assignment_steps", config.hard_assignment_epochs, hard_steps, facts)
-        yield from steps_from_epochs("queue_start_steps", config.queue_start_epochs, queue_steps, facts)
+        yield from steps_from_epochs("hard_assignment_steps", config.hard_assignment_epochs, facts)
+        yield from steps_from_epochs("queue_start_steps", config.queue_start_epochs, facts)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        yield from wrong_outputs(config.head, facts, 2, None, "an embedding and scores, as PrototypesHead gives them")
+        yield from wrong_crops("crops_for_assign", config.crops_for_assign, facts)
         if facts.num_views < 2:
             yield Problem("", f"SwAV needs at least 2 crops of every image; the data makes {facts.num_views}")
-        if max(config.crops_for_assign) >= facts.num_views:
-            message = f"got {config.crops_for_assign}, but the data makes the crops 0 to {facts.num_views - 1}"
-            yield Problem("crops_for_assign", message)
-        if len(facts.output_dims) == 1:
-            yield Problem(
-                "", "SwAV needs an embedding and scores, as PrototypesHead gives them; the head has one output"
-            )
         if config.queue_size % facts.global_batch_size:
             message = f"got {config.queue_size}, no multiple of the {facts.global_batch_size} images of a step"
             yield Problem("queue_size", message)
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
-        outputs = [precise(output) for output in model(batch.views)]
-        if len(outputs) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs an embedding and scores; the model gives {len(outputs)} output"
-            )
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+        found = [precise(output) for output in model(batch.views, heads=[self.head]).all_of(self.head)]
+        if len(found) < 2:
+            raise ValueError(f"{type(self).__name__} needs an embedding and scores; the head gives {len(found)} output")
         if self.encoder is None:
-            rows = [output.detach().chunk(len(batch.views)) for output in outputs]
-            embedding, *targets = (torch.cat([crops[i] for i in self.crops_for_assign]) for crops in rows)
+            rows = [output.detach().chunk(len(batch.views)) for output in found]
+            embedding, *targets = (torch.cat([parts[i] for i in self.crops_for_assign]) for parts in rows)
         else:
             views = [batch.views[i] for i in self.crops_for_assign]
-            embedding, *targets = (precise(output) for output in self.encoder(views))
-        self._new.append(torch.stack(embedding.chunk(len(self.crops_for_assign))))
-        queue_scores = self.queue_scores(self.encoder or model) if self.uses_queue else []
-        return StepOutput(loss=self.swapped(outputs[1:], targets, len(batch.views), queue_scores))
+            taught = self.encoder(views, heads=[self.head]).all_of(self.head)
+            embedding, *targets = (precise(output) for output in taught)
+        queued = (
+            self.queue_scores(model if self.encoder is None else self.encoder.product)
+            if self.uses_queue(moment)
+            else []
+        )
+        loss = self.swapped(found[1:], targets, len(batch.views), moment, queued)
+        return StepOutput(loss=loss, carry={"embeddings": torch.stack(embedding.chunk(len(self.crops_for_assign)))})
 
     def setup(self, model: Model) -> None:
-        if self.local_queue_size and not prototypes_of(model):
-            message = "no head has prototypes to score the queue with: use PrototypesHead"
+        if self.local_queue_size and not prototypes_of(model, self.head):
+            message = f"the head {self.head} has no prototypes to score the queue with: use PrototypesHead"
             raise ConfigError([Problem("loss.queue_size", message)])
         if self.momentum is not None:
             self.encoder = MomentumTeacher(model, batch_statistics=False)
 
-    @property
-    def uses_queue(self) -> bool:
-        return 0 < self.local_queue_size <= self.filled and self.steps_done >= (self.queue_start_steps or 0)
+    def uses_queue(self, moment: Moment) -> bool:
+        """Whether the queue is full, and it is time."""
+        return 0 < self.local_queue_size <= self.filled and moment.step >= self.queue_start_steps
 
     def queue_scores(self, model: Model) -> list[Float[Tensor, "A L _"]]:
         """The scores of the queue by the model's prototypes."""
+        weights = prototypes_of(model, self.head)
         with full_precision(self.queue):
-            return [self.queue @ weight.detach().to(self.queue.dtype).T for weight in prototypes_of(model)]
+            return [self.queue @ weight.detach().to(self.queue.dtype).T for weight in weights]
 
     def swapped(
         self,
         scores: Sequence[Float[Tensor, "VB _"]],
         targets: Sequence[Float[Tensor, "AB _"]],
         num_crops: int,
+        moment: Moment,
         queue_scores: Sequence[Float[Tensor, "A L _"]] = (),
     ) -> Float[Tensor, ""]:
         """The equation of the class, for every matrix of prototypes; `targets` are the scores of the assign crops."""
@@ -169,12 +166,12 @@ class SwAVLoss(CountingLoss):
                 zip(self.crops_for_assign, target.chunk(len(self.crops_for_assign)), strict=True)
             ):
                 queued = [queue_scores[head][order]] if queue_scores else []
-                q = self.codes(torch.cat([block, *queued]))[:images]
+                q = self.codes(torch.cat([block, *queued]), moment)[:images]
                 others = [-(q * log_p[p]).sum(dim=1).mean() for p in range(num_crops) if p != crop]
                 losses.append(torch.stack(others).mean())
         return torch.stack(losses).mean()
 
-    def codes(self, scores: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+    def codes(self, scores: Float[Tensor, "B K"], moment: Moment) -> Float[Tensor, "B K"]:
         """q of the equation."""
         q = assign(
             scores,
@@ -183,20 +180,19 @@ class SwAVLoss(CountingLoss):
             power_law=self.power_law,
             double_precision=self.double_precision,
         )
-        return hard(q) if self.steps_done < (self.hard_assignment_steps or 0) else q
+        return hard(q) if moment.step < self.hard_assignment_steps else q
 
-    def after_update(self, model: Model, progress: float) -> None:
-        for new in self._new:
-            if self.local_queue_size and self.steps_done >= (self.queue_start_steps or 0):
-                self.queue.copy_(torch.cat([new.to(self.queue.dtype), self.queue], dim=1)[:, : self.local_queue_size])
+    def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
+        for carry in carries:
+            if self.local_queue_size and moment.step >= self.queue_start_steps:
+                new = carry["embeddings"].to(self.queue.dtype)
+                self.queue.copy_(torch.cat([new, self.queue], dim=1)[:, : self.local_queue_size])
                 self.filled = min(self.filled + new.shape[1], self.local_queue_size)
-        self._new.clear()
         if self.normalize_prototypes:
-            for part in parts_with_prototypes(model):
+            for part in parts_with_prototypes(model, self.head):
                 part.normalize_prototypes()
         if self.encoder is not None and self.momentum is not None:
             self.encoder.update(model, self.momentum)
-        super().after_update(model, progress)
 
 
 SwAVLossConf = config_for(SwAVLoss)

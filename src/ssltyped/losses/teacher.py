@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Optional
 
 import torch
 from torch import Tensor, nn
 
-from ssltyped.types import Model
+from ssltyped import distributed
+from ssltyped.losses.shared_pass import module_of
+from ssltyped.types import Model, Outputs
 
 
 class MomentumTeacher(nn.Module):
@@ -46,10 +49,17 @@ class MomentumTeacher(nn.Module):
         views: Sequence[Tensor],
         *,
         masks: Sequence[Optional[Tensor]] = (),
-        features: Sequence[str] = (),
-    ) -> list[Tensor]:
-        outputs: list[Tensor] = self.model(views, masks=masks, features=features)
+        heads: Optional[Sequence[str]] = None,
+        features: Mapping[str, str] = MappingProxyType({}),
+    ) -> Outputs:
+        outputs: Outputs = self.model(views, masks=masks, heads=heads, features=features)
         return outputs
+
+    @property
+    def product(self) -> Model:
+        """The teacher itself, as what a method is for."""
+        assert isinstance(self.model, Model)
+        return self.model
 
     @torch.no_grad()
     def update(self, student: Model, momentum: float) -> None:
@@ -67,10 +77,11 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in named}
 
 
-def module_of(model: Model) -> nn.Module:
-    """The model as what it is: a module."""
-    assert isinstance(model, nn.Module), f"{type(model).__name__} is no module"
-    return model
+@torch.no_grad()
+def move_center(center: Tensor, means: Sequence[Tensor], momentum: float) -> None:
+    """c <- m c + (1 - m) mean of the batches' means over the world, once for all batches of a step."""
+    mean = distributed.all_reduce_mean(torch.stack(list(means)).mean(dim=0))
+    center.lerp_(mean.to(center.dtype), 1 - momentum)
 
 
 def cosine_momentum(base: float, progress: float) -> float:

@@ -9,11 +9,11 @@ from typing import Self
 import torch
 from torch import nn
 
-from ssltyped.config import config_for
+from ssltyped.config import INFERRED, config_for
 from ssltyped.config.hints import nearest
 from ssltyped.losses.cross_entropy import labels_of, needs_labels
-from ssltyped.losses.outputs import precise
-from ssltyped.types import Batch, Facts, Loss, Model, Problem, StepOutput
+from ssltyped.losses.outputs import all_outputs
+from ssltyped.types import Batch, Facts, Loss, Model, Moment, Problem, StepOutput
 
 
 def _compares_two(kind: type[nn.Module]) -> bool:
@@ -42,29 +42,37 @@ class TorchLoss(Loss):
         ValueError: an unknown name, an argument that the loss does not take, or a batch without labels.
 
     Args:
+        heads: the heads that are read.
         name: a class of `torch.nn.modules.loss` that compares two tensors, such as SmoothL1Loss.
         args: its arguments.
     """
 
     uses_labels = True
 
-    def __init__(self, *, name: str, args: dict[str, float | int | bool | str] = {}) -> None:  # noqa: B006
+    def __init__(
+        self,
+        *,
+        heads: list[str] = INFERRED,
+        name: str,
+        args: dict[str, float | int | bool | str] = {},  # noqa: B006  # never changed
+    ) -> None:
         super().__init__()
-        self.name, self.args = name, dict(args)
+        self.heads, self.name, self.args = list(heads), name, dict(args)
         if wrong := list(_faults(name, self.args)):
             raise ValueError("; ".join(map(str, wrong)))
         self.loss = KNOWN[name](**self.args)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
         yield from _faults(config.name, config.args)
         yield from needs_labels(facts)
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         label = labels_of(batch)
-        outputs = [precise(output) for output in model(batch.views)]
-        repeated = [label.repeat(len(out) // len(label), *[1] * (label.ndim - 1)) for out in outputs]
-        losses = [self.loss(out, target) for out, target in zip(outputs, repeated, strict=True)]
+        found = all_outputs(model(batch.views, heads=self.heads), self.heads)
+        repeated = [label.repeat(len(out) // len(label), *[1] * (label.ndim - 1)) for out in found]
+        losses = [self.loss(out, target) for out, target in zip(found, repeated, strict=True)]
         return StepOutput(loss=torch.stack(losses).sum())
 
 

@@ -9,8 +9,7 @@ from annotated_types import Gt
 from torch import nn
 
 from ssltyped.config import config_for
-from ssltyped.model.model import named
-from ssltyped.types import Component, Facts, Inference, Problem
+from ssltyped.types import Component, Facts, Inference, Moment, Problem, named, parameters_of
 
 
 class Freeze(Component):
@@ -21,7 +20,7 @@ class Freeze(Component):
     prototypes for the first epoch (Caron et al. 2020, arXiv 2006.09882, appendix A).
 
     Args:
-        parts: modules or parameters of the model, such as "trunk", "trunk.layer1" or "heads.0.prototypes.0.weight".
+        parts: modules or parameters of the model or of the loss, such as "trunk", "trunk.layer1" or "loss.prototypes".
         epochs: how long, in passes over the images; null with steps null: for ever.
         steps: how long, in optimizer steps; follows from epochs.
     """
@@ -51,29 +50,32 @@ FreezeConf = config_for(Freeze)
 
 
 class Frozen:
-    """The parameters of a model that are frozen for a while, in a run of `steps` steps."""
+    """The parameters of a module of model and loss that are frozen for a while."""
 
-    def __init__(self, model: nn.Module, freezes: Sequence[Freeze], steps: int) -> None:
-        self._steps = steps
+    def __init__(self, module: nn.Module, freezes: Sequence[Freeze]) -> None:
         self._until = [
-            (freeze.steps, [p for part in freeze.parts for p in _parameters(named(model, part))])
+            (freeze.steps, [p for part in freeze.parts for p in parameters_of(module, part)])
             for freeze in freezes
             if freeze.steps is not None
         ]
 
-    def drop_gradients(self, progress: float) -> None:
-        """Before the update that leads to `progress`: parameters whose time is not over are left out of it."""
-        number = round(progress * self._steps)
-        for last, parameters in self._until:
-            if number <= last:
+    def drop_gradients(self, moment: Moment) -> None:
+        """Before the update of a step: parameters whose time is not over are left out of it."""
+        for steps, parameters in self._until:
+            if moment.step < steps:
                 for parameter in parameters:
                     parameter.grad = None
 
 
-def for_ever(freezes: Sequence[Freeze]) -> list[str]:
-    """The parts that never learn."""
-    return [part for freeze in freezes if freeze.steps is None and freeze.epochs is None for part in freeze.parts]
+def for_ever(freezes: Sequence[Freeze], *, of_loss: bool = False) -> list[str]:
+    """The parts of the model, or of the loss, that never learn."""
+    never = [part for freeze in freezes if freeze.steps is None and freeze.epochs is None for part in freeze.parts]
+    return [part for part in never if (part.partition(".")[0] == "loss") is of_loss]
 
 
-def _parameters(part: nn.Module | nn.Parameter) -> list[nn.Parameter]:
-    return list(part.parameters()) if isinstance(part, nn.Module) else [part]
+def hold(module: nn.Module, parts: Sequence[str]) -> None:
+    """The parts take no gradient, and modules are in eval mode. Raises ValueError for a name that nothing has."""
+    for name in parts:
+        part = named(module, name).requires_grad_(False)
+        if isinstance(part, nn.Module):
+            part.eval()

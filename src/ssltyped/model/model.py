@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from itertools import accumulate, groupby, pairwise
 from types import MappingProxyType
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssltyped.config.hints import nearest
-from ssltyped.types import Features, Head, MaskedTrunk, Trunk
+from ssltyped.model.freeze import hold
+from ssltyped.types import Features, Head, Inference, MaskedTrunk, Outputs, Trunk
 
 
 class Passes(Enum):
@@ -24,94 +25,91 @@ class Passes(Enum):
 
 
 def mistakes(
-    trunk: Trunk, heads: Sequence[Head], features: Sequence[str], inputs: Sequence[str], views_of: Mapping[str, int]
-) -> Iterator[str]:
-    """Everything that is wrong with the wiring."""
-    if not features:
-        yield f"no feature is asked for{nearest('', list(trunk.feature_dims))}"
-    yield from filter(None, (unknown(trunk, name) for name in dict.fromkeys(features)))
-    yield from (wrong for _, wrong in wrong_counts(len(heads), features, inputs, views_of))
-    for number, (head, name) in enumerate(zip(heads, _each(features, len(heads)), strict=False)):
-        width = trunk.feature_dims.get(name)
-        if width is not None and head.in_dim not in (None, width):
-            yield f"head {number} ({type(head).__name__}) has in_dim {head.in_dim}, but {name!r} is {width} wide"
-
-
-def wrong_counts(
-    heads: int, features: Sequence[str], inputs: Sequence[str], views_of: Mapping[str, int]
+    trunk: Trunk, heads: Mapping[str, Head], views_of: Mapping[str, int], extra: Sequence[str] = ()
 ) -> Iterator[tuple[str, str]]:
-    """Numbers of heads, features and inputs that do not fit; inputs that are unknown, or that no head reads.
+    """Everything that is wrong with the wiring: the path of what is wrong, and how."""
+    for name, head in heads.items():
+        feature = head.feature or default_feature(trunk)
+        if wrong := unknown(trunk, feature):
+            yield f"heads.{name}.feature", wrong
+        elif head.in_dim != (width := trunk.feature_dims[feature]):
+            yield f"heads.{name}.in_dim", f"{type(head).__name__} reads {head.in_dim}, but {feature!r} is {width} wide"
+    yield from (("", wrong) for wrong in filter(None, (unknown(trunk, name) for name in extra)))
+    yield from wrong_inputs({name: head.input for name, head in heads.items()}, views_of)
 
-    Which of "features" and "inputs" is wrong, and how.
-    """
-    for kind, names in (("features", features), ("inputs", inputs)):
-        if heads and len(names) not in (0, 1, heads):
-            yield kind, f"{len(names)} {kind} for {heads} heads: give one {kind[:-1]}, or one for each head"
-    if not heads and len(inputs) not in (0, 1, len(features)):
-        yield "inputs", f"{len(inputs)} inputs for {len(features)} features: give one input, or one for each feature"
+
+def wrong_inputs(read: Mapping[str, Optional[str]], views_of: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """Inputs that a head does not say although there are several, that are unknown, or that no head reads."""
     known = list(views_of)
-    if not inputs and len(known) > 1 and heads:
-        yield "inputs", f"the data makes the inputs {', '.join(known)}: say in `inputs` which one each head reads"
-    for name in dict.fromkeys(inputs):
-        if name not in known:
-            yield "inputs", f"the data makes no input {name!r}{nearest(name, known)}"
-    for name in known if inputs else ():
-        if name not in inputs:
-            yield "inputs", f"no head reads the input {name!r}: the data makes {views_of[name]} views for it in vain"
+    for name, wanted in read.items():
+        if wanted is None and len(known) > 1:
+            yield f"heads.{name}.input", f"the data makes the inputs {', '.join(known)}: say which one is read"
+        elif wanted is not None and wanted not in known:
+            yield f"heads.{name}.input", f"the data makes no input {wanted!r}{nearest(wanted, known)}"
+    for name in known if len(known) > 1 and read else ():
+        if name not in read.values():
+            yield "heads", f"no head reads the input {name!r}: the data makes {views_of[name]} views for it in vain"
+
+
+class _Read(NamedTuple):
+    """A feature of the trunk, and the input of which it is read."""
+
+    input: str
+    feature: str
 
 
 class SSLModel(nn.Module):
     """Views of the same images to the outputs of the heads, rows ordered [all B of view 0; all B of view 1; ...].
 
-    Consecutive views of equal height and width share one pass through the trunk (`passes`); the heads run once, on the
-    rows of all views of the input that they read. Head i reads `features[i]` of `inputs[i]`; with one feature every
-    head reads it; without heads the features themselves are the output. A head of several outputs gives them in a row.
+    Consecutive views of equal height and width share one pass through the trunk (`passes`); a head runs once, on the
+    rows of all views of the input that it reads (`Head.feature`, `Head.input`). A head of several outputs gives them
+    in a row. Without heads there are the features in `extra` alone.
 
     Raises:
-        ValueError: no feature, a feature that the trunk does not have, numbers of heads, features and inputs that do
-            not fit, a head whose `in_dim` is not the width of its feature, or a name in `frozen` that nothing has;
-            all that is wrong in one message.
+        ValueError: a feature or an input that is not there, several inputs and a head that does not say which, a head
+            whose `in_dim` is not the width of its feature, or a name in `frozen` that nothing has; all in one message.
 
     Args:
         trunk: images to features.
-        heads: features to what the loss wants.
-        features: names of the trunk's features, one a head or one for all.
-        inputs: names of the inputs, likewise; empty: every head reads all views.
-        views_of: the number of consecutive views of each input, in order.
+        heads: features to what the loss wants, by name.
+        views_of: the number of consecutive views of each input, in order; empty: one input of however many views.
         passes: what goes through the trunk at once.
         frozen: names of modules or parameters that never learn, such as "trunk"; such modules stay in eval mode.
+        extra: features that `Outputs.features` has beside those that heads read, of the first input.
     """
 
     def __init__(
         self,
         *,
         trunk: Trunk,
-        heads: Sequence[Head],
-        features: Sequence[str],
-        inputs: Sequence[str] = (),
+        heads: Mapping[str, Head],
         views_of: Mapping[str, int] = MappingProxyType({}),
         passes: Passes = Passes.SIZE,
         frozen: Sequence[str] = (),
+        extra: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        if wrong := list(mistakes(trunk, heads, features, inputs, views_of)):
-            raise ValueError("the model cannot be wired: " + "; ".join(wrong))
+        if wrong := list(mistakes(trunk, heads, views_of, extra)):
+            raise ValueError("the model cannot be wired: " + "; ".join(f"{path}: {text}" for path, text in wrong))
         self.trunk = trunk
-        self.heads = nn.ModuleList(heads)
-        self.features, self.inputs = list(features), list(inputs)
-        ends = [0, *accumulate(views_of.values())]
-        self._slices = {name: slice(*ends) for name, ends in zip(views_of, pairwise(ends), strict=True)}
+        self.heads = nn.ModuleDict(heads)
+        several = len(views_of) > 1
+        ends = pairwise([0, *accumulate(views_of.values())])
+        named_slices = {name: slice(*pair) for name, pair in zip(views_of, ends, strict=True)}
+        self._slices = named_slices if several else {"": slice(None)}
+        self._num_views = sum(views_of.values()) if several else None
+        self._reads = {
+            name: _Read(head.input or "" if several else "", head.feature or default_feature(trunk))
+            for name, head in heads.items()
+        }
+        self._extra = [_Read(next(iter(self._slices)), name) for name in extra]
         self.passes = passes
         self._frozen = list(frozen)
-        for name in frozen:
-            named(self, name).requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> SSLModel:
         super().train(mode)
-        for name in self._frozen:  # by name: SyncBatchNorm takes the place of a frozen BatchNorm
-            if isinstance(part := named(self, name), nn.Module):
-                part.eval()
+        hold(self, self._frozen)  # by name: SyncBatchNorm takes the place of a frozen BatchNorm
         return self
 
     def forward(
@@ -119,41 +117,39 @@ class SSLModel(nn.Module):
         views: Sequence[Float[Tensor, "B C _ _"]],
         *,
         masks: Sequence[Optional[Tensor]] = (),
-        features: Sequence[str] = (),
-    ) -> list[Tensor]:
-        readers = len(self.heads) or len(features or self.features)
-        read = _each(features or self.features, readers)
-        if not self.inputs:
-            rows = self._rows(views, masks, read)
-            return self._outputs([rows[name] for name in read])
-        if len(views) != (made := sum(part.stop - part.start for part in self._slices.values())):
-            raise ValueError(f"the inputs {', '.join(self._slices)} are {made} views; the method shows {len(views)}")
-        inputs = _each(self.inputs, readers)
-        by_input = {
-            name: self._rows(views[part], masks[part], [f for f, i in zip(read, inputs, strict=True) if i == name])
-            for name, part in self._slices.items()
+        heads: Optional[Sequence[str]] = None,
+        features: Mapping[str, str] = MappingProxyType({}),
+    ) -> Outputs:
+        """`heads`: the names of those that run; None: all. `features`: by head, what it reads instead, if it does."""
+        reads = {
+            name: _Read(read.input, features.get(name, read.feature))
+            for name, read in self._reads.items()
+            if heads is None or name in heads
         }
-        return self._outputs([by_input[name][feature] for name, feature in zip(inputs, read, strict=True)])
-
-    def _outputs(self, features: Sequence[Tensor]) -> list[Tensor]:
-        if not self.heads:
-            return list(features)
-        found: list[Tensor] = []
-        for head, feature in zip(self.heads, features, strict=True):
-            out = head(feature)
-            found += [out] if isinstance(out, Tensor) else out
-        return found
+        rows = self._rows(views, masks, [*reads.values(), *self._extra])
+        found: dict[str, tuple[Tensor, ...]] = {}
+        for name, read in reads.items():
+            out: Tensor | list[Tensor] = self.heads[name](rows[read])
+            found[name] = (out,) if isinstance(out, Tensor) else tuple(out)
+        return Outputs(found, {".".join(filter(None, read)): row for read, row in rows.items()})
 
     def _rows(
-        self, views: Sequence[Tensor], masks: Sequence[Optional[Tensor]], names: Sequence[str]
-    ) -> dict[str, Tensor]:
-        """The features of all views, by name."""
-        names = list(dict.fromkeys(names))
+        self, views: Sequence[Tensor], masks: Sequence[Optional[Tensor]], reads: Sequence[_Read]
+    ) -> dict[_Read, Tensor]:
+        """Each feature that is read, of all views of its input."""
+        if self._num_views not in (None, len(views)):
+            made = f"the inputs {', '.join(self._slices)} are {self._num_views} views"
+            raise ValueError(f"{made}; the method shows {len(views)}")
         masks = masks or [None] * len(views)
-        passes = [
-            self._pass([view for view, _ in run], [mask for _, mask in run], names) for run in self._runs(views, masks)
-        ]
-        return dict(zip(names, _concatenated(passes, names), strict=True))
+        found: dict[_Read, Tensor] = {}
+        for name, part in self._slices.items():
+            features = list(dict.fromkeys(read.feature for read in reads if read.input == name))
+            if features:
+                runs = self._runs(views[part], masks[part])
+                passes = [self._pass([view for view, _ in run], [mask for _, mask in run], features) for run in runs]
+                rows = _concatenated(passes, features)
+                found |= {_Read(name, feature): row for feature, row in zip(features, rows, strict=True)}
+        return found
 
     def _runs(
         self, views: Sequence[Tensor], masks: Sequence[Optional[Tensor]]
@@ -186,18 +182,20 @@ class SSLModel(nn.Module):
         return torch.flatten(out, 1)
 
 
-def named(module: nn.Module, name: str) -> nn.Module | nn.Parameter:
-    """The module or parameter of this name. Raises ValueError, with the nearest name, if there is none."""
-    found = dict(module.named_modules()).get(name) or dict(module.named_parameters()).get(name)
-    if found is None or not name:
-        known = [path for path, _ in (*module.named_modules(), *module.named_parameters()) if path]
-        raise ValueError(f"the model has no module and no parameter {name!r}{nearest(name, known)}")
-    return found
+def inferred_reads(heads: Mapping[str, object], widths: Mapping[str, int], whose: str) -> Iterator[Inference]:
+    """The feature that each head reads and its width, for the configs of heads on a trunk with these features."""
+    last = list(widths)[-1]
+    for name, head in heads.items():
+        feature = getattr(head, "feature", None) or last
+        if hasattr(head, "feature"):
+            yield Inference(f"heads.{name}.feature", last, f"the last feature of {whose}", default=True)
+        if hasattr(head, "in_dim") and feature in widths:
+            yield Inference(f"heads.{name}.in_dim", widths[feature], f"width of {whose}'s {feature}")
 
 
-def _each(names: Sequence[str], readers: int) -> list[str]:
-    """One name a head, or without heads one a feature."""
-    return list(names) * readers if len(names) == 1 else list(names)
+def default_feature(trunk: Trunk) -> str:
+    """The trunk's last feature."""
+    return list(trunk.feature_dims)[-1]
 
 
 def unknown(trunk: Trunk, name: str) -> str:

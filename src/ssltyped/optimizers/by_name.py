@@ -7,16 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Optional, Self, TypeAlias, cast
 
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge
 from torch import nn
 
 from ssltyped.config import config_for
 from ssltyped.config.hints import nearest
-from ssltyped.optimizers.base import BASE_BATCH_SIZE, GroupedOptimizer, LRScaling
-from ssltyped.optimizers.groups import PerHead
+from ssltyped.optimizers.base import GroupedOptimizer
+from ssltyped.optimizers.decay import Decay, DecayConf
+from ssltyped.optimizers.groups import Group
 from ssltyped.optimizers.larc import LARC
+from ssltyped.optimizers.rate import Rate, RateConf
 from ssltyped.optimizers.zero import MakeOptimizer, Zero
-from ssltyped.types import Facts, Problem, Scheduler
+from ssltyped.types import Facts, Problem
 
 Value: TypeAlias = bool | int | float | str | list[float] | None
 """What an argument of an optimizer can be; two betas are a list."""
@@ -40,43 +42,16 @@ class TorchOptimizer(GroupedOptimizer):
     def __init__(
         self,
         *,
-        lr: Optional[Annotated[float, Gt(0)]] = None,
-        base_lr: Optional[Annotated[float, Gt(0)]] = None,
-        base_batch_size: Annotated[int, Gt(0)] = BASE_BATCH_SIZE,
-        lr_scaling: LRScaling = LRScaling.LINEAR,
+        rate: Rate = RateConf(),
         name: str,
         args: Optional[dict[str, Value]] = None,
         weight_decay: Annotated[float, Ge(0)] = 0.0,
-        weight_decay_schedule: Optional[Scheduler] = None,
-        decay_norm: bool = False,
-        decay_bias: bool = True,
-        decay_vector: bool = True,
-        no_decay: list[str] = [],  # noqa: B006  # never changed; a config shows it as a list
-        head_lr: Optional[Annotated[float, Gt(0)]] = None,
-        head_weight_decay: Optional[Annotated[float, Ge(0)]] = None,
-        per_head: list[PerHead] = [],  # noqa: B006  # as no_decay
-        layer_decay: Optional[Annotated[float, Gt(0), Lt(1)]] = None,
+        decay: Decay = DecayConf(),
+        groups: list[Group] = [],  # noqa: B006  # never changed; a config shows it as a list
         larc: Optional[LARC] = None,
         zero: Optional[Zero] = None,
     ) -> None:
-        super().__init__(
-            lr=lr,
-            base_lr=base_lr,
-            base_batch_size=base_batch_size,
-            lr_scaling=lr_scaling,
-            weight_decay=weight_decay,
-            weight_decay_schedule=weight_decay_schedule,
-            decay_norm=decay_norm,
-            decay_bias=decay_bias,
-            decay_vector=decay_vector,
-            no_decay=no_decay,
-            head_lr=head_lr,
-            head_weight_decay=head_weight_decay,
-            per_head=per_head,
-            layer_decay=layer_decay,
-            larc=larc,
-            zero=zero,
-        )
+        super().__init__(rate=rate, weight_decay=weight_decay, decay=decay, groups=groups, larc=larc, zero=zero)
         self.name, self.args = name, args
         if faults := list(_faults(name, args or {}, weight_decay)):
             raise ValueError("; ".join(map(str, faults)))

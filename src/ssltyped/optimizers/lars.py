@@ -10,18 +10,20 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
 from ssltyped.config import config_for
-from ssltyped.optimizers.base import BASE_BATCH_SIZE, GroupedOptimizer, LRScaling
-from ssltyped.optimizers.groups import PerHead
+from ssltyped.optimizers.base import GroupedOptimizer
+from ssltyped.optimizers.decay import Decay, DecayConf
+from ssltyped.optimizers.groups import Group
 from ssltyped.optimizers.larc import LARC
+from ssltyped.optimizers.rate import Rate, RateConf
 from ssltyped.optimizers.zero import MakeOptimizer, Zero
-from ssltyped.types import Facts, Problem, Scheduler
+from ssltyped.types import Facts, Problem
 
 
 class LARS(GroupedOptimizer):
     """d = g + wd p;  d <- d eta |p| / |d|;  m <- momentum m + d;  p <- p - lr m, for each tensor p.
 
     The factor is 1 where p or d is 0, and for tensors of one dimension with exclude_bias_and_norm; those are decayed
-    all the same unless decay_norm and decay_bias say otherwise. Unlike LARC the weight decay is part of the norm, and
+    all the same unless `decay` says otherwise. Unlike LARC the weight decay is part of the norm, and
     nothing is clipped. You et al. 2017 (arXiv 1708.03888), algorithm 1, in the form of Barlow Twins (Zbontar et al.
     2021, arXiv 2103.03230), section 2.2; eta 0.001 is of both.
 
@@ -34,44 +36,17 @@ class LARS(GroupedOptimizer):
     def __init__(
         self,
         *,
-        lr: Optional[Annotated[float, Gt(0)]] = None,
-        base_lr: Optional[Annotated[float, Gt(0)]] = None,
-        base_batch_size: Annotated[int, Gt(0)] = BASE_BATCH_SIZE,
-        lr_scaling: LRScaling = LRScaling.LINEAR,
+        rate: Rate = RateConf(),
         momentum: Annotated[float, Ge(0), Lt(1)] = 0.9,
         eta: Annotated[float, Gt(0)] = 0.001,
         exclude_bias_and_norm: bool = False,
         weight_decay: Annotated[float, Ge(0)] = 0.0,
-        weight_decay_schedule: Optional[Scheduler] = None,
-        decay_norm: bool = False,
-        decay_bias: bool = True,
-        decay_vector: bool = True,
-        no_decay: list[str] = [],  # noqa: B006  # never changed; a config shows it as a list
-        head_lr: Optional[Annotated[float, Gt(0)]] = None,
-        head_weight_decay: Optional[Annotated[float, Ge(0)]] = None,
-        per_head: list[PerHead] = [],  # noqa: B006  # as no_decay
-        layer_decay: Optional[Annotated[float, Gt(0), Lt(1)]] = None,
+        decay: Decay = DecayConf(),
+        groups: list[Group] = [],  # noqa: B006  # never changed; a config shows it as a list
         larc: Optional[LARC] = None,
         zero: Optional[Zero] = None,
     ) -> None:
-        super().__init__(
-            lr=lr,
-            base_lr=base_lr,
-            base_batch_size=base_batch_size,
-            lr_scaling=lr_scaling,
-            weight_decay=weight_decay,
-            weight_decay_schedule=weight_decay_schedule,
-            decay_norm=decay_norm,
-            decay_bias=decay_bias,
-            decay_vector=decay_vector,
-            no_decay=no_decay,
-            head_lr=head_lr,
-            head_weight_decay=head_weight_decay,
-            per_head=per_head,
-            layer_decay=layer_decay,
-            larc=larc,
-            zero=zero,
-        )
+        super().__init__(rate=rate, weight_decay=weight_decay, decay=decay, groups=groups, larc=larc, zero=zero)
         self.momentum, self.eta, self.exclude_bias_and_norm = momentum, eta, exclude_bias_and_norm
 
     @classmethod

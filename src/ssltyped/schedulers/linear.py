@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional, Self
+from typing import Self
 
-from ssltyped.config import config_for
-from ssltyped.types import Facts, Inference, Problem, Scheduler, Update
+from ssltyped.config import INFERRED, config_for
+from ssltyped.schedulers.base import FromLR
+from ssltyped.types import Facts, Inference, Problem, Update
 
 
-class Linear(Scheduler):
-    """f(progress) = start + (end - start) progress. Raises ValueError when called without start or end.
+class Linear(FromLR):
+    """f(progress) = start + (end - start) progress.
 
     What is left out is inferred for a warmup (Goyal et al. 2017, arXiv 1706.02677, section 2.2): it ends at the
     learning rate of the optimizer, and starts at the one that would suit the batch of one node.
@@ -21,34 +22,26 @@ class Linear(Scheduler):
         update: how often the value changes.
     """
 
-    def __init__(
-        self, *, start: Optional[float] = None, end: Optional[float] = None, update: Update = Update.STEP
-    ) -> None:
+    at_lr = "end"
+
+    def __init__(self, *, start: float = INFERRED, end: float = INFERRED, update: Update = Update.STEP) -> None:
         self.start, self.end, self.update = start, end, update
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
-        if facts.lr is None:
-            return
-        if config.end is None:
-            yield Inference("end", facts.lr, "the learning rate of the optimizer")
+        yield from super().infer(config, facts)
         start = facts.base_lr_of_one_node if facts.nodes > 1 else 0.0
-        if config.start is None and start is not None:
-            yield Inference(
-                "start", start, "warmup starts at the learning rate of one node's batch; from 0 on one node"
-            )
+        if facts.lr is not None and start is not None:
+            rule = "warmup starts at the learning rate of one node's batch; from 0 on one node"
+            yield Inference("start", start, rule, default=True)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        if config.end is None:
-            yield Problem("end", "is not set, and the optimizer has no learning rate to take it from")
-        if config.start is None:
+        if config.start is INFERRED and config.end is not INFERRED:
             need = "the learning rate for one node's batch follows from the optimizer's base_lr, which is not set"
             yield Problem("start", f"is not set, and {need}: give one of them")
 
     def __call__(self, progress: float) -> float:
-        if self.start is None or self.end is None:
-            raise ValueError("start or end is None: give them, or resolve the config first")
         return self.start + (self.end - self.start) * progress
 
 

@@ -6,11 +6,11 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Annotated, Optional, Self
+from typing import Annotated, Self
 
-from annotated_types import Gt
+from annotated_types import Gt, Len
 
-from ssltyped.config import config_for
+from ssltyped.config import INFERRED, config_for
 from ssltyped.types import Facts, Inference, Problem, Scheduler, Update
 
 DEFAULT_GAMMA = 0.1
@@ -22,8 +22,7 @@ class MultiStep(Scheduler):
     """f(progress) = values[i], i = number of milestones that are <= the epoch floor(progress epochs).
 
     Without values they are lr gamma^i. gamma 0.1: He et al. 2016 (arXiv 1512.03385), section 3.4.
-    Raises ValueError for milestones and values that do not fit together, and when called without milestones, values
-    or epochs.
+    Raises ValueError for milestones and values that do not fit together.
 
     Args:
         milestones: the epochs, counted from 0, at whose start the value changes; null: at equal distances, the i-th at
@@ -37,10 +36,10 @@ class MultiStep(Scheduler):
     def __init__(
         self,
         *,
-        milestones: Optional[list[Annotated[int, Gt(0)]]] = None,
-        values: Optional[list[float]] = None,
+        milestones: list[Annotated[int, Gt(0)]] = INFERRED,
+        values: Annotated[list[float], Len(1)] = INFERRED,
         gamma: Annotated[float, Gt(0)] = DEFAULT_GAMMA,
-        epochs: Optional[Annotated[int, Gt(0)]] = None,
+        epochs: Annotated[int, Gt(0)] = INFERRED,
         update: Update = Update.EPOCH,
     ) -> None:
         self.milestones, self.values, self.gamma, self.epochs, self.update = milestones, values, gamma, epochs, update
@@ -49,43 +48,35 @@ class MultiStep(Scheduler):
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
-        epochs = facts.epochs if config.epochs is None else config.epochs
-        if config.milestones is None and config.values is not None and epochs is not None:
-            stride = math.ceil(epochs / len(config.values))
+        if facts.epochs is not None:
+            yield Inference("epochs", facts.epochs, "the epochs of the run", default=True)
+        if config.values is not INFERRED and config.epochs is not INFERRED:
+            stride = math.ceil(config.epochs / len(config.values))
             milestones = [stride * index for index in range(1, len(config.values))]
-            yield Inference("milestones", milestones, f"{len(config.values)} values over {epochs} epochs")
-        if config.values is None and config.milestones is not None and facts.lr is not None:
+            rule = f"{len(config.values)} values over {config.epochs} epochs"
+            yield Inference("milestones", milestones, rule, default=True)
+        if config.milestones is not INFERRED and facts.lr is not None:
             values = [facts.lr * config.gamma**i for i in range(len(config.milestones) + 1)]
-            yield Inference("values", values, f"the learning rate of the optimizer x {config.gamma:g}^i")
-        if config.epochs is None and facts.epochs is not None:
-            yield Inference("epochs", facts.epochs, "the epochs of the run")
+            rule = f"the learning rate of the optimizer x {config.gamma:g}^i"
+            yield Inference("values", values, rule, default=True)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        if config.epochs is None:
-            yield Problem("epochs", "is not set, and the run has no number of epochs to take it from")
-        if config.milestones is None:
+        if config.milestones is INFERRED and config.values is INFERRED:
             yield Problem("milestones", "give milestones, or values, whose milestones are then at equal distances")
-        elif config.values is None:
-            yield Problem("values", "is not set, and the optimizer has no learning rate to take it from")
-        yield from _faults(config.milestones, config.values, config.gamma)
+        elif config.milestones is not INFERRED and config.values is not INFERRED:
+            yield from _faults(config.milestones, config.values, config.gamma)
 
     def __call__(self, progress: float) -> float:
-        if self.milestones is None or self.values is None or self.epochs is None:
-            raise ValueError("milestones, values or epochs is None: give them, or resolve the config first")
         epoch = int((progress + ROUNDING) * self.epochs)
         return self.values[bisect_right(self.milestones, epoch)]
 
 
-def _faults(milestones: Optional[list[int]], values: Optional[list[float]], gamma: float) -> Iterator[Problem]:
+def _faults(milestones: list[int], values: list[float], gamma: float) -> Iterator[Problem]:
     """What the types of the constructor cannot say."""
-    if any(a >= b for a, b in pairwise(milestones or [])):
+    if any(a >= b for a, b in pairwise(milestones)):
         yield Problem("milestones", f"{milestones} must increase")
-    if values is None:
-        return
-    if not values:
-        yield Problem("values", "is empty: give at least one")
-    elif milestones is not None and len(values) != len(milestones) + 1:
+    if len(values) != len(milestones) + 1:
         count = f"{len(values)} values for {len(milestones)} milestones"
         yield Problem("values", f"{count}: give one before each milestone and one after the last")
     elif gamma != DEFAULT_GAMMA and not all(math.isclose(b, a * gamma, rel_tol=1e-6) for a, b in pairwise(values)):

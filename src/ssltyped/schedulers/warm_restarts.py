@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from enum import Enum
-from typing import Annotated, Optional, Self
+from typing import Annotated, Self
 
 from annotated_types import Gt, Le
 
-from ssltyped.config import config_for
-from ssltyped.schedulers.cosine import Cosine
-from ssltyped.types import Facts, Inference, Problem, Scheduler, Update
+from ssltyped.config import INFERRED, config_for
+from ssltyped.schedulers.base import FromLR
+from ssltyped.schedulers.cosine import wave
+from ssltyped.types import Facts, Problem, Update
 
 # Progress at a restart is a quotient, which may fall short of it by rounding; then the next wave has begun.
 ROUNDING = 1e-6
@@ -24,7 +25,7 @@ class Wave(Enum):
     FULL = "full"
 
 
-class CosineWarmRestarts(Scheduler):
+class CosineWarmRestarts(FromLR):
     """f(p) = end + (peak_k - end) (1 + cos(pi t)) / 2, where t counts the progress p in intervals.
 
         HALF: t = p / interval - k in [0, 1), k = floor(p / interval): wave k falls from peak_k to end
@@ -34,7 +35,7 @@ class CosineWarmRestarts(Scheduler):
         HALF: c_k = k interval.  FULL: c_k = 2 k interval, and c_0 = interval
 
     With adaptive and FULL the first wave thus starts below `start`; VISSL, whose schedule this is, does so.
-    Loshchilov and Hutter 2017 (arXiv 1608.03983), equation 5. Raises ValueError when called without start.
+    Loshchilov and Hutter 2017 (arXiv 1608.03983), equation 5. Raises ValueError for gamma beside adaptive.
 
     Args:
         start: the first peak; null: the learning rate of the optimizer.
@@ -49,7 +50,7 @@ class CosineWarmRestarts(Scheduler):
     def __init__(
         self,
         *,
-        start: Optional[float] = None,
+        start: float = INFERRED,
         end: float = 0.0,
         interval: Annotated[float, Gt(0), Le(1)],
         wave: Wave = Wave.HALF,
@@ -63,19 +64,10 @@ class CosineWarmRestarts(Scheduler):
             raise ValueError("; ".join(map(str, faults)))
 
     @classmethod
-    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
-        if config.start is None and facts.lr is not None:
-            yield Inference("start", facts.lr, "the learning rate of the optimizer")
-
-    @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        if config.start is None:
-            yield Problem("start", "is not set, and the optimizer has no learning rate to take it from")
-        yield from _faults(config.gamma, config.adaptive)
+        return _faults(config.gamma, config.adaptive)
 
     def __call__(self, progress: float) -> float:
-        if self.start is None:
-            raise ValueError("start is None: give it, or resolve the config first")
         t = progress / self.interval
         if self.wave is Wave.HALF:
             number = math.floor(t + ROUNDING)
@@ -83,8 +75,8 @@ class CosineWarmRestarts(Scheduler):
         else:
             number = math.floor((t + 1) / 2 + ROUNDING)
             crest = max(2 * number, 1) * self.interval
-        peak = Cosine(start=self.start, end=self.end)(crest) if self.adaptive else self.start * self.gamma**number
-        return Cosine(start=peak, end=self.end)(t)
+        peak = wave(self.start, self.end, crest) if self.adaptive else self.start * self.gamma**number
+        return wave(peak, self.end, t)
 
 
 def _faults(gamma: float, adaptive: bool) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import pytest
 import torch
@@ -14,33 +14,39 @@ from tiny import run_cli, tiny, tiny_trainer
 from torch import Tensor
 from watched import Watched
 
-from ssltyped.config import ConfigError, check, config_for
+from ssltyped.config import INFERRED, ConfigError, check, config_for
 from ssltyped.config.overrides import override
 from ssltyped.engine.callbacks.nan_guard import NaNGuard, NaNGuardConf, NonFiniteLossError
 from ssltyped.engine.checkpoint import CheckpointsConf
 from ssltyped.experiment import Experiment
 from ssltyped.launch import launch, replay
 from ssltyped.losses.simclr import SimCLRLoss
-from ssltyped.types import Batch, Model, StepOutput
+from ssltyped.types import Batch, Model, Moment, StepOutput
 
 
 class Poisoned(SimCLRLoss):
     """SimCLR, which is NaN for every batch with a certain image, and draws random numbers as dropout would.
 
     Args:
+        head: of SimCLR.
         temperature: of SimCLR.
         chunk_size: of SimCLR.
         image: the number of the image.
     """
 
     def __init__(
-        self, *, temperature: float = 0.2, chunk_size: Optional[int] = None, image: Annotated[int, Ge(0)] = 5
+        self,
+        *,
+        head: str = INFERRED,
+        temperature: float = 0.2,
+        chunk_size: int = INFERRED,
+        image: Annotated[int, Ge(0)] = 5,
     ) -> None:
-        super().__init__(temperature=temperature, chunk_size=chunk_size)
+        super().__init__(head=head, temperature=temperature, chunk_size=chunk_size)
         self.image = image
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
-        output = super().step(model, batch)
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+        output = super().step(model, batch, moment)
         noise = torch.rand(()) * 1e-2
         factor = float("nan") if self.image in batch.index.tolist() else 1.0
         return dataclasses.replace(output, loss=(output.loss + noise) * factor)
@@ -71,7 +77,9 @@ def image_of_step(step: int, folder: Path) -> int:
 def test_a_nan_stops_with_its_bundle(tmp_path: Path) -> None:
     """The bundle holds the weights of before the step; computing it again gives NaN again."""
     image = image_of_step(1, tmp_path)
-    with pytest.raises(NonFiniteLossError, match=r"the loss of step 1 is nan; the weights are not touched") as caught:
+    with pytest.raises(
+        NonFiniteLossError, match=r"the loss of step 1 is nan here; the weights are not touched"
+    ) as caught:
         launch(poisoned(tmp_path, image))
     bundle = caught.value.bundle
     assert bundle == tmp_path / "tiny" / "nan_step1_rank0.pt"
@@ -150,7 +158,7 @@ def test_every_so_many_steps(tmp_path: Path) -> None:
 
 def test_exit_code(tmp_path: Path) -> None:
     """A run that fails ends with 1; no weights are exported."""
-    code, out, err = run_cli("tiny", f"output={tmp_path}", "optimizer.lr=1e30", "callbacks=[NaNGuard]")
+    code, out, err = run_cli("tiny", f"output={tmp_path}", "optimizer.rate.lr=1e30", "callbacks=[NaNGuard]")
     assert code == 1, out + err
     assert "NonFiniteLossError" in err
     assert "ssltyped.replay(" in err

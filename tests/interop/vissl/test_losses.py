@@ -70,7 +70,7 @@ CASES: list[tuple[str, Tree, Loss]] = [
             embedding_dim=128,
             contrast=Contrast.INFO_NCE,
             loss_weights=[0.5, 0.5],
-            memory_output=1,
+            memory_head="patches",
             num_negatives=12,
         ),
     ),
@@ -95,7 +95,9 @@ CASES: list[tuple[str, Tree, Loss]] = [
 
 def imported(name: str, values: Tree, rows: list[Row]) -> tuple[Loss, set[str]]:
     section = Settings({"name": name, name: values}, "config.LOSS", set())
-    run = Run(global_batch=8, sync_bn=True, feature_of={"local_views": "lastPOOL"}, rows=rows)
+    run = Run(
+        global_batch=8, sync_bn=True, feature_of={"local_views": "lastPOOL"}, heads=["images", "patches"], rows=rows
+    )
     return loss(section, run), section.read
 
 
@@ -121,7 +123,7 @@ def test_a_queue_is_cut_to_whole_batches_and_that_is_said() -> None:
 
 def test_without_synchronised_batch_norm_moco_shuffles() -> None:
     section = Settings({"name": "moco_loss"}, "config.LOSS", set())
-    assert config.get(loss(section, Run(8, False, {}, [])), "shuffle") is True
+    assert config.get(loss(section, Run(8, False, {}, ["head"], [])), "shuffle") is True
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,19 @@ from ssltyped.interop.vissl.schedules import Size
 from ssltyped.interop.vissl.settings import Settings
 from ssltyped.interop.vissl.yaml import Tree
 from ssltyped.optimizers.adamw import AdamWConf
-from ssltyped.optimizers.groups import PerHeadConf
+from ssltyped.optimizers.decay import DecayConf
+from ssltyped.optimizers.groups import GroupConf
 from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.lars import LARSConf
+from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.rmsprop import RMSpropConf
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.optimizers.zero import ZeroConf
+from ssltyped.schedulers.constant import ConstantConf
 from ssltyped.types import Optimizer
 
 NAMES = {"trunk.cls_token": "trunk.class_token", "trunk.fc.weight": "trunk.fc.weight", "trunk.pos": "trunk.pos"}
+NAMES |= {f"heads.{name}.layers.0.{kind}": f"heads.{i}.clf.0.{kind}" for i, name in enumerate("ab") for kind in "wb"}
 COSINE: Tree = {"name": "cosine", "start_value": 0.4, "end_value": 0.0}
 SHARED: Tree = {"momentum": 0.8, "nesterov": True, "betas": [0.8, 0.9], "weight_decay": 0.01}
 
@@ -32,46 +36,54 @@ def imported(values: Tree, rows: Optional[list[Row]] = None, resnet: bool = True
     return training(section, Size(256, 256, 1, 0), Weights(NAMES, resnet), [] if rows is None else rows)
 
 
+def sgd(**fields: object) -> Optimizer:
+    """What the shared settings make of it, with these fields."""
+    shared = SGDConf(rate=RateConf(lr=0.4), momentum=0.8, nesterov=True, weight_decay=0.01)
+    return config.replaced(shared, fields)
+
+
 CASES: list[tuple[str, Tree, Optimizer]] = [
-    ("sgd", {}, SGDConf(lr=0.4, momentum=0.8, nesterov=True, weight_decay=0.01)),
-    ("adamw_mt", {"eps": 1e-7}, AdamWConf(lr=0.4, betas=(0.8, 0.9), eps=1e-7, weight_decay=0.01)),
+    ("sgd", {}, sgd()),
+    ("adamw_mt", {"eps": 1e-7}, AdamWConf(rate=RateConf(lr=0.4), betas=(0.8, 0.9), eps=1e-7, weight_decay=0.01)),
     (
         "lars",
         {"eta": 0.5, "exclude_bias_and_norm": True},
-        LARSConf(lr=0.4, momentum=0.8, eta=0.5, exclude_bias_and_norm=True, weight_decay=0.01),
+        LARSConf(rate=RateConf(lr=0.4), momentum=0.8, eta=0.5, exclude_bias_and_norm=True, weight_decay=0.01),
     ),
-    ("rmsprop", {"alpha": 0.7}, RMSpropConf(lr=0.4, momentum=0.8, alpha=0.7, weight_decay=0.01)),
+    ("rmsprop", {"alpha": 0.7}, RMSpropConf(rate=RateConf(lr=0.4), momentum=0.8, alpha=0.7, weight_decay=0.01)),
     (
         "sgd_fsdp",
         {"regularize_bn": True},
-        SGDConf(lr=0.4, momentum=0.8, nesterov=True, weight_decay=0.01, decay_norm=True),
+        sgd(decay=DecayConf(norm=True)),
     ),
     (
         "sgd",
         {"regularize_bias": False},
-        SGDConf(lr=0.4, momentum=0.8, nesterov=True, weight_decay=0.01, decay_bias=False),
+        sgd(decay=DecayConf(bias=False)),
     ),
     (
         "sgd",
         {"use_larc": True, "larc_config": {"clip": True, "trust_coefficient": 0.02}},
-        SGDConf(
-            lr=0.4,
-            momentum=0.8,
-            nesterov=True,
-            weight_decay=0.01,
+        sgd(
             larc=LARCConf(clip=True, trust_coefficient=0.02),
         ),
     ),
-    ("sgd", {"use_zero": True}, SGDConf(lr=0.4, momentum=0.8, nesterov=True, weight_decay=0.01, zero=ZeroConf())),
+    (
+        "sgd",
+        {"use_zero": True},
+        sgd(zero=ZeroConf()),
+    ),
     (
         "sgd",
         {"construct_single_param_group_only": True, "non_regularized_parameters": ["pos"]},
-        SGDConf(lr=0.4, momentum=0.8, nesterov=True, weight_decay=0.01, decay_norm=True),
+        sgd(decay=DecayConf(norm=True)),
     ),
     (
         "sgd",
         {"head_optimizer_params": {"use_different_wd": True, "weight_decay": 0.5}},
-        SGDConf(lr=0.4, momentum=0.8, nesterov=True, weight_decay=0.01, head_weight_decay=0.5),
+        sgd(
+            groups=[GroupConf(parts=["heads"], weight_decay=0.5)],
+        ),
     ),
     (
         "sgd",
@@ -79,7 +91,9 @@ CASES: list[tuple[str, Tree, Optimizer]] = [
             "head_optimizer_params": {"use_different_lr": True},
             "param_schedulers": {"lr": COSINE, "lr_head": {**COSINE, "start_value": 1.2}},
         },
-        SGDConf(lr=0.4, momentum=0.8, nesterov=True, weight_decay=0.01, head_lr=1.2),
+        sgd(
+            groups=[GroupConf(parts=["heads"], lr=1.2)],
+        ),
     ),
 ]
 
@@ -99,14 +113,14 @@ def test_every_name_has_defaults(name: str) -> None:
 @pytest.mark.parametrize(
     ("values", "wanted"),
     [
-        ({"param_group_constructor": "dino"}, {"decay_norm": False, "decay_bias": False}),
-        ({"param_group_constructor": "lr_decay"}, {"layer_decay": 0.9, "decay_bias": True}),
+        ({"param_group_constructor": "dino"}, {"decay.norm": False, "decay.bias": False}),
+        ({"param_group_constructor": "lr_decay"}, {"rate.layer_decay": 0.9, "decay.bias": True}),
         (
             {
                 "param_group_constructor": "linear_eval_heads",
                 "linear_eval_heads": [{"lr": 2, "regularize_bn": True}, {}],
             },
-            {"per_head": [PerHeadConf(lr_scale=2.0, decay_norm=True), PerHeadConf()]},
+            {"groups": [GroupConf(parts=["heads.a"], lr_scale=2.0, decay_norm=True), GroupConf(parts=["heads.b"])]},
         ),
     ],
 )
@@ -118,13 +132,13 @@ def test_groups_follow_the_rule_that_is_named(values: Tree, wanted: Mapping[str,
 
 def test_with_layers_of_other_trunks_than_a_resnet_biases_are_not_decayed() -> None:
     found = imported({"param_group_constructor": "lr_decay", "regularize_bias": True}, resnet=False).optimizer
-    assert config.get(found, "decay_bias") is False
+    assert config.get(found, "decay.bias") is False
 
 
 def test_parameters_that_are_not_decayed_have_our_names_and_those_that_are_not_there_are_said() -> None:
     rows: list[Row] = []
     found = imported({"non_regularized_parameters": ["class_token", "pos", "position"]}, rows)
-    assert config.get(found.optimizer, "no_decay") == ["trunk.cls_token", "pos"]
+    assert config.get(found.optimizer, "decay.exclude") == ["trunk.cls_token", "pos"]
     path = "config.OPTIMIZER.non_regularized_parameters"
     assert rows == [Row(path, "position", None, "no parameter has it in its name")]
 
@@ -133,8 +147,27 @@ def test_a_schedule_of_the_weight_decay_ends_where_it_says() -> None:
     schedules: Tree = {"lr": COSINE, "weight_decay": {"name": "cosine", "start_value": 0.04, "end_value": 0.4}}
     found = imported({"param_schedulers": schedules, "weight_decay": 0.1}).optimizer
     assert config.get(found, "weight_decay") == 0.4
-    built = config.build(config.get(found, "weight_decay_schedule"))
+    built = config.build(config.get(found, "decay.schedule"))
     assert [built(0.0), built(0.5)] == pytest.approx([0.04, 0.22])
+
+
+def test_heads_with_a_learning_rate_that_falls_otherwise_have_a_schedule_of_their_own() -> None:
+    schedules: Tree = {"lr": COSINE, "lr_head": {"name": "constant", "value": 0.1}}
+    found = imported({"head_optimizer_params": {"use_different_lr": True}, "param_schedulers": schedules}).optimizer
+    wanted = [GroupConf(parts=["heads"], lr=0.1, schedule=ConstantConf(value=0.1))]
+    assert config.to_tree(config.get(found, "groups")) == config.to_tree(wanted)
+
+
+def test_what_all_heads_have_each_has_beside_its_own() -> None:
+    heads: Tree = {
+        "param_group_constructor": "linear_eval_heads",
+        "linear_eval_heads": [{"lr": 2}, {"weight_decay": 0}],
+    }
+    found = imported({**heads, "head_optimizer_params": {"use_different_wd": True, "weight_decay": 0.5}}).optimizer
+    first = GroupConf(parts=["heads.a"], lr_scale=2.0, weight_decay=0.5)
+    assert config.to_tree(config.get(found, "groups")) == config.to_tree(
+        [first, GroupConf(parts=["heads.b"], weight_decay=0.0)]
+    )
 
 
 def test_the_learning_rate_is_the_highest_of_the_schedule() -> None:
@@ -144,7 +177,9 @@ def test_the_learning_rate_is_the_highest_of_the_schedule() -> None:
         "schedulers": [rising, {**COSINE, "start_value": 2.0}],
         "lengths": [0.5, 0.5],
     }
-    assert config.get(imported({"param_schedulers": {"lr": composite}}).optimizer, "lr") == pytest.approx(2.0, rel=1e-3)
+    assert config.get(imported({"param_schedulers": {"lr": composite}}).optimizer, "rate.lr") == pytest.approx(
+        2.0, rel=1e-3
+    )
 
 
 @pytest.mark.parametrize(
@@ -155,14 +190,11 @@ def test_the_learning_rate_is_the_highest_of_the_schedule() -> None:
         ({"param_schedulers": {}}, "param_schedulers.lr: got None: want a schedule"),
         ({"param_schedulers": {"lr": COSINE, "weight_decay": 0.1}}, "weight_decay: got 0.1: want a schedule"),
         (
-            {
-                "head_optimizer_params": {"use_different_lr": True},
-                "param_schedulers": {"lr": COSINE, "lr_head": {"name": "constant", "value": 0.1}},
-            },
-            "must be a multiple of lr",
+            {"param_group_constructor": "linear_eval_heads", "linear_eval_heads": [{"rl": 1}]},
+            "got [{'rl': 1}]: 1 entries for 2 heads: want one each",
         ),
         (
-            {"param_group_constructor": "linear_eval_heads", "linear_eval_heads": [{"rl": 1}]},
+            {"param_group_constructor": "linear_eval_heads", "linear_eval_heads": [{"rl": 1}, {}]},
             "want of each head lr, weight_decay, regularize_bn",
         ),
         ({"momentum": 2.0}, "config.OPTIMIZER.momentum: got 2.0"),

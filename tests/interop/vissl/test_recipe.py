@@ -11,7 +11,9 @@ from ssltyped.engine.parallel import Precision
 from ssltyped.interop.vissl.recipe import LATER, Imported, build_model, import_config, import_trunk
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.model.freeze import FreezeConf
+from ssltyped.optimizers.decay import DecayConf
 from ssltyped.optimizers.larc import LARCConf
+from ssltyped.optimizers.rate import RateConf, peak_lr
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.schedulers.composite import CompositeConf, Interval
 from ssltyped.schedulers.cosine import CosineConf
@@ -39,11 +41,11 @@ def imported(*overrides: str) -> Imported:
 def test_every_recipe_gives_parts_that_can_be_built(name: str) -> None:
     found = imported(name)
     with torch.device("meta"):
-        model = build_model(found, dict.fromkeys(found.wired.inputs, 1))
+        model = build_model(found, {head.input: 1 for head in found.wired.heads.values() if head.input is not None})
     config.check(found.loss)
-    assert config.build(found.optimizer).lr == pytest.approx(
-        max(config.build(found.schedule)(i / 2000) for i in range(2000))
-    )
+    config.build(found.optimizer)
+    highest = max(config.build(found.schedule)(i / 2000) for i in range(2000))
+    assert peak_lr(found.optimizer) == pytest.approx(highest)
     assert all(key.startswith(("trunk.", "heads.")) for key in found.layout(model).export(model))
 
 
@@ -54,7 +56,12 @@ def test_simclr_on_eight_nodes_in_full() -> None:
         (found.loss, SimCLRLossConf()),
         (
             found.optimizer,
-            SGDConf(lr=4.8, weight_decay=1e-6, decay_norm=True, larc=LARCConf(trust_coefficient=0.001, clip=False)),
+            SGDConf(
+                rate=RateConf(lr=4.8),
+                weight_decay=1e-6,
+                decay=DecayConf(norm=True),
+                larc=LARCConf(trust_coefficient=0.001, clip=False),
+            ),
         ),
         (
             found.schedule,
@@ -67,8 +74,8 @@ def test_simclr_on_eight_nodes_in_full() -> None:
     )
     for got, want in wanted:
         if want is wanted[2][1]:  # the highest of 2000 points of the schedule
-            assert config.get(got, "lr") == pytest.approx(4.8, rel=0.03)
-            got = config.replaced(got, {"lr": 4.8})
+            assert config.get(got, "rate.lr") == pytest.approx(4.8, rel=0.03)
+            got = config.replaced(got, {"rate.lr": 4.8})
         assert config.to_tree(got) == config.to_tree(config.check(want))
     assert (found.epochs, found.batch_size, found.seed) == (100, 64, 0)
     assert (found.precision, found.grad_clip) == (Precision.FP32, None)
@@ -109,10 +116,10 @@ def test_gradients_are_clipped_and_the_forward_pass_is_in_single_precision_if_th
 
 
 def test_prototypes_are_frozen_for_some_steps_by_our_name() -> None:
-    names = "['module.heads.0.prototypes0.weight',5],['module.heads.0.projection_head.0.bias',0]"
+    names = "['module.heads.head.prototypes0.weight',5],['module.heads.head.projection_head.0.bias',0]"
     frozen = f"config.MODEL.TEMP_FROZEN_PARAMS_ITER_MAP=[{names}]"
     found = imported(SWAV, *SMALL, SMALL_HEAD, frozen)
-    wanted = [FreezeConf(parts=["heads.0.prototypes.0.weight"], steps=5)]
+    wanted = [FreezeConf(parts=["heads.head.prototypes.0.weight"], steps=5)]
     assert config.to_tree(found.freeze) == config.to_tree(wanted)
 
 
@@ -132,7 +139,9 @@ def test_a_linear_evaluation_freezes_the_trunk_whose_weights_are_one_level_down(
     assert not any(parameter.requires_grad for parameter in model.trunk.parameters())
     assert all(parameter.requires_grad for parameter in model.heads.parameters())
     assert (model.trunk.training, model.heads.training) == (False, True)
-    assert found.wired.features == ["conv1", "res2", "res3", "res4", "res5", "res5avg", "res5avg"]
+    features = ["conv1", "res2", "res3", "res4", "res5", "res5avg", "res5avg"]
+    assert [head.feature for head in found.wired.heads.values()] == features
+    assert list(found.wired.heads) == [*features[:-1], "res5avg_2"]
     both = imported(LINEAR, "config.MODEL.FEATURE_EVAL_SETTINGS.FREEZE_TRUNK_AND_HEAD=True")
     assert config.to_tree(both.freeze) == config.to_tree([FreezeConf(parts=["trunk", "heads"])])
 

@@ -16,8 +16,8 @@ from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.schedulers.inverse_sqrt import InverseSqrtConf
 from ssltyped.schedulers.linear import LinearConf
 from ssltyped.schedulers.multistep import MultiStepConf
+from ssltyped.schedulers.piecewise import PiecewiseConstantConf, StaircaseConf
 from ssltyped.schedulers.polynomial import PolynomialConf
-from ssltyped.schedulers.step import StepConf, StepFixedGammaConf
 from ssltyped.schedulers.warm_restarts import CosineWarmRestartsConf, Wave
 from ssltyped.types import Scheduler, Update
 
@@ -124,10 +124,10 @@ CASES: list[tuple[Tree, Scheduler]] = [
         {"name": "multistep", "values": [1, 0.1, 0.01], "update_interval": "step"},
         MultiStepConf(values=[1.0, 0.1, 0.01], milestones=[4, 8], epochs=10, update=Update.STEP),
     ),
-    ({"name": "step", "values": [1, 0.5]}, StepConf(values=[1.0, 0.5])),
+    ({"name": "step", "values": [1, 0.5]}, PiecewiseConstantConf(values=[1.0, 0.5])),
     (
         {"name": "step_with_fixed_gamma", "base_value": 1, "gamma": 0.5, "num_decays": 3},
-        StepFixedGammaConf(start=1.0, gamma=0.5, num_decays=3),
+        StaircaseConf(start=1.0, gamma=0.5, num_decays=3),
     ),
     ({"name": "polynomial", "base_value": 1, "power": 2}, PolynomialConf(start=1.0, power=2.0)),
     (

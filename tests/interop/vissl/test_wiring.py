@@ -42,33 +42,38 @@ def built(head: Head, kind: type[Head]) -> Head:
     return made
 
 
+def reads(found: Wired) -> dict[str, tuple[Optional[str], Optional[str]]]:
+    """Feature and input of each head."""
+    return {name: (head.feature, head.input) for name, head in found.heads.items()}
+
+
 def test_one_head_reads_the_default_feature_of_all_views() -> None:
     found = wired([A])
-    assert (found.features, found.inputs, found.passes) == (["flatten"], [], Passes.SIZE)
-    assert found.leaves == (Leaf("heads.0", "heads.0", "mlp"),)
-    built(found.heads[0], MLPHead)
+    assert (reads(found), found.passes) == ({"head": ("flatten", None)}, Passes.SIZE)
+    assert found.leaves == (Leaf("heads.head", "heads.0", "mlp"),)
+    built(found.heads["head"], MLPHead)
 
 
 def test_several_heads_on_one_feature_are_one_in_a_row() -> None:
     found = wired([A, SIAMESE, AFTER])
     assert len(found.heads) == 1
     assert found.leaves == (
-        Leaf("heads.0.heads.0", "heads.0", "mlp"),
-        Leaf("heads.0.heads.1", "heads.1", "siamese_concat_view"),
-        Leaf("heads.0.heads.2", "heads.2", "mlp"),
+        Leaf("heads.head.heads.0", "heads.0", "mlp"),
+        Leaf("heads.head.heads.1", "heads.1", "siamese_concat_view"),
+        Leaf("heads.head.heads.2", "heads.2", "mlp"),
     )
-    sequence = built(found.heads[0], HeadSequence)
+    sequence = built(found.heads["head"], HeadSequence)
     assert (sequence.in_dim, sequence.out_dim) == (8, 5)
 
 
 def test_a_nested_list_is_a_head_in_a_row_also_among_others() -> None:
     assert wired([[A, B]]).leaves == (
-        Leaf("heads.0.heads.0", "heads.0.0", "mlp"),
-        Leaf("heads.0.heads.1", "heads.0.1", "mlp"),
+        Leaf("heads.head.heads.0", "heads.0.0", "mlp"),
+        Leaf("heads.head.heads.1", "heads.0.1", "mlp"),
     )
     assert wired([[A], B]).leaves == (
-        Leaf("heads.0.heads.0.heads.0", "heads.0.0", "mlp"),
-        Leaf("heads.0.heads.1", "heads.1", "mlp"),
+        Leaf("heads.head.heads.0.heads.0", "heads.0.0", "mlp"),
+        Leaf("heads.head.heads.1", "heads.1", "mlp"),
     )
 
 
@@ -81,9 +86,16 @@ def test_more_than_a_name_and_settings_says_nothing_and_that_is_said() -> None:
 
 def test_heads_may_read_inputs_and_features_by_name() -> None:
     found = wired([[A, SIAMESE, AFTER], A], MULTI_INPUT_HEAD_MAPPING=[["patches", ["res5"]], ["images", ["flatten"]]])
-    assert (found.features, found.inputs) == (["res5", "flatten"], ["patches", "images"])
+    assert reads(found) == {"patches": ("res5", "patches"), "images": ("flatten", "images")}
     assert [leaf.theirs for leaf in found.leaves] == ["heads.0.0", "heads.0.1", "heads.0.2", "heads.1"]
-    assert [leaf.ours for leaf in found.leaves] == ["heads.0.heads.0", "heads.0.heads.1", "heads.0.heads.2", "heads.1"]
+    parts = [f"heads.patches.heads.{number}" for number in range(3)]
+    assert [leaf.ours for leaf in found.leaves] == [*parts, "heads.images"]
+
+
+def test_heads_that_read_the_same_have_names_of_their_own() -> None:
+    pools: list[Value] = [["flatten", ["Identity", []]]] * 3
+    found = evaluated([["mlp", {"dims": [8, 3]}]] * 3, pools)
+    assert list(found.heads) == ["flatten", "flatten_2", "flatten_3"]
 
 
 def test_one_head_for_several_inputs_reads_the_feature_of_the_first() -> None:
@@ -92,7 +104,7 @@ def test_one_head_for_several_inputs_reads_the_feature_of_the_first() -> None:
         ["local_views", {"feat_names": ["flatten"]}],
     ]
     found = wired([A], MULTI_INPUT_HEAD_MAPPING=mapping)
-    assert (found.features, found.inputs) == (["res5"], [])
+    assert reads(found) == {"head": ("res5", None)}
     assert found.feature_of == {"global_views": "res5", "local_views": "flatten"}
 
 
@@ -101,18 +113,21 @@ def test_every_crop_may_pass_alone() -> None:
 
 
 def test_without_heads_the_feature_is_the_output() -> None:
-    assert wired([]) == Wired([], (), ["flatten"], [], Passes.SIZE)
+    assert wired([]) == Wired({}, (), Passes.SIZE, extra=("flatten",))
     alone: Tree = {"EVAL_MODE_ON": True, "EXTRACT_TRUNK_FEATURES_ONLY": True}
-    assert wired([A], FEATURE_EVAL_SETTINGS=alone).heads == []
+    assert wired([A], FEATURE_EVAL_SETTINGS=alone).heads == {}
 
 
 def test_a_pooled_feature_is_what_torch_pools() -> None:
     heads: list[Value] = [["eval_mlp", {"in_channels": 4, "dims": [36, 3]}], ["mlp", {"dims": [8, 3]}]]
     pools: list[Value] = [["conv1", ["AvgPool2d", [[4, 4], 2, 1]]], ["flatten", ["Identity", []]]]
     found = evaluated(heads, pools, SHOULD_FLATTEN_FEATS=False)
-    assert found.features == ["conv1", "flatten"]
-    assert found.leaves == (Leaf("heads.0.heads.1", "heads.0", "eval_mlp"), Leaf("heads.1", "heads.1", "mlp"))
-    sequence = built(found.heads[0], HeadSequence)
+    assert reads(found) == {"conv1": ("conv1", None), "flatten": ("flatten", None)}
+    assert found.leaves == (
+        Leaf("heads.conv1.heads.1", "heads.0", "eval_mlp"),
+        Leaf("heads.flatten", "heads.1", "mlp"),
+    )
+    sequence = built(found.heads["conv1"], HeadSequence)
     assert isinstance(sequence, HeadSequence)
     pool, head = sequence.heads
     assert isinstance(pool, PoolHead)
@@ -134,7 +149,7 @@ def test_a_pooled_feature_is_what_torch_pools() -> None:
 )
 def test_every_operation_pools_as_that_of_torch(operation: list[Value], reference: torch.nn.Module) -> None:
     found = evaluated([["mlp", {"dims": [32, 3]}]], [["res5", operation]])
-    sequence = built(found.heads[0], HeadSequence)
+    sequence = built(found.heads["head"], HeadSequence)
     assert isinstance(sequence, HeadSequence)
     feature = torch.randn(2, 8, 6, 6)
     assert torch.equal(sequence.heads[0](feature), reference(feature).flatten(1))
@@ -142,7 +157,7 @@ def test_every_operation_pools_as_that_of_torch(operation: list[Value], referenc
 
 def test_a_map_may_be_read_as_it_is() -> None:
     found = evaluated([["mlp", {"dims": [32, 3]}]], [["res5", ["Identity", []]]])
-    sequence = built(found.heads[0], HeadSequence)
+    sequence = built(found.heads["head"], HeadSequence)
     feature = torch.randn(2, 8, 2, 2)
     assert isinstance(sequence, HeadSequence)
     assert torch.equal(sequence.heads[0](feature), feature.flatten(1))
@@ -165,7 +180,7 @@ def test_a_map_may_be_read_as_it_is() -> None:
 )
 def test_mistakes_of_pooling_are_named(heads: list[Value], pools: list[Value], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        built(evaluated(heads, pools).heads[0], HeadSequence)
+        built(evaluated(heads, pools).heads["head"], HeadSequence)
     assert message in str(caught.value)
 
 

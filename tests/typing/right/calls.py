@@ -18,6 +18,7 @@ from ssltyped.heads.mlp import MLPHead, MLPHeadConf
 from ssltyped.launch import Run, launch, replay
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
 from ssltyped.model.model import SSLModel
+from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.types import Facts, Inference, Loss, Problem, StepOutput
 
@@ -50,7 +51,7 @@ temperature: float = build(SimCLRLossConf()).temperature
 head: MLPHead = build(MLPHeadConf(dims=[128], in_dim=4))
 out: torch.Tensor = head(torch.zeros(2, 4))
 width: int = head.out_dim
-optimizer: torch.optim.Optimizer = build(SGDConf(lr=0.1))(head)
+optimizer: torch.optim.Optimizer = build(SGDConf(rate=RateConf(lr=0.1)))(head)
 text: str = to_yaml(recipe)
 read: Experiment = from_yaml(text)
 other_seed: Experiment = replaced(recipe, {"seed": 1, "loss.temperature": 0.5})

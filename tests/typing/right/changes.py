@@ -12,6 +12,7 @@ from ssltyped.evals.online_knn import KNN, KNNConf
 from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
 from ssltyped.optimizers.adamw import AdamWConf
+from ssltyped.optimizers.rate import RateConf
 from ssltyped.schedulers.composite import Composite
 from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.transforms.geometry import CenterCropConf, RandomResizedCrop
@@ -29,7 +30,7 @@ elsewhere = changed(recipe, lambda r: r.output)(Path("elsewhere"))
 
 # a part in the place of another
 moco: Experiment = changed(recipe, lambda r: r.loss)(MoCoLossConf(queue_size=1000))
-adamw = changed(recipe, lambda r: r.optimizer)(AdamWConf(lr=1e-3))
+adamw = changed(recipe, lambda r: r.optimizer)(AdamWConf(rate=RateConf(lr=1e-3)))
 deeper = changed(recipe, lambda r: r.trunk)(ResNetConf(depth=50))
 plain = changed(recipe, lambda r: r.schedule)(CosineConf())
 unwatched = changed(recipe, lambda r: r.callbacks)([])

@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
 from recipes.quickstart import quickstart
-from ssltyped.config import build, config_for, replaced
+from ssltyped.config import INFERRED, build, config_for, replaced
 from ssltyped.experiment import Experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.transforms.geometry import HorizontalFlipConf
@@ -17,6 +17,7 @@ from ssltyped.transforms.views import RepeatViewsConf
 from ssltyped.types import (
     Batch,
     Callback,
+    Carry,
     Facts,
     Features,
     Head,
@@ -25,6 +26,7 @@ from ssltyped.types import (
     Loss,
     Meter,
     Model,
+    Moment,
     Optimizer,
     Problem,
     Random,
@@ -69,13 +71,13 @@ class Spread(Loss):
         if facts.num_views < 2:
             yield Problem("", "needs two views")
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
-        (z,) = model(batch.views)
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+        z = model(batch.views).of("projector")
         loss = z.var() if self.reduction is Reduction.MEAN else z.var() * len(z)
-        return StepOutput(loss=loss * self.weight, logs={"z": z.detach().mean()})
+        return StepOutput(loss=loss * self.weight, logs={"z": z.detach().mean()}, carry={"z": z.detach()})
 
-    def after_update(self, model: Model, progress: float) -> None:
-        self.weight *= 1 - progress
+    def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
+        self.weight *= 1 - moment.progress_after * float(carries[0]["z"].var())
 
 
 class Pixels(Trunk):
@@ -93,13 +95,20 @@ class Pixels(Trunk):
 
 
 class Scale(Head):
-    def __init__(self, *, in_dim: Optional[int] = None, by: float = 2.0) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        *,
+        in_dim: int = INFERRED,
+        feature: Optional[str] = None,
+        input: Optional[str] = None,
+        by: float = 2.0,
+    ) -> None:
+        super().__init__(feature=feature, input=input)
         self.in_dim, self.by = in_dim, by
 
     @property
     def out_dim(self) -> int:
-        return self.in_dim or 0
+        return self.in_dim
 
     def forward(self, features: Tensor) -> Tensor:
         return features * self.by

@@ -16,6 +16,7 @@ from ssltyped.experiment import Experiment, ExperimentConf
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.optimizers.adamw import AdamWConf
+from ssltyped.optimizers.rate import RateConf
 from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.transforms.geometry import CenterCropConf
 from ssltyped.trunks.resnet import ResNetConf, Stem
@@ -24,8 +25,8 @@ from ssltyped.types import Callback, Head, Optimizer, Scheduler, ViewMaker
 
 def digits(*, epochs: int = 1, temperature: float = 0.2, extra: tuple[Callback, ...] = ()) -> Experiment:
     """A recipe written from its parts."""
-    heads: list[Head] = [MLPHeadConf(dims=[64, 32])]
-    optimizer: Optimizer = AdamWConf(lr=1e-3)
+    heads: dict[str, Head] = {"projector": MLPHeadConf(dims=[64, 32], feature="flatten")}
+    optimizer: Optimizer = AdamWConf(rate=RateConf(lr=1e-3))
     schedule: Scheduler = CosineConf()
     views: ViewMaker = two_views(size=32, flip=False)
     data: Data = DataConf(
@@ -42,7 +43,6 @@ def digits(*, epochs: int = 1, temperature: float = 0.2, extra: tuple[Callback, 
         optimizer=optimizer,
         schedule=schedule,
         epochs=epochs,
-        features=["flatten"],
         precision=Precision.BF16,
         grad_clip=1,
         distributed=DistributedConf(device=Device.CPU),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ssltyped.config import INFERRED
 from ssltyped.data.digits import DigitsConf, DigitSplit
 from ssltyped.data.image_list import ImageListConf
 from ssltyped.data.sources import FlatFolderConf, ImageFolderConf
@@ -17,8 +18,10 @@ from ssltyped.heads.mlp import MLPHead, MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
 from ssltyped.meters.accuracy import TopKAccuracyConf
 from ssltyped.optimizers.adamw import AdamWConf
-from ssltyped.optimizers.base import LRScaling
+from ssltyped.optimizers.decay import DecayConf
+from ssltyped.optimizers.groups import GroupConf
 from ssltyped.optimizers.larc import LARCConf
+from ssltyped.optimizers.rate import LRScaling, RateConf
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.schedulers.composite import CompositeConf
 from ssltyped.schedulers.constant import ConstantConf
@@ -57,14 +60,16 @@ exact_knn: KNN = KNNConf(k=5)
 # values of every kind
 whole_temperature = SimCLRLossConf(temperature=1)
 chunked = SimCLRLossConf(temperature=0.5, chunk_size=128)
-inferred_chunk = SimCLRLossConf(chunk_size=None)
+inferred_chunk = SimCLRLossConf(chunk_size=INFERRED)
 small_trunk = ResNetConf(depth=18, stem=Stem.SMALL, norm=Norm.GROUP, groupnorm_groups=8)
 dilated_trunk = ResNetConf(depth=101, layer4_stride=1, width_multiplier=2, zero_init_residual=True)
 projection = MLPHeadConf(dims=[2048, 2048, 128], use_bn=True, use_relu=True)
 linear_head = MLPHeadConf(dims=[1000], in_dim=2048)
-lars_like = SGDConf(base_lr=0.3, larc=LARCConf(trust_coefficient=0.02, clip=True))
-nesterov = SGDConf(lr=0.1, momentum=0.9, nesterov=True, no_decay=["bias", "prototypes"])
-scaled = AdamWConf(base_lr=1e-3, betas=(0.9, 0.95), lr_scaling=LRScaling.SQRT)
+lars_like = SGDConf(rate=RateConf(base_lr=0.3), larc=LARCConf(trust_coefficient=0.02, clip=True))
+nesterov = SGDConf(rate=RateConf(lr=0.1), nesterov=True, decay=DecayConf(exclude=["bias", "prototypes"]))
+scaled = AdamWConf(rate=RateConf(base_lr=1e-3, lr_scaling=LRScaling.SQRT), betas=(0.9, 0.95))
+predictor = GroupConf(parts=["loss.predictor"], lr_scale=10, weight_decay=0, schedule=ConstantConf())
+grouped = SGDConf(rate=RateConf(lr=0.1), groups=[predictor, GroupConf(parts=["heads"], lr=0.3, decay_norm=True)])
 steps = MultiStepConf(milestones=[30, 60, 90], gamma=0.1, update=Update.EPOCH)
 values = MultiStepConf(milestones=[30], values=[0.1, 0.01])
 warmup = CompositeConf(schedulers=[LinearConf(start=0), CosineConf(end=1e-4)], lengths=[0.1, 0.9])

@@ -16,6 +16,7 @@ from ssltyped.experiment import Experiment, FactFinder, resolve_experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import Run, launch, replay
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
+from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.types import Head, Inference, Loss, Problem
 
@@ -82,5 +83,5 @@ config_for()  # E: call-arg
 config_for(recipe)  # E: arg-type
 config_for("SimCLRLoss")  # E: arg-type
 config_for(SimCLRLoss)(momentum=0.9)  # E: call-arg
-SGDConf(lr=0.1)("model")  # E: arg-type
-SGDConf(lr=0.1)(torch.nn.Linear(1, 1)).steps()  # E: attr-defined
+SGDConf(rate=RateConf(lr=0.1))("model")  # E: arg-type
+SGDConf(rate=RateConf(lr=0.1))(torch.nn.Linear(1, 1)).steps()  # E: attr-defined

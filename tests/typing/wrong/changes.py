@@ -7,6 +7,7 @@ from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.moco import MoCoLoss, MoCoLossConf
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
 from ssltyped.optimizers.adamw import AdamWConf
+from ssltyped.optimizers.rate import RateConf
 from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.trunks.resnet import ResNet, ResNetConf
 from ssltyped.types import Loss
@@ -50,7 +51,7 @@ changed(recipe, lambda r: r.loss)(MLPHeadConf(dims=[128]))  # E: arg-type
 changed(recipe, lambda r: r.loss)(MoCoLossConf)  # E: arg-type
 changed(recipe, lambda r: r.trunk)(SimCLRLossConf())  # E: arg-type
 changed(recipe, lambda r: r.optimizer)(CosineConf())  # E: arg-type
-changed(recipe, lambda r: r.schedule)(AdamWConf(lr=0.1))  # E: arg-type
+changed(recipe, lambda r: r.schedule)(AdamWConf(rate=RateConf(lr=0.1)))  # E: arg-type
 changed(recipe, lambda r: r.callbacks)([KNNConf(), CosineConf()])  # E: list-item
 changed(recipe, lambda r: r.callbacks[0])(CosineConf())  # E: arg-type
 changed(recipe, lambda r: r.data)(recipe.data.train)  # E: arg-type

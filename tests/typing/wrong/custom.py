@@ -20,6 +20,7 @@ from ssltyped.types import (
     Inference,
     Loss,
     Model,
+    Moment,
     Optimizer,
     Problem,
     Random,
@@ -37,7 +38,7 @@ class Mean(Loss):
         super().__init__()
         self.weight, self.power = weight, power
 
-    def step(self, model: Model, batch: Batch) -> StepOutput:
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         return StepOutput(loss=model(batch.views)[0].mean() * self.weight)
 
 
@@ -53,7 +54,7 @@ mean_weight: int = MeanConf(weight=1.0).weight  # E: assignment
 
 
 class WrongStep(Loss):
-    def step(self, model: Model, batch: Batch) -> Tensor:  # E: override
+    def step(self, model: Model, batch: Batch, moment: Moment) -> Tensor:  # E: override
         return model(batch.views)[0].mean()
 
 
@@ -63,7 +64,7 @@ class NoBatch(Loss):
 
 
 class BadStep(Loss):
-    def step(self, model: Model, batch: Batch) -> StepOutput:
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         model(batch)  # E: arg-type
         model.trunk(batch.views)  # E: attr-defined
         batch.images  # E: attr-defined

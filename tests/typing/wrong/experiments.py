@@ -14,6 +14,7 @@ from ssltyped.experiment import Experiment, ExperimentConf
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.optimizers.adamw import AdamWConf
+from ssltyped.optimizers.rate import RateConf
 from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.trunks.resnet import ResNetConf
 from ssltyped.types import Head, Loss, Optimizer, Scheduler, Trunk, ViewMaker
@@ -25,7 +26,7 @@ def experiment(
     *,
     trunk: Trunk,
     loss: Loss,
-    heads: list[Head],
+    heads: dict[str, Head],
     optimizer: Optimizer,
     schedule: Scheduler,
     data: Data = DATA,
@@ -45,13 +46,13 @@ def experiment(
     )
     ExperimentConf(
         trunk=trunk,
-        heads=heads[0],  # E: arg-type
+        heads=heads["projector"],  # E: arg-type
         loss=SimCLRLossConf,  # E: arg-type
         data=data.train,  # E: arg-type
         optimizer=schedule,  # E: arg-type
         schedule=optimizer,  # E: arg-type
         epochs=1.5,  # E: arg-type
-        features="flatten",  # E: arg-type
+        passes="size",  # E: arg-type
         precision="bf16",  # E: arg-type
         distributed=8,  # E: arg-type
         checkpoints=True,  # E: arg-type
@@ -62,7 +63,7 @@ def experiment(
     )
     return ExperimentConf(
         trunk=trunk,
-        heads=[trunk],  # E: list-item
+        heads={"projector": trunk},  # E: dict-item
         loss=loss,
         data=data,
         optimizer=optimizer,
@@ -76,9 +77,9 @@ def experiment(
 experiment(
     trunk=MLPHeadConf(dims=[128]),  # E: arg-type
     loss=ResNetConf(),  # E: arg-type
-    heads=[SimCLRLossConf()],  # E: list-item
+    heads={"projector": SimCLRLossConf()},  # E: dict-item
     optimizer=CosineConf(),  # E: arg-type
-    schedule=AdamWConf(lr=0.1),  # E: arg-type
+    schedule=AdamWConf(rate=RateConf(lr=0.1)),  # E: arg-type
 )
 
 # recipes are functions with keyword-only parameters

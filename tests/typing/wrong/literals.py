@@ -10,6 +10,7 @@ from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.meters.accuracy import TopKAccuracyConf
 from ssltyped.optimizers.adamw import AdamWConf
+from ssltyped.optimizers.rate import RateConf
 from ssltyped.schedulers.composite import CompositeConf
 from ssltyped.transforms.colour import ColorJitterConf, RandomGrayscaleConf
 from ssltyped.transforms.views import RepeatViewsConf
@@ -25,9 +26,9 @@ SimCLRLossConf(chunk_size=0)  # E: config-value; not pyright, ty, pyrefly
 MoCoLossConf(momentum=1.5)  # E: config-value; not pyright, ty, pyrefly
 MoCoLossConf(queue_size=-1, momentum=-0.5)  # E: config-value, config-value; not pyright, ty, pyrefly
 ResNetConf(width_multiplier=-0.5)  # E: config-value; not pyright, ty, pyrefly
-AdamWConf(lr=0.0)  # E: config-value; not pyright, ty, pyrefly
+RateConf(lr=0.0)  # E: config-value; not pyright, ty, pyrefly
 AdamWConf(betas=(0.9, 1.0))  # E: config-value; not pyright, ty, pyrefly
-AdamWConf(layer_decay=1.0)  # E: config-value; not pyright, ty, pyrefly
+RateConf(layer_decay=1.0)  # E: config-value; not pyright, ty, pyrefly
 KNNConf(k=0)  # E: config-value; not pyright, ty, pyrefly
 RandomGrayscaleConf(p=1.2)  # E: config-value; not pyright, ty, pyrefly
 ColorJitterConf(brightness=-0.4)  # E: config-value; not pyright, ty, pyrefly

@@ -9,6 +9,7 @@ from ssltyped.heads.mlp import MLPHead, MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
 from ssltyped.optimizers.adamw import AdamWConf
 from ssltyped.optimizers.larc import LARCConf
+from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.schedulers.composite import CompositeConf
 from ssltyped.schedulers.cosine import CosineConf
@@ -22,8 +23,10 @@ views = RepeatViewsConf(transforms=[RandomResizedCropConf(size=32)])
 train = TrainSplitConf(path=Path("images"), views=views, batch_size=8)
 
 # a part of another kind
-SGDConf(lr=0.1, larc=AdamWConf(lr=0.1))  # E: arg-type
-SGDConf(lr=0.1, larc=True)  # E: arg-type
+SGDConf(rate=RateConf(lr=0.1), larc=AdamWConf(rate=RateConf(lr=0.1)))  # E: arg-type
+SGDConf(rate=RateConf(lr=0.1), larc=True)  # E: arg-type
+SGDConf(rate=0.1)  # E: arg-type
+SGDConf(rate=RateConf(lr=0.1), groups=[RateConf(lr=0.1)])  # E: list-item
 DataConf(train=EvalSplitConf(transforms=[]))  # E: arg-type
 DataConf(train=train, val=train)  # E: arg-type
 DataConf(train=DigitsConf())  # E: arg-type
@@ -34,7 +37,7 @@ TrainSplitConf(views=views, batch_size=8, path=DigitsConf())  # E: arg-type
 EvalSplitConf(transforms=views)  # E: arg-type
 
 # the class of a part, or its config class, in the place of the part
-SGDConf(lr=0.1, larc=LARCConf)  # E: arg-type
+SGDConf(rate=RateConf(lr=0.1), larc=LARCConf)  # E: arg-type
 TrainSplitConf(views=RepeatViewsConf, batch_size=8)  # E: arg-type
 
 # a part of another kind in a list
@@ -43,7 +46,7 @@ RepeatViewsConf(transforms=[[HorizontalFlipConf()]])  # E: list-item
 RepeatViewsConf(transforms=["HorizontalFlip"])  # E: list-item
 RepeatViewsConf(transforms=GaussianBlurConf())  # E: arg-type
 EvalSplitConf(transforms=[CenterCropConf(size=32), KNNConf()])  # E: list-item
-CompositeConf(schedulers=[CosineConf(), SGDConf(lr=0.1)], lengths=[0.1, 0.9])  # E: list-item
+CompositeConf(schedulers=[CosineConf(), SGDConf(rate=RateConf(lr=0.1))], lengths=[0.1, 0.9])  # E: list-item
 CompositeConf(schedulers=CosineConf(), lengths=[1.0])  # E: arg-type
 CompositeConf(schedulers=[CosineConf()], lengths=[CosineConf()])  # E: list-item
 
@@ -51,7 +54,7 @@ CompositeConf(schedulers=[CosineConf()], lengths=[CosineConf()])  # E: list-item
 trunk: Trunk = MLPHeadConf(dims=[128])  # E: assignment
 head: Head = SimCLRLossConf()  # E: assignment
 loss: Loss = SimCLRLoss  # E: assignment
-scheduler: Scheduler = SGDConf(lr=0.1)  # E: assignment
+scheduler: Scheduler = SGDConf(rate=RateConf(lr=0.1))  # E: assignment
 transform: Transform = views  # E: assignment
 callbacks: list[Callback] = [KNNConf(), CosineConf()]  # E: list-item
 heads: list[Head] = [MLPHeadConf(dims=[128]), ResNetConf()]  # E: list-item

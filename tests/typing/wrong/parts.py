@@ -17,14 +17,17 @@ from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.meters.accuracy import TopKAccuracyConf
 from ssltyped.optimizers.adamw import AdamWConf
+from ssltyped.optimizers.decay import DecayConf
+from ssltyped.optimizers.groups import GroupConf
 from ssltyped.optimizers.larc import LARCConf
+from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.schedulers.composite import CompositeConf
 from ssltyped.schedulers.constant import ConstantConf
 from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.schedulers.linear import LinearConf
 from ssltyped.schedulers.multistep import MultiStepConf
-from ssltyped.schedulers.step import StepConf
+from ssltyped.schedulers.piecewise import PiecewiseConstantConf
 from ssltyped.transforms.blur import GaussianBlurConf
 from ssltyped.transforms.colour import ColorDistortionConf, ColorJitterConf, RandomGrayscaleConf
 from ssltyped.transforms.geometry import CenterCropConf, HorizontalFlipConf, RandomResizedCropConf, ResizeConf
@@ -37,6 +40,7 @@ SimCLRLossConf(temprature=0.2)  # E: call-arg
 ResNetConf(layers=50)  # E: call-arg
 MLPHeadConf(dims=[128], use_batch_norm=True)  # E: call-arg
 SGDConf(learning_rate=0.1)  # E: call-arg
+SGDConf(lr=0.1)  # E: call-arg
 AdamWConf(beta1=0.9)  # E: call-arg
 DistributedConf(gpus=8)  # E: call-arg
 KNNConf(neighbours=20)  # E: call-arg
@@ -55,9 +59,11 @@ MLPHeadConf(dims=[2048, "128"])  # E: list-item
 MLPHeadConf(dims=[2048, 128.0])  # E: list-item
 MLPHeadConf(dims=[128], dropout=[0.5])  # E: arg-type
 IdentityHeadConf(in_dim="512")  # E: arg-type
-SGDConf(lr="0.3")  # E: arg-type
+SGDConf(rate=RateConf(lr="0.3"))  # E: arg-type
 SGDConf(nesterov=None)  # E: arg-type
-SGDConf(no_decay="bias")  # E: arg-type
+DecayConf(exclude="bias")  # E: arg-type
+GroupConf(parts="loss.predictor")  # E: arg-type
+GroupConf(parts=["heads"], lr_scale="10")  # E: arg-type
 AdamWConf(betas=0.9)  # E: arg-type
 AdamWConf(betas=(0.9,))  # E: arg-type
 AdamWConf(betas=(0.9, 0.99, 0.999))  # E: arg-type
@@ -91,7 +97,7 @@ ResNetConf(norm=Norm.INSTANCE)  # E: attr-defined
 DistributedConf(device="cuda")  # E: arg-type
 DistributedConf(device=Device.TPU)  # E: attr-defined
 DigitsConf(split="train")  # E: arg-type
-AdamWConf(lr_scaling="sqrt")  # E: arg-type
+RateConf(lr_scaling="sqrt")  # E: arg-type
 ConstantConf(value=0.1, update="epoch")  # E: arg-type
 
 # a number that is none of the allowed ones
@@ -102,7 +108,8 @@ ResNetConf(layer4_stride=4)  # E: arg-type
 MLPHeadConf()  # E: call-arg
 TopKAccuracyConf()  # E: call-arg
 ImageFolderConf()  # E: call-arg
-StepConf()  # E: call-arg
+PiecewiseConstantConf()  # E: call-arg
+GroupConf(lr_scale=10)  # E: call-arg
 CompositeConf(schedulers=[CosineConf()])  # E: call-arg
 RepeatViewsConf(num_views=2)  # E: call-arg
 

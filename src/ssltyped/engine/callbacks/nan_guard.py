@@ -38,10 +38,13 @@ class NaNGuard(Callback):
         self.every_steps = every_steps
 
     def on_loss(self, state: TrainState, batch: Batch, output: StepOutput) -> None:
-        if state.step % self.every_steps == 0 and not bool(torch.isfinite(output.loss)):
+        if state.step % self.every_steps:
+            return
+        # All ranks stop together: what a strategy spreads over them can only be gathered by all.
+        if bool(distributed.all_reduce_max((~torch.isfinite(output.loss.detach())).to(torch.int32))):
             bundle = state.folder / f"nan_step{state.step}_rank{distributed.rank()}.pt"
-            torch.save({**state.capture(), "batch": _tensors(batch), "rank": distributed.rank()}, bundle)
-            message = f"the loss of step {state.step} is {output.loss.item()}; the weights are not touched by it"
+            torch.save({**state.snapshot(), "batch": _tensors(batch), "rank": distributed.rank()}, bundle)
+            message = f"the loss of step {state.step} is {output.loss.item()} here; the weights are not touched by it"
             raise NonFiniteLossError(f"{message}; to replay the step: ssltyped.replay({str(bundle)!r})", bundle)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ssltyped.config.hints import nearest
 from ssltyped.config.resolve import Row
@@ -30,12 +30,14 @@ class Run:
         global_batch: images per step over all ranks.
         sync_bn: whether BatchNorm is synchronised.
         feature_of: for a head that reads several inputs, the feature of each.
+        heads: names of the model's heads.
         rows: what was changed, to be added to.
     """
 
     global_batch: int
     sync_bn: bool
     feature_of: Mapping[str, str]
+    heads: Sequence[str]
     rows: list[Row]
 
 
@@ -166,6 +168,8 @@ def _memory_bank(s: Settings, run: Run) -> Loss:
     constant = s.get("norm_constant", float, -1.0)
     output = s.get("update_mem_with_emb_index", int, -100)
     on_forward = memory.get("update_mem_on_forward", bool, True)
+    if not on_forward and output >= len(run.heads):
+        raise s.wrong("update_mem_with_emb_index", f"the model has {len(run.heads)} outputs, from 0")
     fields = {
         "embedding_dim": memory.get("embedding_dim", int, 128),
         "contrast": choice(s, "loss_type", _CONTRASTS, "nce"),
@@ -173,7 +177,7 @@ def _memory_bank(s: Settings, run: Run) -> Loss:
         "temperature": s.get("temperature", float, 0.07),
         "momentum": memory.get("momentum", float, 0.5),
         "loss_weights": s.get("loss_weights", list[float], [1.0]),
-        "memory_output": None if on_forward or output < 0 else output,
+        "memory_head": None if on_forward or output < 0 else run.heads[output],
         "norm_constant": constant if constant > 0 else None,
         "normalize": s.get("norm_embedding", bool, True),
     }

@@ -15,9 +15,11 @@ from ssltyped.interop.vissl.settings import Settings, make
 from ssltyped.interop.vissl.yaml import Value
 from ssltyped.optimizers.adam import Adam
 from ssltyped.optimizers.adamw import AdamW
-from ssltyped.optimizers.groups import PerHead
+from ssltyped.optimizers.decay import Decay
+from ssltyped.optimizers.groups import Group
 from ssltyped.optimizers.larc import LARC
 from ssltyped.optimizers.lars import LARS
+from ssltyped.optimizers.rate import Rate
 from ssltyped.optimizers.rmsprop import RMSprop
 from ssltyped.optimizers.sgd import SGD
 from ssltyped.optimizers.zero import Zero
@@ -51,11 +53,13 @@ def training(section: Settings, size: Size, weights: Weights, rows: list[Row]) -
     schedules.skip_all()
     sized = dataclasses.replace(size, epochs=epochs)
     lr = _lr_schedule(schedules, "lr", sized, rows)
-    highest = _highest(lr)
-    fields: dict[str, object] = {"lr": highest, **_groups(section, weights, rows), **_own(section)}
-    fields |= _head_fields(section, schedules, lr, sized, rows)
-    if (decay := schedules.values.get("weight_decay")) is not None:
-        fields |= _weight_decay(decay, epochs, schedules.path)
+    fields = {"weight_decay": section.get("weight_decay", float, 1e-4), **_own(section)}
+    rate, decay = _decays(section, weights, rows)
+    if (scheduled := schedules.values.get("weight_decay")) is not None:
+        fields["weight_decay"], decay["schedule"] = _weight_decay(scheduled, epochs, schedules.path)
+    fields["rate"] = make(Rate, {"lr": _highest(lr), **rate}, section.path)
+    fields["decay"] = make(Decay, decay, section.path)
+    fields["groups"] = _head_groups(section, schedules, lr, weights, sized, rows)
     if section.get("use_larc", bool, False):
         larc = section.at("larc_config")
         fields["larc"] = make(
@@ -123,79 +127,85 @@ def _highest(parameter: Scheduler) -> float:
     return max(_values(parameter))
 
 
-def _weight_decay(values: Value, epochs: int, path: str) -> dict[str, object]:
-    """The schedule of the weight decay, whose highest value is the weight decay."""
+def _weight_decay(values: Value, epochs: int, path: str) -> tuple[float, Scheduler]:
+    """The weight decay, which is the highest value of its schedule, and that schedule."""
     if not isinstance(values, dict):
         raise ConfigError([Problem(join(path, "weight_decay"), f"got {values!r}: want a schedule")])
     found = schedule(values, epochs, join(path, "weight_decay"))
     # The end of a rising cosine is never quite reached.
     end = getattr(found, "end", 0.0) or 0.0
-    return {"weight_decay": max(_highest(found), end), "weight_decay_schedule": found}
+    return max(_highest(found), end), found
 
 
-def _head_fields(
-    section: Settings, schedules: Settings, lr: Scheduler, size: Size, rows: list[Row]
-) -> dict[str, object]:
-    """What the heads have of their own."""
-    head = section.at("head_optimizer_params")
-    fields: dict[str, object] = {}
-    different_wd, own_wd = head.get("use_different_wd", bool, False), head.get("weight_decay", float, 1e-4)
-    if different_wd:
-        fields["head_weight_decay"] = own_wd
-    if head.get("use_different_lr", bool, False):
-        own = _lr_schedule(schedules, "lr_head", size, rows)
-        highest, own_highest = _highest(lr), _highest(own)
-        pairs = zip(_values(lr), _values(own), strict=True)
-        if any(not math.isclose(a * own_highest, b * highest, rel_tol=1e-6, abs_tol=1e-12) for a, b in pairs):
-            message = "must be a multiple of lr: the learning rates of trunk and heads rise and fall together here"
-            raise ConfigError([Problem(join(schedules.path, "lr_head"), message)])
-        fields["head_lr"] = own_highest
-    return fields
-
-
-def _groups(section: Settings, weights: Weights, rows: list[Row]) -> dict[str, object]:
-    """Which parameters are decayed, and with which learning rate."""
-    decay = section.get("weight_decay", float, 1e-4)
+def _decays(section: Settings, weights: Weights, rows: list[Row]) -> tuple[dict[str, object], dict[str, object]]:
+    """Fields of `Rate` and of `Decay`: how the learning rate falls from layer to layer, and what is decayed."""
     single = section.get("construct_single_param_group_only", bool, False)
     norm, bias = section.get("regularize_bn", bool, False), section.get("regularize_bias", bool, True)
-    no_decay = section.get("non_regularized_parameters", list[str], [])
+    texts = section.get("non_regularized_parameters", list[str], [])
     layers = section.at("layer_wise_lr_decay").get("decay", float, 0.9)
     section.skip("linear_eval_heads")
     if single:
-        return {"weight_decay": decay, "decay_norm": True, "decay_bias": True}
+        return {}, {"norm": True, "bias": True}
+    exclude = _no_decay(texts, weights.names, rows, join(section.path, "non_regularized_parameters"))
+    decay: dict[str, object] = {"norm": norm, "bias": bias, "exclude": exclude}
+    neither = {**decay, "norm": False, "bias": False}
     kind = section.get("param_group_constructor", str, "default")
-    fields: dict[str, object] = {"weight_decay": decay, "decay_norm": norm, "decay_bias": bias}
-    fields["no_decay"] = _no_decay(no_decay, weights.names, rows, join(section.path, "non_regularized_parameters"))
-    if kind == "default":
-        return fields
     if kind == "dino":
-        return {**fields, "decay_norm": False, "decay_bias": False}
+        return {}, neither
     if kind == "lr_decay":
         # With layers of other trunks, biases are not decayed, whatever regularize_bias says.
-        return {
-            **fields,
-            "layer_decay": layers,
-            **({} if weights.of_resnet else {"decay_norm": False, "decay_bias": False}),
-        }
-    if kind == "linear_eval_heads":
-        return {**fields, "per_head": _per_head(section)}
-    known = ["default", "dino", "lr_decay", "linear_eval_heads"]
-    raise section.wrong("param_group_constructor", f"there is no such rule{nearest(kind, known)}")
+        return {"layer_decay": layers}, decay if weights.of_resnet else neither
+    known = ["default", "dino", "lr_decay", PER_HEAD]
+    if kind not in known:
+        raise section.wrong("param_group_constructor", f"there is no such rule{nearest(kind, known)}")
+    return {}, decay
 
 
-def _per_head(section: Settings) -> list[PerHead]:
-    """What each head of an evaluation has of its own."""
-    heads = section.values.get("linear_eval_heads")
+PER_HEAD = "linear_eval_heads"
+
+
+def _head_groups(
+    section: Settings, schedules: Settings, lr: Scheduler, weights: Weights, size: Size, rows: list[Row]
+) -> list[Group]:
+    """What the heads have of their own, together or each."""
+    head = section.at("head_optimizer_params")
+    different_wd, weight_decay = head.get("use_different_wd", bool, False), head.get("weight_decay", float, 1e-4)
+    shared: dict[str, object] = {"weight_decay": weight_decay} if different_wd else {}
+    if head.get("use_different_lr", bool, False):
+        own = _lr_schedule(schedules, "lr_head", size, rows)
+        shared |= {"lr": _highest(own)} if _multiple(lr, own) else {"lr": _highest(own), "schedule": own}
+    heads = list(dict.fromkeys(".".join(name.split(".")[:2]) for name in weights.names if name.startswith("heads.")))
+    single = section.get("construct_single_param_group_only", bool, False)
+    entries = section.values.get(PER_HEAD)
+    if isinstance(entries, list) and section.values.get("param_group_constructor") == PER_HEAD and not single:
+        return _each_head(section, entries, heads, shared)
+    return [make(Group, {"parts": ["heads"], **shared}, head.path)] if heads and shared else []
+
+
+def _multiple(lr: Scheduler, own: Scheduler) -> bool:
+    """Whether both rise and fall together."""
+    highest, own_highest = _highest(lr), _highest(own)
+    pairs = zip(_values(lr), _values(own), strict=True)
+    return all(math.isclose(a * own_highest, b * highest, rel_tol=1e-6, abs_tol=1e-12) for a, b in pairs)
+
+
+def _each_head(
+    section: Settings, entries: Sequence[Value], heads: Sequence[str], shared: Mapping[str, object]
+) -> list[Group]:
+    """What each head of an evaluation has of its own, beside what all heads have."""
+    if len(entries) != len(heads):
+        raise section.wrong(PER_HEAD, f"{len(entries)} entries for {len(heads)} heads: want one each")
     made = []
-    for number, values in enumerate(heads if isinstance(heads, list) else []):
-        if not isinstance(values, dict) or (set(values) - set(_PER_HEAD)):
-            raise section.wrong("linear_eval_heads", f"want of each head {', '.join(_PER_HEAD)}, or some of them")
-        fields = {_PER_HEAD[key]: value for key, value in values.items() if value is not None}
-        made.append(make(PerHead, fields, join(section.path, f"linear_eval_heads.{number}")))
+    for number, values in enumerate(entries):
+        if not isinstance(values, dict) or (set(values) - set(_EACH)):
+            raise section.wrong(PER_HEAD, f"want of each head {', '.join(_EACH)}, or some of them")
+        own = {_EACH[key]: value for key, value in values.items() if value is not None}
+        fields = {"parts": [heads[number]], **shared, **own}
+        made.append(make(Group, fields, join(section.path, f"{PER_HEAD}.{number}")))
     return made
 
 
-_PER_HEAD = {"lr": "lr_scale", "weight_decay": "weight_decay", "regularize_bn": "decay_norm"}
+_EACH = {"lr": "lr_scale", "weight_decay": "weight_decay", "regularize_bn": "decay_norm"}
 
 
 def _no_decay(texts: Sequence[str], names: Mapping[str, str], rows: list[Row], path: str) -> list[str]:

@@ -175,12 +175,11 @@ def build_model(imported: Imported, views_of: Mapping[str, int]) -> SSLModel:
     wired = imported.wired
     return SSLModel(
         trunk=config.build(imported.trunk, "trunk"),
-        heads=[config.build(head, f"heads.{number}") for number, head in enumerate(wired.heads)],
-        features=wired.features,
-        inputs=wired.inputs,
+        heads={name: config.build(head, f"heads.{name}") for name, head in wired.heads.items()},
         views_of=views_of,
         passes=wired.passes,
         frozen=for_ever(imported.freeze),
+        extra=wired.extra,
     )
 
 
@@ -204,7 +203,7 @@ def _imported(top: Settings) -> Imported:
     return Imported(
         trunk=its_trunk,
         wired=wired,
-        loss=loss(top.at("LOSS"), Run(batch * nodes * procs, sync != 1, wired.feature_of, rows)),
+        loss=loss(top.at("LOSS"), Run(batch * nodes * procs, sync != 1, wired.feature_of, list(wired.heads), rows)),
         optimizer=trained.optimizer,
         schedule=trained.schedule,
         epochs=trained.epochs,
@@ -242,8 +241,9 @@ class _Names:
 def _names(its_trunk: Trunk, wired: Wired, prefix: str) -> _Names:
     try:
         with torch.device("meta"):
-            heads = [config.build(head, f"heads.{number}") for number, head in enumerate(wired.heads)]
-            model = SSLModel(trunk=config.build(its_trunk), heads=heads, features=wired.features)
+            heads = {name: config.build(head, f"heads.{name}") for name, head in wired.heads.items()}
+            views_of = {str(head.input): 1 for head in wired.heads.values()} if len(heads) > 1 else {}
+            model = SSLModel(trunk=config.build(its_trunk), heads=heads, views_of=views_of)
     except ConfigError:
         raise
     except ValueError as error:

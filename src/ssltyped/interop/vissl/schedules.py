@@ -23,8 +23,8 @@ from ssltyped.schedulers.cosine import Cosine
 from ssltyped.schedulers.inverse_sqrt import InverseSqrt
 from ssltyped.schedulers.linear import Linear
 from ssltyped.schedulers.multistep import MultiStep
+from ssltyped.schedulers.piecewise import PiecewiseConstant, Staircase
 from ssltyped.schedulers.polynomial import Polynomial
-from ssltyped.schedulers.step import Step, StepFixedGamma
 from ssltyped.schedulers.warm_restarts import CosineWarmRestarts, Wave
 from ssltyped.types import Problem, Scheduler, Update
 
@@ -150,7 +150,7 @@ def _multistep(s: Settings, epochs: int, update: Update) -> Scheduler:
 
 
 def _step(s: Settings, epochs: int, update: Update) -> Scheduler:
-    return make(Step, {"values": s.require("values", list[float]), "update": update}, s.path)
+    return make(PiecewiseConstant, {"values": s.require("values", list[float]), "update": update}, s.path)
 
 
 def _fixed_gamma(s: Settings, epochs: int, update: Update) -> Scheduler:
@@ -160,7 +160,7 @@ def _fixed_gamma(s: Settings, epochs: int, update: Update) -> Scheduler:
         "num_decays": s.require("num_decays", int),
         "update": update,
     }
-    return make(StepFixedGamma, fields, s.path)
+    return make(Staircase, fields, s.path)
 
 
 def _polynomial(s: Settings, epochs: int, update: Update) -> Scheduler:

@@ -14,8 +14,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
-from ssltyped.config import ConfigError
+from ssltyped.config import ConfigError, replaced
 from ssltyped.config.resolve import Row
 from ssltyped.heads.pooling import PoolHead, Pooling
 from ssltyped.heads.sequence import HeadSequence
@@ -32,20 +33,43 @@ class Wired:
     """Heads and what they read.
 
     Args:
-        heads: ours.
+        heads: ours, by name; each says what it reads.
         leaves: where each of VISSL's heads is in ours, and what it is called.
-        features: names, one a head or one for all.
-        inputs: names, one a head; empty: all read all views.
         passes: what goes through the trunk at once.
         feature_of: for a head that reads several inputs, the feature of each.
+        extra: without heads, the features that are the output.
     """
 
-    heads: list[Head]
+    heads: dict[str, Head]
     leaves: tuple[Leaf, ...]
-    features: list[str]
-    inputs: list[str]
     passes: Passes
     feature_of: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    extra: tuple[str, ...] = ()
+
+
+def _wired(
+    heads: Sequence[Head],
+    leaves: Sequence[Leaf],
+    features: Sequence[str],
+    passes: Passes,
+    inputs: Sequence[str] = (),
+    feature_of: Mapping[str, str] = MappingProxyType({}),
+) -> Wired:
+    """Heads with a feature each (and an input each): the only one is `head`, others are called after what they read."""
+    read = ["head"] if len(heads) == 1 else list(inputs or features)
+    before = [read[:place].count(name) for place, name in enumerate(read)]
+    names = [f"{name}_{count + 1}" if count else name for name, count in zip(read, before, strict=True)]
+    given: Sequence[str | None] = inputs or [None] * len(heads)
+    named = {
+        name: replaced(head, {"feature": feature, "input": own})
+        for name, head, feature, own in zip(names, heads, features, given, strict=True)
+    }
+
+    def moved(leaf: Leaf) -> Leaf:
+        _, number, *below = leaf.ours.split(".")
+        return leaf._replace(ours=".".join(["heads", names[int(number)], *below]))
+
+    return Wired(named, tuple(map(moved, leaves)), passes, feature_of)
 
 
 def wiring(model: Settings, dims: Mapping[str, int], default: str, rows: list[Row]) -> Wired:
@@ -66,12 +90,12 @@ def wiring(model: Settings, dims: Mapping[str, int], default: str, rows: list[Ro
         flatten = evaluation.get("SHOULD_FLATTEN_FEATS", bool, True)
         return _pooled(maker, heads, pools, passes, flatten=flatten, alone=alone)
     if (evaluating and alone) or not heads:
-        return Wired([], (), [default], [], passes)
+        return Wired({}, (), passes, extra=(default,))
     maker.read(default)
     made = [maker.one_or_row(entry, str(number)) for number, entry in enumerate(heads)]
     if len(made) == 1:
-        return Wired([made[0].head], maker.placed("heads.0", "heads.0"), [default], [], passes)
-    return Wired([maker.row(made)], maker.placed("heads.0.heads.{}", "heads.{}"), [default], [], passes)
+        return _wired([made[0].head], maker.placed("heads.0", "heads.0"), [default], passes)
+    return _wired([maker.row(made)], maker.placed("heads.0.heads.{}", "heads.{}"), [default], passes)
 
 
 class _Maker:
@@ -130,7 +154,8 @@ def _mapped(maker: _Maker, heads: Sequence[Value], mapping: Sequence[Value], pas
     if len(heads) == 1 and len(pairs) > 1:
         maker.read(pairs[0][1])
         made = maker.one_or_row(heads[0], "0")
-        return Wired([made.head], maker.placed("heads.{}", "heads.{}"), [pairs[0][1]], [], passes, dict(pairs))
+        leaves = maker.placed("heads.{}", "heads.{}")
+        return _wired([made.head], leaves, [pairs[0][1]], passes, feature_of=dict(pairs))
     if len(heads) != len(pairs):
         raise ConfigError([Problem(where, f"{len(pairs)} inputs for {len(heads)} heads: want one each")])
     found = []
@@ -138,7 +163,7 @@ def _mapped(maker: _Maker, heads: Sequence[Value], mapping: Sequence[Value], pas
         maker.read(feature)
         found.append(maker.one_or_row(entry, str(number)).head)
     features, inputs = [feature for _, feature in pairs], [name for name, _ in pairs]
-    return Wired(found, maker.placed("heads.{}", "heads.{}"), features, inputs, passes)
+    return _wired(found, maker.placed("heads.{}", "heads.{}"), features, passes, inputs)
 
 
 def _pair(entry: Value, where: str) -> tuple[str, str]:
@@ -179,7 +204,7 @@ def _pooled(
             found.append(maker.row([Made(pooling, None), made]))
             leaves += maker.placed(f"heads.{number}.heads.1", f"heads.{number}")
         features.append(feature)
-    return Wired(found, tuple(leaves), features, [], passes)
+    return _wired(found, leaves, features, passes)
 
 
 def _is_mlp(entry: Value) -> bool:

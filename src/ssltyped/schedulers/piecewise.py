@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Optional, Self
+from typing import Annotated
 
 from annotated_types import Ge, Gt, Len
 
-from ssltyped.config import config_for
-from ssltyped.types import Facts, Inference, Problem, Scheduler, Update
+from ssltyped.config import INFERRED, config_for
+from ssltyped.schedulers.base import FromLR
+from ssltyped.types import Scheduler, Update
 
 # Progress at the start of a part is a quotient, which may fall short of it by rounding.
 ROUNDING = 1e-6
@@ -19,7 +19,7 @@ def part_at(progress: float, parts: int) -> int:
     return min(int((progress + ROUNDING) * parts), parts - 1)
 
 
-class Step(Scheduler):
+class PiecewiseConstant(Scheduler):
     """f(progress) = values[floor(progress n)] with n values.
 
     `MultiStep` changes at given epochs, and infers its values from the learning rate.
@@ -36,8 +36,8 @@ class Step(Scheduler):
         return self.values[part_at(progress, len(self.values))]
 
 
-class StepFixedGamma(Scheduler):
-    """f(progress) = start gamma^floor(progress (num_decays + 1)). Raises ValueError when called without start.
+class Staircase(FromLR):
+    """f(progress) = start gamma^floor(progress (num_decays + 1)).
 
     Args:
         start: the first value; null: the learning rate of the optimizer.
@@ -49,28 +49,16 @@ class StepFixedGamma(Scheduler):
     def __init__(
         self,
         *,
-        start: Optional[float] = None,
+        start: float = INFERRED,
         gamma: Annotated[float, Gt(0)],
         num_decays: Annotated[int, Ge(0)],
         update: Update = Update.STEP,
     ) -> None:
         self.start, self.gamma, self.num_decays, self.update = start, gamma, num_decays, update
 
-    @classmethod
-    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
-        if config.start is None and facts.lr is not None:
-            yield Inference("start", facts.lr, "the learning rate of the optimizer")
-
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        if config.start is None:
-            yield Problem("start", "is not set, and the optimizer has no learning rate to take it from")
-
     def __call__(self, progress: float) -> float:
-        if self.start is None:
-            raise ValueError("start is None: give it, or resolve the config first")
         return self.start * self.gamma ** part_at(progress, self.num_decays + 1)
 
 
-StepConf = config_for(Step)
-StepFixedGammaConf = config_for(StepFixedGamma)
+PiecewiseConstantConf = config_for(PiecewiseConstant)
+StaircaseConf = config_for(Staircase)

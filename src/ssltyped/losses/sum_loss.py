@@ -1,0 +1,86 @@
+"""Several methods at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Annotated, Optional, Self
+
+import torch
+from annotated_types import Gt, Len
+from torch import Tensor, nn
+
+from ssltyped.config import config_for
+from ssltyped.config.hints import nearest
+from ssltyped.losses.shared_pass import SharedPass
+from ssltyped.types import Batch, Carry, Facts, Loss, Model, Moment, Problem, StepOutput, heads_of
+
+
+class SumLoss(Loss):
+    """loss = sum over the parts of  weights[name] x loss of that part.
+
+    Each part reads its own heads; what several ask of the same views is computed in one pass. Logs the loss of each
+    part as `<name>` and what the part logs as `<name>.<log>`. Memory and time grow as those of the parts, less the
+    passes that they share.
+
+    Args:
+        losses: the parts, by name.
+        weights: of the parts, by their names; 1 for one that is not named.
+        product_of: the part that says which model the sum is for (`Loss.product`); null: the first.
+    """
+
+    def __init__(
+        self,
+        *,
+        losses: Annotated[dict[str, Loss], Len(1)],
+        weights: dict[str, Annotated[float, Gt(0)]] = {},  # noqa: B006  # never changed; a config shows it
+        product_of: Optional[str] = None,
+    ) -> None:
+        super().__init__()
+        self.losses, self.weights, self.product_of = losses, dict(weights), product_of
+        self.parts = nn.ModuleDict(losses)
+        self.same_on_all_ranks = tuple(
+            f"parts.{name}.{prefix}" for name, loss in losses.items() for prefix in loss.same_on_all_ranks
+        )
+
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        known = list(config.losses)
+        for field, name in [*((f"weights.{name}", name) for name in config.weights), ("product_of", config.product_of)]:
+            if name is not None and name not in known:
+                yield Problem(field, f"there is no part {name!r}{nearest(name, known)}")
+
+    def setup(self, model: Model) -> None:
+        for loss in self.losses.values():
+            loss.setup(model)
+
+    def on_train_start(self, model: Model, batches: Callable[[], Iterator[Batch]]) -> None:
+        for loss in self.losses.values():
+            loss.on_train_start(model, batches)
+
+    def on_epoch_start(self, model: Model, moment: Moment) -> None:
+        for loss in self.losses.values():
+            loss.on_epoch_start(model, moment)
+
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+        shared = SharedPass(model, [head for loss in self.losses.values() for _, head in heads_of(loss)])
+        terms: list[Tensor] = []
+        logs: dict[str, Tensor] = {}
+        carry: dict[str, Tensor] = {}
+        for name, loss in self.losses.items():
+            output = loss.step(shared, batch, moment)
+            terms.append(self.weights.get(name, 1.0) * output.loss)
+            logs |= {name: output.loss.detach(), **{f"{name}.{log}": value for log, value in output.logs.items()}}
+            carry |= {f"{name}.{key}": value for key, value in output.carry.items()}
+        return StepOutput(loss=torch.stack(terms).sum(), logs=logs, carry=carry)
+
+    def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
+        for name, loss in self.losses.items():
+            own = f"{name}."
+            mine = [{k.removeprefix(own): v for k, v in carry.items() if k.startswith(own)} for carry in carries]
+            loss.update(model, mine, moment)
+
+    def product(self, model: Model) -> Model:
+        return self.losses[self.product_of or next(iter(self.losses))].product(model)
+
+
+SumLossConf = config_for(SumLoss)

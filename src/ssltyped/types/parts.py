@@ -1,0 +1,286 @@
+"""The base class of every kind of part that makes, reads or trains on images."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Optional, Protocol, Self, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from ssltyped.config.component import Component, Facts, Inference, Problem
+from ssltyped.config.generate import children, is_config, part_of
+from ssltyped.types.values import Batch, Carry, Features, Image, Moment, Outputs, Random, StepOutput, Target, Views
+
+
+class Trunk(Component, nn.Module, ABC):
+    """Images to named features."""
+
+    @property
+    @abstractmethod
+    def feature_dims(self) -> Mapping[str, int]:
+        """The width (channels) of each feature that can be asked for, in network order; the last is the default."""
+
+    @abstractmethod
+    def forward(self, images: Float[Tensor, "B C H W"], features: Sequence[str]) -> Features:
+        """The features of these names in this order; nothing past the last one is computed."""
+
+
+class MaskedTrunk(Trunk):
+    """A trunk of patches that can be shown a part of each image."""
+
+    @abstractmethod
+    def forward(
+        self,
+        images: Float[Tensor, "B C H W"],
+        features: Sequence[str],
+        mask: Optional[Bool[Tensor, "B h w"]] = None,
+    ) -> Features:
+        """As `Trunk.forward`; the patches at the true places of `mask` are masked."""
+
+
+class Head(Component, nn.Module, ABC):
+    """A feature of the trunk to what a method, or a measure, wants.
+
+    Args:
+        in_dim: width of the feature that is read; null: inferred from the trunk.
+        feature: the trunk's feature that is read; null: its last one.
+        input: the input whose views are read, where the data makes several; null: the only one.
+    """
+
+    in_dim: int
+    feature: Optional[str] = None
+    input: Optional[str] = None
+
+    def __init__(self, *, feature: Optional[str] = None, input: Optional[str] = None) -> None:
+        super().__init__()
+        self.feature, self.input = feature, input
+
+    @property
+    @abstractmethod
+    def out_dim(self) -> int:
+        """The width of the first output."""
+
+    @property
+    def out_dims(self) -> Sequence[int]:
+        """The width of each output; most heads have one."""
+        return (self.out_dim,)
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Tensor | list[Tensor]:
+        """One tensor, or one an output."""
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Trunk and heads as a method sees them (`ssltyped.model.model.SSLModel` is the implementation)."""
+
+    def __call__(
+        self,
+        views: Sequence[Tensor],
+        *,
+        masks: Sequence[Optional[Tensor]] = (),
+        heads: Optional[Sequence[str]] = None,
+        features: Mapping[str, str] = ...,
+    ) -> Outputs:
+        """The outputs of the heads, rows ordered [all B of view 0; all B of view 1; ...].
+
+        `heads`: the names of those that are read; None: all. `masks`: one a view, for a trunk that takes them.
+        `features`: by head, the feature that it reads, if not what the recipe says.
+        """
+        ...
+
+
+class Loss(Component, nn.Module, ABC):
+    """A method. It owns all that the method needs beside trunk and heads: queues, centres, teachers, prototypes.
+
+    Contract: W ranks x B images give the loss and the (DDP-averaged) gradients of one process x W*B images, and A
+    accumulated batches those of one with A times the images, or `whole_batch` says why not.
+    `step` changes nothing: it may be called several times before an update, or again for the same batch. State that is
+    not learned moves in `update` only, by what the steps of the update carry.
+
+    A field `head: str = INFERRED` is the head that the method reads, `heads: list[str] = INFERRED` those that it reads:
+    inferred here where there is no choice, and checked. A field that is a head, such as a predictor, gets its width.
+    """
+
+    hooks = (*Component.hooks, "setup", "step", "update", "product", "on_train_start", "on_epoch_start")
+
+    uses_labels: bool = False
+    """Whether the method reads the labels of a batch."""
+
+    same_on_all_ranks: tuple[str, ...] = ()
+    """Buffers whose names start with one of these are equal on all ranks: a checkpoint holds them once."""
+
+    takes_masks: bool = False
+    """Whether the method uses the masks of a batch; making them for one that does not is an error."""
+
+    whole_batch: str = ""
+    """Why several accumulated batches are not one large batch to the method; empty: they are."""
+
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        if hasattr(config, "head") and len(facts.heads) == 1:
+            yield Inference("head", facts.heads[0], "the only head of the model", default=True)
+        if hasattr(config, "heads") and facts.heads:
+            yield Inference("heads", list(facts.heads), "all heads of the model", default=True)
+        for name, part in children(config) if is_config(config) else ():
+            reads = facts.widths(getattr(config, "head", None))
+            if reads and is_config(part) and issubclass(part_of(part).kind, Head) and hasattr(part, "in_dim"):
+                yield Inference(f"{name}.in_dim", reads[0], "width of the head that the method reads", default=True)
+
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        there = ", ".join(facts.heads) or "no heads"
+        if getattr(config, "head", "") is None and len(facts.heads) > 1:
+            yield Problem("head", f"the model has the heads {there}: say which one {cls.__name__} reads")
+        for field, name in heads_of(config):
+            if name not in facts.heads:
+                yield Problem(field, f"got {name!r}; the model has {there}")
+        if facts.accumulation > 1 and cls.whole_batch:
+            message = f"{facts.accumulation} accumulated batches are not one large batch here: {cls.whole_batch}"
+            yield Problem("", f"{message}; set accumulation=1, with more ranks or a larger batch_size")
+
+    @abstractmethod
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+        """Forward one local batch; collectives go through `ssltyped.distributed`."""
+
+    def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
+        """Once after the optimizer moved, with the carry of each batch of the step: queues, centres, teachers move."""
+
+    def product(self, model: Model) -> Model:
+        """The model that the method is for, which is evaluated, saved and exported: that which its paper evaluates."""
+        return model
+
+    def setup(self, model: Model) -> None:
+        """Once, when the model is new and before a checkpoint is read: make what depends on it, such as a teacher."""
+
+    def on_train_start(self, model: Model, batches: Callable[[], Iterator[Batch]]) -> None:
+        """Before the first step, also after a resume. `batches()` is this rank's share of one pass over the images."""
+
+    def on_epoch_start(self, model: Model, moment: Moment) -> None:
+        """Before the first step of an epoch."""
+
+
+def heads_of(config: Component) -> list[tuple[str, str]]:
+    """The heads that a loss says it reads, each with the path of the field that says so."""
+    one, several = getattr(config, "head", None), getattr(config, "heads", None)
+    found = [("head", one)] if isinstance(one, str) else []
+    return found + [(f"heads.{index}", str(name)) for index, name in enumerate(several or [])]
+
+
+class Transform(Component, ABC):
+    """Image to image; uint8 in, uint8 out. All randomness comes from `random`."""
+
+    @abstractmethod
+    def __call__(self, image: Image, random: Random) -> Image: ...
+
+
+class ViewMaker(Component, ABC):
+    """Image to views. View v draws from `random(v)` only, so that one view does not move another."""
+
+    @property
+    @abstractmethod
+    def crop_sizes(self) -> Sequence[int]:
+        """The side of each view, one entry a view, in pixels."""
+
+    @property
+    def inputs(self) -> Mapping[str, int]:
+        """The inputs of the model and the number of consecutive views that each is; most have one."""
+        return {"images": len(self.crop_sizes)}
+
+    @property
+    def mask_grids(self) -> Sequence[Optional[tuple[int, int]]]:
+        """Rows and columns of the mask of each view, or None; empty if no view has one."""
+        return ()
+
+    def prepare(self) -> None:
+        """Once, before worker processes are forked: compute or load what all images share."""
+
+    @property
+    def num_classes(self) -> Optional[int]:
+        """How many labels a pretext task has; None: the views have no label of their own."""
+        return None
+
+    @abstractmethod
+    def __call__(self, image: Image, random: Callable[[int], Random]) -> Views: ...
+
+
+class Collator(Component, ABC):
+    """A normalized batch on its device to the batch that the method sees, such as mixed images. Drawn from `random`."""
+
+    @abstractmethod
+    def __call__(self, batch: Batch, random: Random) -> Batch: ...
+
+
+class UnreadableImageError(Exception):
+    """An image that could not be read; `str()` of it says why. The pipeline replaces, counts and reports it."""
+
+
+class Source(Component, ABC):
+    """A set of images by index. Cheap to build and to pickle; holds no list in memory that grows with the images."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def read(self, index: int) -> Image:
+        """The decoded image. Raises `UnreadableImageError` for one that is broken or missing."""
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """What to call image `index` in a report: its path."""
+
+    @property
+    @abstractmethod
+    def labelled(self) -> bool: ...
+
+    @abstractmethod
+    def label(self, index: int) -> int | Sequence[int]:
+        """The class of image `index`, or a row of 1, 0 and -1 (see `Target`); only asked of a labelled source."""
+
+
+class Update(Enum):
+    """How often a schedule's value changes: with every optimizer step, or at the start of every epoch."""
+
+    STEP = "step"
+    EPOCH = "epoch"
+
+
+class Scheduler(Component, ABC):
+    """A pure function of progress."""
+
+    update: Update = Update.STEP
+
+    @abstractmethod
+    def __call__(self, progress: float) -> float:
+        """The value at `progress` in [0, 1)."""
+
+
+class Optimizer(Component, ABC):
+    """Values in the constructor, parameters in the call. The scheduler works towards its `lr`, or `rate.lr`."""
+
+    @property
+    def schedules(self) -> Mapping[str, Scheduler]:
+        """Those beside the learning rate's: of "weight_decay", and the learning rates of groups, by their names."""
+        return {}
+
+    @abstractmethod
+    def __call__(self, module: nn.Module) -> torch.optim.Optimizer:
+        """Over what is trainable; groups have `lr_scale` and, if there are `schedules`, `schedule` and `wd_scale`."""
+
+
+class Meter(Component, ABC):
+    """A running measure; the same value on one and on W ranks."""
+
+    @abstractmethod
+    def update(self, output: Float[Tensor, "B K"], target: Target) -> None: ...
+
+    @abstractmethod
+    def compute(self) -> dict[str, float]:
+        """Over all ranks since `reset`."""
+
+    @abstractmethod
+    def reset(self) -> None: ...

@@ -1,0 +1,35 @@
+"""What a model makes of all images of a subset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tiny import tiny, tiny_trainer
+
+from ssltyped.engine.evaluation import UNKNOWN, Evaluation
+from ssltyped.types import Subset
+
+
+def evaluation(folder: Path) -> Evaluation:
+    trainer = tiny_trainer(tiny(evaluated=True), folder)
+    trainer.student.trunk.eval()  # as a method may keep a part
+    return Evaluation(trainer.student, trainer._data, trainer.device, lambda records: None)
+
+
+def test_features_of_every_image_and_the_modes_afterwards(tmp_path: Path) -> None:
+    found = evaluation(tmp_path)
+    features, labels = found.features(Subset.TRAIN)
+    assert tuple(features.shape) == (24, 64)
+    assert labels.tolist() == [index % 4 for index in range(24)]
+    assert not found._model.trunk.training
+    assert found._model.heads.training
+    assert UNKNOWN not in labels
+
+
+def test_outputs_by_head_a_batch_at_a_time(tmp_path: Path) -> None:
+    pairs = list(evaluation(tmp_path).outputs(Subset.VAL))
+    assert sum(len(label) for _, label in pairs) == 10
+    assert [tuple(found.of("projector").shape[1:]) for found, _ in pairs] == [(8,)] * len(pairs)
+    assert not any(found.of("projector").requires_grad for found, _ in pairs)
+    assert pairs[0][0].of("projector").dtype == torch.float32

@@ -1,0 +1,149 @@
+"""What wraps, gathers, compiles and restores: in one process and under DDP."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from ranks import run_on_ranks
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ssltyped import distributed
+from ssltyped.engine.strategy import Product, StepModule, Strategy, strategy_for
+from ssltyped.heads.mlp import MLPHead
+from ssltyped.losses.dino import DINOLoss
+from ssltyped.losses.simclr import SimCLRLoss
+from ssltyped.model.model import SSLModel
+from ssltyped.trunks.resnet import ResNet, Stem
+from ssltyped.types import Batch, Loss, Model, Moment, StepOutput
+
+CPU = torch.device("cpu")
+AT = Moment(0, 1, 1)
+
+
+def test_one_process_needs_no_wrapping() -> None:
+    module, strategy = twice(), strategy_for(CPU)
+    assert type(strategy) is Strategy
+    assert strategy.wrap(module) is module
+
+
+class Layer(nn.Module):
+    """A layer and statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.norm = nn.Linear(3, 3, dtype=torch.float64), nn.BatchNorm1d(3, dtype=torch.float64)
+
+
+class Twice(Loss):
+    """Calls the model's layer twice: what a loss with several passes looks like to DDP."""
+
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+        assert isinstance(model, Layer)
+        (x,) = batch.views
+        product = model.norm(model.layer(x)) * model.layer(x * 2)
+        return StepOutput(loss=product.square().mean())
+
+
+def twice() -> StepModule:
+    torch.manual_seed(0)
+    return StepModule(Layer(), Twice())
+
+
+def batch(x: Tensor) -> Batch:
+    return Batch(views=(x,), index=torch.arange(len(x)))
+
+
+def step_on_rank(x: list[Tensor]) -> tuple[list[Tensor], Tensor, bool]:
+    module, strategy = twice(), strategy_for(CPU)
+    wrapped = strategy.wrap(module)
+    for _ in range(2):  # buffers would be broadcast at the start of the second
+        module.zero_grad()
+        wrapped(batch(x[distributed.rank()]), AT).loss.backward()
+    mean = module.get_buffer("model.norm.running_mean")
+    grads = [p.grad for p in module.parameters() if p.grad is not None]
+    return grads, mean, isinstance(wrapped, DistributedDataParallel)
+
+
+def test_gradients_are_averaged_and_buffers_are_not() -> None:
+    x = [torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(rank)) for rank in range(2)]
+    (grads, mean, ddp), (grads_1, mean_1, _) = run_on_ranks(step_on_rank, 2, x)
+    assert ddp
+    assert len(grads) == 4
+    assert all(torch.equal(a, b) for a, b in zip(grads, grads_1, strict=True))
+    assert not torch.equal(mean, mean_1)
+    alone = [grads_alone(part) for part in x]
+    for got, *own in zip(grads, *alone, strict=True):
+        torch.testing.assert_close(got, sum(own, torch.zeros_like(got)) / 2, rtol=1e-12, atol=1e-14)
+
+
+def grads_alone(x: Tensor) -> list[Tensor]:
+    module = twice()
+    for _ in range(2):
+        module.zero_grad()
+        module(batch(x), AT).loss.backward()
+    return [p.grad for p in module.parameters() if p.grad is not None]
+
+
+def frozen_on_rank() -> bool:
+    module = twice().requires_grad_(False)
+    return strategy_for(CPU).wrap(module) is module
+
+
+def test_nothing_to_train_needs_no_ddp() -> None:
+    assert run_on_ranks(frozen_on_rank, 2) == [True, True]
+
+
+def small() -> SSLModel:
+    torch.manual_seed(0)
+    trunk = ResNet(depth=18, width_multiplier=0.0625, stem=Stem.SMALL)
+    return SSLModel(trunk=trunk, heads={"projector": MLPHead(dims=[8], in_dim=32)}, extra=["res3"])
+
+
+def images() -> Batch:
+    views = tuple(torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(v)) for v in range(2))
+    return Batch(views=views, index=torch.arange(4))
+
+
+def test_the_product_is_the_teacher_where_the_method_says_so() -> None:
+    dino = DINOLoss(head="projector", num_prototypes=8, temperature_warmup_steps=0)
+    module = Strategy(CPU).prepare(small(), dino)
+    assert module.product(Product.METHOD) is dino.teacher.model
+    assert (module.product_name(Product.METHOD), module.product_name(Product.STUDENT)) == ("teacher", "student")
+    assert module.product(Product.STUDENT) is module.student
+    simclr = Strategy(CPU).prepare(small(), SimCLRLoss(head="projector", chunk_size=8))
+    assert simclr.product_name(Product.METHOD) == "student"
+
+
+def test_features_of_the_first_pass_are_handed_on() -> None:
+    """Those that are watched, detached; the rows of view 0 come first."""
+    module = Strategy(CPU).prepare(small(), SimCLRLoss(head="projector", chunk_size=8), ["res3"])
+    output = module(images(), AT)
+    (res3,) = module.student.trunk(torch.cat(images().views), ["res3"])
+    assert list(output.features) == ["res3"]
+    assert output.features["res3"].shape == res3.shape
+    assert not output.features["res3"].requires_grad
+
+
+@pytest.mark.slow
+def test_a_compiled_trunk_keeps_its_names_and_numbers() -> None:
+    plain = Strategy(CPU).prepare(small(), SimCLRLoss(head="projector", chunk_size=8))
+    compiled = Strategy(CPU, compiled=True).prepare(small(), SimCLRLoss(head="projector", chunk_size=8))
+    assert list(compiled.state_dict()) == list(plain.state_dict())
+    got, want = compiled(images(), AT).loss, plain(images(), AT).loss
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_captured_is_restored() -> None:
+    module, other = (Strategy(CPU).prepare(small(), SimCLRLoss(head="projector", chunk_size=8)) for _ in range(2))
+    optimizers = [torch.optim.SGD(one.parameters(), lr=0.1, momentum=0.9) for one in (module, other)]
+    module(images(), AT).loss.backward()
+    optimizers[0].step()
+    state = Strategy(CPU).capture(module, optimizers[0])
+    Strategy(CPU).restore(other, optimizers[1], state)
+    for name, value in module.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value), name
+    assert optimizers[1].state_dict()["state"].keys() == optimizers[0].state_dict()["state"].keys()
+    wrong = torch.optim.AdamW(other.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="its parameter groups are not those of AdamW"):
+        Strategy(CPU).restore(other, wrong, state)
