@@ -114,7 +114,7 @@ CompositeConf(schedulers=[CosineConf()])  # E: call-arg
 RepeatViewsConf(num_views=2)  # E: call-arg
 
 # values without their names
-SimCLRLossConf(0.2)  # E: call-arg
+SimCLRLossConf(0.2)  # E: call-arg, arg-type
 MLPHeadConf([2048, 128])  # E: call-arg
 CenterCropConf(224)  # E: call-arg
 ResizeConf(256)  # E: call-arg
