@@ -32,11 +32,19 @@ def _report(file: str, line: int, code: str) -> Report:
     return Report(Path(ROOT, file).relative_to(ROOT).as_posix(), line, code)
 
 
+def _mypy(files: Sequence[Path], cache: Path) -> list[str]:
+    flags = ["--strict", "--no-pretty", "--no-error-summary", "--cache-dir", str(cache)]
+    return _run(sys.executable, "-m", "mypy", *flags, *map(str, files)).splitlines()
+
+
+def revealed(file: Path, cache: Path) -> list[str]:
+    """What mypy says of each `reveal_type` in a file, and its errors, in the order of the lines."""
+    return [line for line in _mypy([file], cache) if line.startswith(str(file)) or "Revealed" in line]
+
+
 def mypy(files: Sequence[Path], cache: Path) -> list[Report]:
     """With --strict and the project's own settings, its plugin among them."""
-    flags = ["--strict", "--no-pretty", "--no-error-summary", "--cache-dir", str(cache)]
-    out = _run(sys.executable, "-m", "mypy", *flags, *map(str, files))
-    lines = [line for line in out.splitlines() if ": error: " in line]
+    lines = [line for line in _mypy(files, cache) if ": error: " in line]
     found = [re.match(r"^([^:]+):(\d+): error: .*  \[([\w-]+)\]$", line) for line in lines]
     assert None not in found, lines
     return [_report(m[1], int(m[2]), m[3]) for m in found if m]

@@ -8,6 +8,8 @@ others some error, but for those that are named as blind to it (`# E: code; not 
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
 import re
 import runpy
 from collections import Counter
@@ -15,9 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from checkers import CHECKERS, ROOT, Report, mypy
+from checkers import CHECKERS, ROOT, Report, mypy, revealed
 
 from ssltyped import config
+from ssltyped.config import catalog
 
 WRONG = sorted((ROOT / "tests/typing/wrong").glob("*.py"))
 RIGHT = sorted((ROOT / "tests/typing/right").glob("*.py"))
@@ -76,6 +79,22 @@ def test_the_others_reject_every_wrong_line_that_they_can_see_and_nothing_else(n
     mistakes = {(file, line): blind for file, line, _, blind in marked(WRONG)}
     assert not sorted(found - mistakes.keys()), "errors at lines that are right"
     assert sorted(mistakes.keys() - found) == [at for at, blind in mistakes.items() if name in blind]
+
+
+def test_every_field_of_every_part_can_be_named_in_a_typed_copy(cache: Path, tmp_path: Path) -> None:
+    """To mypy an attribute that a module does not declare is a tensor or a module: no value of the field fits."""
+    for module in set(catalog.components().values()):
+        importlib.import_module(module)
+    classes = {path: one for path, one in config.parts().items() if inspect.isclass(one.target) and "ssltyped." in path}
+    fields = [(path, name) for path, one in classes.items() for name in one.parameters]
+    imports = [f"import {path.rpartition('.')[0]}" for path in classes]
+    code = [f"def f{n}(part: {path}) -> None: reveal_type(part.{name})" for n, (path, name) in enumerate(fields)]
+    (tmp_path / "fields.py").write_text("\n".join([*imports, *code]))
+    found = [m[1] for line in revealed(tmp_path / "fields.py", cache) if (m := re.search(r'type is "(.*)"', line))]
+    assert len(found) == len(fields) > 500
+    open_ended = re.compile(r"\.Tensor.*\.Module\b")
+    undeclared = [".".join(one) for one, kind in zip(fields, found, strict=True) if open_ended.search(kind)]
+    assert not undeclared
 
 
 def test_the_readme_says_how_many_each_finds() -> None:

@@ -7,7 +7,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ssltyped.trunks.base import InputColor, StagedTrunk
+from ssltyped.trunks.base import StagedTrunk
+from ssltyped.trunks.input import InputColor
 from ssltyped.types import Features
 
 T = TypeVar("T", bound=StagedTrunk)

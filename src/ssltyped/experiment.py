@@ -135,9 +135,6 @@ class Experiment(Component):
         yield from (Problem(path, wrong) for path, wrong in wrong_inputs(read, facts.inputs))
         if not config.heads:
             yield Problem("heads", "at least one is needed: the loss reads the output of a head (IdentityHead is one)")
-        channels = getattr(config.trunk, "in_channels", None)
-        if channels not in (None, facts.num_channels):
-            yield Problem("trunk.in_channels", f"got {channels}, but data.mean has {facts.num_channels} values")
         if any(facts.mask_grids) and not _any_loss(config.loss, "takes_masks"):
             yield Problem("data.train.views", f"makes masks, and {part_of(config.loss).name} uses none")
         if facts.steps_per_epoch == 0:

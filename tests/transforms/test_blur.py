@@ -7,7 +7,7 @@ from facts import FACTS
 from golden_cases import load_cases, load_tensors
 from PIL import Image as Pillow
 from PIL import ImageFilter
-from scipy import ndimage, stats
+from scipy import stats
 
 from ssltyped.transforms.blur import BLURS, BlurFilter, GaussianBlur, box_kernel, gaussian, pillow_boxes
 from ssltyped.transforms.opencv import Array, to_image
@@ -39,11 +39,14 @@ def test_within_one_level_of_pillow_up_to_the_border(sigma: float) -> None:
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.25, 0.5, 1.0, 2.0, 5.0])
-def test_the_gaussian_is_that_of_scipy_up_to_the_border(sigma: float) -> None:
+def test_the_gaussian_is_the_plain_sum_up_to_the_border(sigma: float) -> None:
     for seed, shape in enumerate([(20, 22), (64, 48), (7, 9)]):
         noise: Array = np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
         radius = round(6 * sigma + 1) // 2
-        exact = ndimage.gaussian_filter(noise.astype(float), sigma, mode="nearest", axes=(0, 1), radius=radius)  # type: ignore[attr-defined]  # scipy loads it late
+        weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+        exact = np.pad(noise.astype(float), ((radius, radius), (radius, radius), (0, 0)), mode="edge")
+        for axis in (0, 1):
+            exact = np.apply_along_axis(np.convolve, axis, exact, weights / weights.sum(), mode="valid")
         assert np.abs(gaussian(noise, sigma) - exact).max() <= 1.5, "its weights are whole numbers of 8 bits"
 
 

@@ -10,14 +10,14 @@ from torch.nn import functional as F
 from trunk_contract import check_checkpointing, check_colors, check_features, images
 
 from ssltyped.trunks.alexnet import AlexNet, AlexNetConf, AlexNetVariant, last_size, sobel
-from ssltyped.trunks.base import InputColor
+from ssltyped.trunks.input import Input, InputColor
 
 OTHERS = [variant for variant in AlexNetVariant if variant is not AlexNetVariant.COLORIZATION]
 
 
 def small(variant: AlexNetVariant, *, image_size: int = 80) -> AlexNet:
     color = InputColor.LAB if variant is AlexNetVariant.COLORIZATION else InputColor.RGB
-    return AlexNet(variant=variant, image_size=image_size, input_color=color)
+    return AlexNet(variant=variant, image_size=image_size, input=Input(color=color))
 
 
 @pytest.mark.parametrize("variant", AlexNetVariant)
@@ -89,7 +89,7 @@ def test_images_of_another_size_are_refused_by_flatten_only() -> None:
 def test_colours_and_channels() -> None:
     check_colors(
         lambda color, channels: AlexNet(
-            variant=AlexNetVariant.ROTNET, image_size=80, input_color=color, in_channels=channels
+            variant=AlexNetVariant.ROTNET, image_size=80, input=Input(color=color, channels=channels)
         ),
         80,
     )
@@ -98,19 +98,19 @@ def test_colours_and_channels() -> None:
 @pytest.mark.parametrize("variant", OTHERS)
 def test_checkpointing(variant: AlexNetVariant) -> None:
     make = partial(AlexNet, variant=variant, image_size=80)
-    check_checkpointing(lambda splits: make(checkpoint_splits=splits), 80, ["flatten", "conv2"])
+    check_checkpointing(lambda splits: make(input=Input(checkpoint_splits=splits)), 80, ["flatten", "conv2"])
 
 
 @pytest.mark.parametrize(
     "config, path, text",
     [
-        (AlexNetConf(variant=AlexNetVariant.COLORIZATION), "input_color", "sees the L of LAB images: set LAB"),
+        (AlexNetConf(variant=AlexNetVariant.COLORIZATION), "input.color", "sees the L of LAB images: set LAB"),
         (AlexNetConf(variant=AlexNetVariant.BVLC, image_size=32), "image_size", "32 pixels are too few"),
     ],
 )
 def test_what_cannot_work(config: AlexNet, path: str, text: str) -> None:
     """`problems` is called with a config in the place of self."""
-    problems = AlexNet.problems(config, FACTS)
+    problems = list(AlexNet.problems(config, FACTS))
     assert [problem.path for problem in problems] == [path]
     assert text in problems[0].message
     with pytest.raises(ValueError, match=text):

@@ -8,6 +8,7 @@ from facts import FACTS
 from torch import Tensor, nn
 
 from ssltyped.trunks.beit import BEiT, BEiTAttention, BEiTConf, RelativeBias
+from ssltyped.trunks.input import Input
 from ssltyped.trunks.tokens import Masking
 from ssltyped.trunks.transformer import Block, DropPath, Style
 
@@ -32,7 +33,7 @@ def tiny(
         use_mean_pooling=pooling,
         init_values=0.1,
         masking=masking,
-        checkpoint_splits=splits,
+        input=Input(checkpoint_splits=splits),
     )
     randomize(trunk)
     return trunk

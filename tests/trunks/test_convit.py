@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.trunks.convit import Classifier, ConViT, ConViTConf, GatedAttention, grid_offsets
+from ssltyped.trunks.input import Input
 from ssltyped.trunks.transformer import Attention, Block, DropPath, Style
 
 CPU = torch.device("cpu")
@@ -33,7 +34,7 @@ def tiny(
         locality_dim=2,
         use_local_init=local,
         classifier=classifier,
-        checkpoint_splits=splits,
+        input=Input(checkpoint_splits=splits),
     )
 
 

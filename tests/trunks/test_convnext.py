@@ -9,14 +9,16 @@ from torch import Tensor, nn
 from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.convnext import ConvNeXt as Reference
 
-from ssltyped.trunks.base import InputColor
 from ssltyped.trunks.convnext import Block, ChannelNorm, ConvNeXt, ConvNeXtConf
+from ssltyped.trunks.input import Input, InputColor
 
 FEATURES = ["stage1", "stage2", "stage3", "lastPOOL"]
 
 
 def tiny(drop_path_rate: float = 0.0, splits: int = 0) -> ConvNeXt:
-    trunk = ConvNeXt(depths=(1, 2, 1), dims=(6, 8, 10), drop_path_rate=drop_path_rate, checkpoint_splits=splits)
+    trunk = ConvNeXt(
+        depths=(1, 2, 1), dims=(6, 8, 10), drop_path_rate=drop_path_rate, input=Input(checkpoint_splits=splits)
+    )
     torch.manual_seed(0)
     for parameter in trunk.parameters():
         nn.init.normal_(parameter, std=0.3)
@@ -137,9 +139,9 @@ def test_gradients_reach_every_parameter_and_checkpointing_changes_none() -> Non
 
 
 def test_channels_and_colours() -> None:
-    trunk = ConvNeXt(depths=(1,), dims=(4,), in_channels=5)
+    trunk = ConvNeXt(depths=(1,), dims=(4,), input=Input(channels=5))
     assert trunk(torch.randn(1, 5, 8, 8), ["stage1"])[0].shape == (1, 4, 2, 2)
-    grey = ConvNeXt(depths=(1,), dims=(4,), input_color=InputColor.LAB)
+    grey = ConvNeXt(depths=(1,), dims=(4,), input=Input(color=InputColor.LAB))
     assert grey(torch.randn(1, 3, 8, 8), ["lastPOOL"])[0].shape == (1, 4)
 
 

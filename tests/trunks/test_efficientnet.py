@@ -14,6 +14,7 @@ from torchvision.ops import StochasticDepth
 from trunk_contract import check_checkpointing, check_colors, check_features, images
 
 from ssltyped.trunks.efficientnet import EfficientNet, EfficientNetConf, EfficientNetVersion
+from ssltyped.trunks.input import Input
 
 
 @pytest.mark.parametrize("version", EfficientNetVersion)
@@ -79,11 +80,11 @@ def test_widths_are_multiples_of_the_divisor_and_not_below_the_least() -> None:
 
 
 def test_colours_and_channels() -> None:
-    check_colors(lambda color, channels: EfficientNet(input_color=color, in_channels=channels), 32)
+    check_colors(lambda color, channels: EfficientNet(input=Input(color=color, channels=channels)), 32)
 
 
 def test_checkpointing_draws_the_same_random_numbers_again() -> None:
-    check_checkpointing(lambda splits: EfficientNet(checkpoint_splits=splits), 32, ["dropout", "block7"])
+    check_checkpointing(lambda splits: EfficientNet(input=Input(checkpoint_splits=splits)), 32, ["dropout", "block7"])
 
 
 def test_what_cannot_work() -> None:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from trunk_contract import check_checkpointing, check_colors, check_features, images
 
-from ssltyped.trunks.base import InputColor
 from ssltyped.trunks.hooked import HookedTrunk, block_names, replace, see_channels
+from ssltyped.trunks.input import Input, InputColor
 
 
 class Block(nn.Module):
@@ -50,7 +50,7 @@ class Network(nn.Module):
 def trunk(*, splits: int = 0, color: InputColor = InputColor.RGB, channels: int = 3) -> HookedTrunk:
     seen = 1 if color is InputColor.LAB else channels
     return HookedTrunk(
-        model=Network(seen), image_size=8, in_channels=channels, input_color=color, checkpoint_splits=splits
+        model=Network(seen), image_size=8, input=Input(channels=channels, color=color, checkpoint_splits=splits)
     )
 
 

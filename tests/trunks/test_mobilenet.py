@@ -4,13 +4,13 @@ from functools import partial
 
 import pytest
 import torch
-from facts import FACTS
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models.mobilenetv3 import mobilenet_v3_large, mobilenet_v3_small
 from trunk_contract import check_checkpointing, check_colors, check_features, images
 
-from ssltyped.trunks.mobilenet import MobileNetSize, MobileNetV3, MobileNetV3Conf
+from ssltyped.trunks.input import Input
+from ssltyped.trunks.mobilenet import MobileNetSize, MobileNetV3
 
 tiny = partial(MobileNetV3, size=MobileNetSize.SMALL, width_multiplier=0.25)
 
@@ -45,12 +45,8 @@ def test_norm_options_reach_the_layers() -> None:
 
 
 def test_colours_and_channels() -> None:
-    check_colors(lambda color, channels: tiny(input_color=color, in_channels=channels), 32)
+    check_colors(lambda color, channels: tiny(input=Input(color=color, channels=channels)), 32)
 
 
 def test_checkpointing() -> None:
-    check_checkpointing(lambda splits: tiny(checkpoint_splits=splits), 64, ["trunk_pool", "trunk"])
-
-
-def test_problems_of_all_trunks_are_told() -> None:
-    assert [p.path for p in MobileNetV3.problems(MobileNetV3Conf(checkpoint_splits=1), FACTS)] == ["checkpoint_splits"]
+    check_checkpointing(lambda splits: tiny(input=Input(checkpoint_splits=splits)), 64, ["trunk_pool", "trunk"])

@@ -14,7 +14,7 @@ from golden_cases import FOLDER, load_cases, load_tensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssltyped.trunks.base import InputColor
+from ssltyped.trunks.input import Input, InputColor
 from ssltyped.trunks.resnet import BasicBlock, Bottleneck, Norm, ResNet, ResNetConf, StandardizedConv2d, Stem
 from tools.golden.fill import fill
 
@@ -27,7 +27,7 @@ RECORDED: dict[str, Callable[[], ResNet]] = {
     "resnet50_w1_GROUPS32_WIDTH_PER_GROUP4": partial(ResNet, groups=32, width_per_group=4),
     "resnet101_w1_GROUPS32_WIDTH_PER_GROUP8": partial(ResNet, depth=101, groups=32, width_per_group=8),
     "resnet50_w1_NORMGroupNorm": partial(ResNet, norm=Norm.GROUP),
-    "resnet50_w1_INPUT_TYPElab": partial(ResNet, input_color=InputColor.LAB),
+    "resnet50_w1_INPUT_TYPElab": partial(ResNet, input=Input(color=InputColor.LAB)),
     "resnet50_w1_LAYER4_STRIDE1": partial(ResNet, layer4_stride=1),
     # The option had no effect where this was recorded.
     "resnet50_w1_STANDARDIZE_CONVOLUTIONSTrue": ResNet,

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from trunk_contract import check_checkpointing, check_colors, check_features
 
+from ssltyped.trunks.input import Input
 from ssltyped.trunks.resnet_sk import ResNetSK, ResNetSKConf, SelectiveKernel, shortcut
 
 tiny = partial(ResNetSK, depth=50, width_multiplier=0.125)
@@ -59,11 +60,11 @@ def test_depths(depth: int, blocks: int) -> None:
 
 
 def test_colours_and_channels() -> None:
-    check_colors(lambda color, channels: tiny(input_color=color, in_channels=channels), 32)
+    check_colors(lambda color, channels: tiny(input=Input(color=color, channels=channels)), 32)
 
 
 def test_checkpointing() -> None:
-    check_checkpointing(lambda splits: tiny(checkpoint_splits=splits), 64, ["flatten", "res3"])
+    check_checkpointing(lambda splits: tiny(input=Input(checkpoint_splits=splits)), 64, ["flatten", "res3"])
 
 
 def test_what_cannot_work() -> None:

@@ -8,6 +8,7 @@ from facts import FACTS
 from torch import Tensor, nn
 from torchvision.models import SwinTransformer as Reference
 
+from ssltyped.trunks.input import Input
 from ssltyped.trunks.swin import Merging, SwinTransformer, SwinTransformerConf, WindowAttention, picture, windows
 from ssltyped.trunks.transformer import Block, DropPath, Style
 
@@ -22,7 +23,7 @@ def tiny(image_size: int = 64, drop_path_rate: float = 0.0, splits: int = 0) -> 
         window_size=4,
         mlp_ratio=2.0,
         drop_path_rate=drop_path_rate,
-        checkpoint_splits=splits,
+        input=Input(checkpoint_splits=splits),
     )
     randomize(trunk)
     return trunk

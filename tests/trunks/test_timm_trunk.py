@@ -9,6 +9,7 @@ from facts import FACTS
 from trunk_contract import check_checkpointing, check_colors, check_features
 
 from ssltyped.trunks import timm_trunk
+from ssltyped.trunks.input import Input
 from ssltyped.trunks.timm_trunk import TimmTrunk, TimmTrunkConf
 
 needs_timm = pytest.mark.skipif(util.find_spec("timm") is None, reason="timm is an extra")
@@ -27,7 +28,7 @@ needs_timm = pytest.mark.skipif(util.find_spec("timm") is None, reason="timm is 
 )
 def test_pooled_and_inner_features(name: str, width: int, inner: str) -> None:
     with torch.device("meta"):
-        trunk = TimmTrunk(name=name, in_channels=4).eval()
+        trunk = TimmTrunk(name=name, input=Input(channels=4)).eval()
         flat, inside = trunk(torch.empty(2, 4, 224, 224), ["flatten", inner])
     assert list(trunk.feature_dims)[-1] == "flatten"
     assert flat.shape == (2, width) == (2, trunk.feature_dims["flatten"])
@@ -38,10 +39,13 @@ def test_pooled_and_inner_features(name: str, width: int, inner: str) -> None:
 def test_the_contract_of_all_trunks() -> None:
     check_features(TimmTrunk(name="resnet10t", image_size=32), 32)
     check_colors(
-        lambda color, channels: TimmTrunk(name="resnet10t", image_size=32, input_color=color, in_channels=channels), 32
+        lambda color, channels: TimmTrunk(name="resnet10t", image_size=32, input=Input(color=color, channels=channels)),
+        32,
     )
     check_checkpointing(
-        lambda splits: TimmTrunk(name="resnet10t", image_size=32, checkpoint_splits=splits), 32, ["flatten", "layer2"]
+        lambda splits: TimmTrunk(name="resnet10t", image_size=32, input=Input(checkpoint_splits=splits)),
+        32,
+        ["flatten", "layer2"],
     )
 
 
@@ -55,7 +59,7 @@ def test_networks_for_one_size_are_made_for_this_one() -> None:
 
 @needs_timm
 def test_unknown_names_get_the_nearest() -> None:
-    problems = TimmTrunk.problems(TimmTrunkConf(name="resnet81"), FACTS)
+    problems = list(TimmTrunk.problems(TimmTrunkConf(name="resnet81"), FACTS))
     assert [problem.path for problem in problems] == ["name"]
     assert "timm has no network 'resnet81'; did you mean 'resnet18'?" in problems[0].message
     with pytest.raises(ValueError, match="timm has no network"):

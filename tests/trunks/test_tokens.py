@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ssltyped.trunks.input import Input
 from ssltyped.trunks.tokens import Masking, Part, Reading, readings
 from ssltyped.trunks.vit import VisionTransformer
 
@@ -22,7 +23,7 @@ def tiny(masking: Masking = Masking.NONE, class_token: bool = True, splits: int 
         mlp_dim=12,
         use_class_token=class_token,
         masking=masking,
-        checkpoint_splits=splits,
+        input=Input(checkpoint_splits=splits),
     )
     for parameter in trunk.parameters():
         nn.init.normal_(parameter, std=0.5)

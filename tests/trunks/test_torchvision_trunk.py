@@ -7,6 +7,7 @@ from torch import nn
 from torchvision import models
 from trunk_contract import check_checkpointing, check_colors, check_features, images
 
+from ssltyped.trunks.input import Input
 from ssltyped.trunks.torchvision_trunk import TorchvisionTrunk, TorchvisionTrunkConf
 
 FAMILIES = {
@@ -32,7 +33,7 @@ FAMILIES = {
 @pytest.mark.parametrize("name", FAMILIES)
 def test_what_the_classifier_got_is_the_default_feature(name: str) -> None:
     with torch.device("meta"):
-        trunk = TorchvisionTrunk(name=name, in_channels=4).eval()
+        trunk = TorchvisionTrunk(name=name, input=Input(channels=4)).eval()
         names = list(trunk.feature_dims)
         features = trunk(torch.empty(2, 4, 224, 224), names)
     assert names[-1] == "flatten"
@@ -63,7 +64,7 @@ def test_a_vision_transformer_is_built_for_the_size() -> None:
 def test_colours_and_channels() -> None:
     check_colors(
         lambda color, channels: TorchvisionTrunk(
-            name="mobilenet_v3_small", image_size=32, input_color=color, in_channels=channels
+            name="mobilenet_v3_small", image_size=32, input=Input(color=color, channels=channels)
         ),
         32,
     )
@@ -71,12 +72,14 @@ def test_colours_and_channels() -> None:
 
 def test_checkpointing() -> None:
     check_checkpointing(
-        lambda splits: TorchvisionTrunk(name="resnet18", checkpoint_splits=splits), 32, ["flatten", "layer2"]
+        lambda splits: TorchvisionTrunk(name="resnet18", input=Input(checkpoint_splits=splits)),
+        32,
+        ["flatten", "layer2"],
     )
 
 
 def test_unknown_names_get_the_nearest_and_detectors_are_none() -> None:
-    problems = TorchvisionTrunk.problems(TorchvisionTrunkConf(name="resnet81"), FACTS)
+    problems = list(TorchvisionTrunk.problems(TorchvisionTrunkConf(name="resnet81"), FACTS))
     assert [problem.path for problem in problems] == ["name"]
     assert "no classification network 'resnet81'; did you mean 'resnet18'?" in problems[0].message
     for name in ("resnet81", "fcn_resnet50"):

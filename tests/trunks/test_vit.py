@@ -8,7 +8,7 @@ from facts import FACTS
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer as Reference
 
-from ssltyped.trunks.base import InputColor
+from ssltyped.trunks.input import Input, InputColor
 from ssltyped.trunks.tokens import Masking
 from ssltyped.trunks.transformer import Attention, DropPath
 from ssltyped.trunks.vit import VisionTransformer, VisionTransformerConf
@@ -181,7 +181,7 @@ def test_colours() -> None:
         hidden_dim=16,
         mlp_dim=20,
         qkv_bias=True,
-        input_color=InputColor.BGR,
+        input=Input(color=InputColor.BGR),
     ).eval()
     bgr.load_state_dict(plain.state_dict())
     torch.testing.assert_close(bgr(images().flip(1), ["lastCLS"]), plain(images(), ["lastCLS"]))
@@ -192,7 +192,6 @@ def test_colours() -> None:
     [
         (VisionTransformerConf(num_heads=7), "num_heads", "7 heads do not divide the hidden_dim of 768"),
         (VisionTransformerConf(image_size=225), "image_size", "225 is no multiple of the patch_size of 16"),
-        (VisionTransformerConf(checkpoint_splits=1), "checkpoint_splits", "has no effect"),
     ],
 )
 def test_what_cannot_work_is_a_problem_of_the_config_and_refused_when_built(
@@ -201,6 +200,6 @@ def test_what_cannot_work_is_a_problem_of_the_config_and_refused_when_built(
     problems = list(VisionTransformer.problems(config, FACTS))
     assert [problem.path for problem in problems] == [path]
     assert text in problems[0].message
-    options = {key: getattr(config, key) for key in ("num_heads", "image_size", "checkpoint_splits")}
+    options = {key: getattr(config, key) for key in ("num_heads", "image_size")}
     with pytest.raises(ValueError, match=text):
         VisionTransformer(**options)

@@ -8,6 +8,7 @@ from facts import FACTS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ssltyped.trunks.input import Input
 from ssltyped.trunks.transformer import DropPath, Style
 from ssltyped.trunks.xcit import (
     ClassAttention,
@@ -29,7 +30,7 @@ def tiny(tokens_norm: bool = True, splits: int = 0) -> XCiT:
         eta=0.5,
         drop_path_rate=0.0,
         tokens_norm=tokens_norm,
-        checkpoint_splits=splits,
+        input=Input(checkpoint_splits=splits),
     )
     randomize(trunk)
     return trunk

@@ -11,8 +11,9 @@ from golden_cases import FOLDER, load_cases, load_tensors
 from torch import Tensor
 
 from ssltyped.trunks.alexnet import AlexNet, AlexNetVariant
-from ssltyped.trunks.base import InputColor, StagedTrunk
+from ssltyped.trunks.base import StagedTrunk
 from ssltyped.trunks.efficientnet import EfficientNet
+from ssltyped.trunks.input import Input, InputColor
 from ssltyped.trunks.mobilenet import MobileNetV3
 from ssltyped.trunks.regnet import AnyNet, NamedRegNet, RegNet
 from ssltyped.trunks.regnet_designs import RegNetName
@@ -26,7 +27,7 @@ from tools.golden.fill import fill
 RECORDED: Mapping[str, Callable[[], StagedTrunk]] = {
     "resnet_sk152_w1": partial(ResNetSK, width_multiplier=1.0),
     "alexnet_jigsaw": partial(AlexNet, variant=AlexNetVariant.JIGSAW),
-    "alexnet_colorization": partial(AlexNet, variant=AlexNetVariant.COLORIZATION, input_color=InputColor.LAB),
+    "alexnet_colorization": partial(AlexNet, variant=AlexNetVariant.COLORIZATION, input=Input(color=InputColor.LAB)),
     "alexnet_deepcluster": partial(AlexNet, variant=AlexNetVariant.DEEPCLUSTER),
     "efficientnet_b0": EfficientNet,
     "regnet_y_400mf": partial(NamedRegNet, name=RegNetName.Y_400MF),

@@ -8,7 +8,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FunctionType, NoneType, UnionType
-from typing import Any, ClassVar, Generic, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Generic, Optional, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -152,6 +152,10 @@ class Problem:
         return f"{self.path}: {self.message}" if self.path else self.message
 
 
+AnyConfig: TypeAlias = Any
+"""What the rules of a base class take: `config: Self` of its subclasses is then no other parameter (to pyright)."""
+
+
 class ConfigError(ValueError):
     """Everything that is wrong with a config, a line a problem."""
 
@@ -178,17 +182,17 @@ class Component:
             setattr(cls, "__init__", _built_when_resolved(own))  # noqa: B010  # mypy takes it for a method of all components
 
     @classmethod
-    def publish(cls, config: Any) -> Iterable[Published]:
+    def publish(cls, config: AnyConfig) -> Iterable[Published]:
         """Facts about the part that others may read: `yield PATCH_SIZE.being(config.patch_size)`."""
         return ()
 
     @classmethod
-    def infer(cls, config: Any, facts: Facts) -> Iterable[Inference]:
+    def infer(cls, config: AnyConfig, facts: Facts) -> Iterable[Inference]:
         """Values for fields that were left to inference. One that the user set to something else is an error."""
         return ()
 
     @classmethod
-    def problems(cls, config: Any, facts: Facts) -> Iterable[Problem]:
+    def problems(cls, config: AnyConfig, facts: Facts) -> Iterable[Problem]:
         """What cannot work although every field has the right type; paths are relative to this part."""
         return ()
 

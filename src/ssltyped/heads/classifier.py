@@ -35,8 +35,7 @@ class ViTHead(Head):
         hidden_dim: Optional[Annotated[int, Gt(0)]] = None,
     ) -> None:
         super().__init__(feature=feature, input=input)
-        self.in_dim = in_dim
-        self._out_dim = num_classes
+        self.in_dim, self.num_classes, self.hidden_dim = in_dim, num_classes, hidden_dim
         self.layers = nn.Sequential()
         if hidden_dim is not None:
             self.layers.extend([_normal(nn.Linear(in_dim, hidden_dim), math.sqrt(1 / in_dim)), nn.Tanh()])
@@ -44,7 +43,7 @@ class ViTHead(Head):
 
     @property
     def out_dim(self) -> int:
-        return self._out_dim
+        return self.num_classes
 
     def forward(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
         logits: Tensor = self.layers(features)
@@ -76,8 +75,8 @@ class MobileNetV3Head(Head):
         use_bn: bool = False,
     ) -> None:
         super().__init__(feature=feature, input=input)
-        self.in_dim = in_dim
-        self._out_dim = num_classes
+        self.in_dim, self.num_classes, self.hidden_dim = in_dim, num_classes, hidden_dim
+        self.dropout, self.use_bn = dropout, use_bn
         self.channel_bn = nn.BatchNorm1d(in_dim) if use_bn else nn.Identity()
         self.layers = nn.Sequential(
             _normal(nn.Linear(in_dim, hidden_dim), 0.01),
@@ -88,7 +87,7 @@ class MobileNetV3Head(Head):
 
     @property
     def out_dim(self) -> int:
-        return self._out_dim
+        return self.num_classes
 
     def forward(self, features: Float[Tensor, "B D *pixels"]) -> Float[Tensor, "B K"]:
         logits: Tensor = self.layers(self.channel_bn(features.flatten(1)))

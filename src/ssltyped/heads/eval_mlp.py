@@ -49,7 +49,8 @@ class EvalMLPHead(Head):
         bn_momentum: Annotated[float, Gt(0), Le(1)] = BN_MOMENTUM,
     ) -> None:
         super().__init__(feature=feature, input=input)
-        self.in_dim = in_dim
+        self.in_dim, self.use_bn, self.use_relu, self.residual = in_dim, use_bn, use_relu, residual
+        self.bn_eps, self.bn_momentum = bn_eps, bn_momentum
         self.dims, self.in_channels = list(dims), in_channels or in_dim
         self.channel_bn = nn.BatchNorm1d(self.in_channels, eps=bn_eps, momentum=bn_momentum)
         self.mlp = MLPHead(

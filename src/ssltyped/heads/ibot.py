@@ -92,7 +92,10 @@ class IBOTHead(Head):
         scale: Scale = Scale.ONE,
     ) -> None:
         super().__init__(feature=feature, input=input)
-        self.in_dim = in_dim
+        self.in_dim, self.num_layers, self.hidden_dim, self.shared = in_dim, num_layers, hidden_dim, shared
+        self.num_prototypes, self.num_patch_prototypes = num_prototypes, num_patch_prototypes
+        self.norm, self.activation = norm, activation
+        self.bottleneck_dim, self.scale = bottleneck_dim, scale
         self._dims = (num_prototypes, num_prototypes if num_patch_prototypes is None else num_patch_prototypes)
         self.layers = gelu_mlp([in_dim, *[hidden_dim] * (num_layers - 1), bottleneck_dim], norm.maker(), activation)
         self.prototypes = Prototypes(self._dims[0], bottleneck_dim, scale)
@@ -104,10 +107,6 @@ class IBOTHead(Head):
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         if config.shared and config.num_patch_prototypes not in (None, config.num_prototypes):
             yield Problem("num_patch_prototypes", "has no effect with shared prototypes: leave it out")
-
-    shared: bool
-    num_prototypes: int
-    num_patch_prototypes: Optional[int]
 
     @property
     def out_dim(self) -> int:
@@ -167,7 +166,9 @@ class IBOTDistillationHead(Head):
         last_norm: TokenNorm = TokenNorm.NONE,
     ) -> None:
         super().__init__(feature=feature, input=input)
-        self.in_dim = in_dim
+        self.in_dim, self.num_layers, self.hidden_dim, self.shared = in_dim, num_layers, hidden_dim, shared
+        self.num_prototypes, self.num_patch_prototypes = num_prototypes, num_patch_prototypes
+        self.norm, self.activation = norm, activation
         self._dims = (num_prototypes, num_prototypes if num_patch_prototypes is None else num_patch_prototypes)
         hidden = gelu_mlp([in_dim, *[hidden_dim] * num_layers], norm.maker(), activation)
         self.layers = hidden[:-1]

@@ -59,6 +59,7 @@ class MLPHead(Head):
         super().__init__(feature=feature, input=input)
         self.dims, self.in_dim, self.use_bn, self.use_relu, self.dropout = dims, in_dim, use_bn, use_relu, dropout
         self.last_layer_bare, self.bn_eps, self.bn_momentum = last_layer_bare, bn_eps, bn_momentum
+        self.use_bias, self.init_scale, self.residual = use_bias, init_scale, residual
         if faults := list(_faults(dims, last_layer_bare, (use_bn, bn_eps, bn_momentum), dropout)):
             raise ValueError("; ".join(map(str, faults)))
         self.layers = nn.Sequential()

@@ -51,7 +51,9 @@ class MSNHead(Head):
         return_embedding: bool = False,
     ) -> None:
         super().__init__(feature=feature, input=input)
-        self.in_dim = in_dim
+        self.in_dim, self.hidden_dim, self.use_bn = in_dim, hidden_dim, use_bn
+        self.num_prototypes, self.embedding_dim = num_prototypes, embedding_dim
+        self.freeze_prototypes = freeze_prototypes
         self._dims = (num_prototypes, embedding_dim) if return_embedding else (num_prototypes,)
         self.temperature, self.label_smoothing, self.return_embedding = temperature, label_smoothing, return_embedding
         self.layers = nn.Sequential()

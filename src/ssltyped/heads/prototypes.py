@@ -108,8 +108,10 @@ class PrototypesHead(Head):
         bn_momentum: Annotated[float, Gt(0), Le(1)] = BN_MOMENTUM,
     ) -> None:
         super().__init__(feature=feature, input=input)
-        self.in_dim = in_dim
-        self.num_prototypes, self._dim = list(num_prototypes), dims[-1]
+        self.in_dim, self.dims, self.num_prototypes = in_dim, dims, list(num_prototypes)
+        self.use_bias, self.last_layer_bare = use_bias, last_layer_bare
+        self.use_bn, self.bn_eps, self.bn_momentum = use_bn, bn_eps, bn_momentum
+        self.activation, self.scale = activation, scale
         self.normalize, self.return_embedding = normalize, return_embedding
         layers: list[nn.Module] = []
         for index, (before, after) in enumerate(pairwise([in_dim, *dims])):
@@ -119,10 +121,6 @@ class PrototypesHead(Head):
                 layers += activation.layers()
         self.layers = nn.Sequential(*layers)
         self.prototypes = nn.ModuleList([Prototypes(count, dims[-1], scale) for count in num_prototypes])
-
-    use_bn: bool
-    bn_eps: float
-    bn_momentum: float
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
@@ -135,7 +133,7 @@ class PrototypesHead(Head):
 
     @property
     def out_dims(self) -> Sequence[int]:
-        return [*([self._dim] if self.return_embedding or not self.num_prototypes else []), *self.num_prototypes]
+        return [*(self.dims[-1:] if self.return_embedding or not self.num_prototypes else []), *self.num_prototypes]
 
     def forward(self, features: Float[Tensor, "B D *pixels"]) -> list[Tensor]:
         z = self.layers(features.flatten(1))
@@ -187,15 +185,16 @@ class DINOHead(Head):
         scale: Scale = Scale.ONE,
     ) -> None:
         super().__init__(feature=feature, input=input)
-        self.in_dim = in_dim
-        self._out_dim = num_prototypes
+        self.in_dim, self.num_prototypes, self.num_layers = in_dim, num_prototypes, num_layers
+        self.hidden_dim, self.bottleneck_dim = hidden_dim, bottleneck_dim
+        self.use_bn, self.scale = use_bn, scale
         widths = [in_dim, *[hidden_dim] * (num_layers - 1), bottleneck_dim]
         self.layers = gelu_mlp(widths, nn.BatchNorm1d if use_bn else None)
         self.prototypes = Prototypes(num_prototypes, bottleneck_dim, scale)
 
     @property
     def out_dim(self) -> int:
-        return self._out_dim
+        return self.num_prototypes
 
     def forward(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
         scores: Tensor = self.prototypes(F.normalize(self.layers(features), dim=-1))

@@ -100,8 +100,9 @@ class IBOTLoss(Loss):
         self.num_global_crops, self.local_feature, self.momentum = num_global_crops, local_feature, momentum
         self.student_temperature, self.temperature_warmup_steps = student_temperature, temperature_warmup_steps
         self.temperature_warmup_epochs = temperature_warmup_epochs
-        self.cls_temperatures = (warmup_teacher_temperature, teacher_temperature)
-        self.patch_temperatures = (warmup_teacher_patch_temperature, teacher_patch_temperature)
+        self.teacher_temperature, self.warmup_teacher_temperature = teacher_temperature, warmup_teacher_temperature
+        self.teacher_patch_temperature = teacher_patch_temperature
+        self.warmup_teacher_patch_temperature = warmup_teacher_patch_temperature
         self.center_momentum, self.patch_center_momentum = center_momentum, patch_center_momentum
         self.lambda_cls, self.lambda_patch = lambda_cls, lambda_patch
         self.masking_start_steps, self.masking_start_epochs = masking_start_steps, masking_start_epochs
@@ -175,12 +176,13 @@ class IBOTLoss(Loss):
     ) -> Terms:
         """Both parts of given logits at a step, with the centres as they are; rows by crop."""
         crops = self.num_global_crops
-        temperature = self.temperature(self.cls_temperatures, step)
+        temperature = self.temperature((self.warmup_teacher_temperature, self.teacher_temperature), step)
         targets = F.softmax((teacher_cls - self.center) / temperature, dim=-1).chunk(crops)
         images = len(targets[0])
         log_p = F.log_softmax(student_cls / self.student_temperature, dim=-1).chunk(len(student_cls) // images)
         pairs = [_cross(t, s).mean() for q, t in enumerate(targets) for v, s in enumerate(log_p) if v != q]
-        patch_temperature = self.temperature(self.patch_temperatures, step, self.masking_start_steps)
+        of_patches = (self.warmup_teacher_patch_temperature, self.teacher_patch_temperature)
+        patch_temperature = self.temperature(of_patches, step, self.masking_start_steps)
         target = F.softmax((teacher_patch - self.patch_center) / patch_temperature, dim=-1)
         entropy = _cross(target, F.log_softmax(student_patch / self.student_temperature, dim=-1))
         masked = mask.flatten(1).to(entropy.dtype)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from functools import partial
 from typing import Annotated, NamedTuple, Self
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Gt
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssltyped.config import config_for
-from ssltyped.trunks.base import InputColor, Stage, StagedTrunk, refuse
+from ssltyped.trunks.base import Stage, StagedTrunk, refuse
+from ssltyped.trunks.input import Input, InputColor, InputConf
 from ssltyped.types import Facts, Problem
 
 NAMES = ("conv1", "pool1", "conv2", "pool2", "conv3", "conv4", "conv5", "pool5")
@@ -109,9 +110,7 @@ class AlexNet(StagedTrunk):
     Args:
         variant: whose AlexNet.
         image_size: height and width of the images that `flatten` is made for, in pixels.
-        in_channels: channels of an image.
-        input_color: which channels the network sees, and in which order; COLORIZATION needs LAB.
-        checkpoint_splits: number of runs of blocks for activation checkpointing; 0 keeps all activations.
+        input: the images as it takes them.
     """
 
     def __init__(
@@ -119,16 +118,14 @@ class AlexNet(StagedTrunk):
         *,
         variant: AlexNetVariant,
         image_size: Annotated[int, Gt(0)] = 224,
-        in_channels: Annotated[int, Gt(0)] = 3,
-        input_color: InputColor = InputColor.RGB,
-        checkpoint_splits: Annotated[int, Ge(0)] = 0,
+        input: Input = InputConf(),
     ) -> None:
-        super().__init__(in_channels=in_channels, input_color=input_color, checkpoint_splits=checkpoint_splits)
+        super().__init__(input=input)
         self.variant, self.image_size = variant, image_size
         refuse(AlexNet._variant_problems(self))
         drawing = DRAWINGS[variant]
-        self.sobel = sobel(self.seen_channels) if drawing.sobel else nn.Identity()
-        before = [2 if drawing.sobel else self.seen_channels, *(conv.channels for conv in drawing.convs)]
+        self.sobel = sobel(self.input.seen_channels) if drawing.sobel else nn.Identity()
+        before = [2 if drawing.sobel else self.input.seen_channels, *(conv.channels for conv in drawing.convs)]
         for i, conv in enumerate(drawing.convs):
             self.add_module(f"conv{i + 1}", _convolution(before[i], conv))
         self.pool1, self.pool2 = _pool(drawing.response_norm), _pool(drawing.response_norm)
@@ -157,13 +154,13 @@ class AlexNet(StagedTrunk):
         return x.flatten(1)
 
     @classmethod
-    def problems(cls, config: Self, facts: Facts) -> list[Problem]:
-        return [*StagedTrunk.input_problems(config), *AlexNet._variant_problems(config)]
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        return AlexNet._variant_problems(config)
 
     def _variant_problems(self) -> Iterator[Problem]:
         """What the types of the constructor cannot say; self may be a config."""
-        if self.variant is AlexNetVariant.COLORIZATION and self.input_color is not InputColor.LAB:
-            yield Problem("input_color", "COLORIZATION sees the L of LAB images: set LAB")
+        if self.variant is AlexNetVariant.COLORIZATION and self.input.color is not InputColor.LAB:
+            yield Problem("input.color", "COLORIZATION sees the L of LAB images: set LAB")
         if last_size(self.variant, self.image_size) < 1:
             yield Problem("image_size", f"{self.image_size} pixels are too few for the poolings of {self.variant.name}")
 

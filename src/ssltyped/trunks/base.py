@@ -1,4 +1,4 @@
-"""What all trunks share: named features on the way through the network, input colours, activation checkpointing."""
+"""What all trunks share: named features on the way through the network, activation checkpointing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from enum import Enum
-from typing import NamedTuple, Optional, Self
+from typing import NamedTuple, Optional
 
 import torch
 from jaxtyping import Float
@@ -16,20 +15,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from ssltyped.types import Facts, Features, Problem, Trunk
-
-
-class InputColor(Enum):
-    """What the network sees of an image; images themselves are RGB, or LAB where a transform made them so.
-
-    `RGB`: all channels as they come. `BGR`: the three channels in reverse order, for weights that were trained so.
-    `LAB`: of L, A and B only L, so that the first convolution has one input channel (Zhang et al. 2016,
-    arXiv 1603.08511, where the colours are what is predicted).
-    """
-
-    RGB = "rgb"
-    BGR = "bgr"
-    LAB = "lab"
+from ssltyped.trunks.input import Input
+from ssltyped.types import Features, Problem, Trunk
 
 
 class Stage(NamedTuple):
@@ -44,7 +31,7 @@ class StagedTrunk(Trunk):
 
     A subclass gives `stages` and `feature_dims`, with the same names in the same order. `forward` walks the chain
     as far as the last feature that was asked for. One whose features are made from outputs of blocks (class tokens,
-    several of them side by side) overrides `forward` and calls `see` and `walk`.
+    several of them side by side) overrides `forward` and calls `input.see` and `walk`.
 
     With `checkpoint_splits` = n the blocks up to the last requested feature are cut into n runs of (nearly) equally
     many. In training all but the last keep only their input and requested features, and compute the rest again in the
@@ -53,21 +40,12 @@ class StagedTrunk(Trunk):
     statistics move once.
 
     Args:
-        in_channels: channels of an image; with BGR and LAB there are 3.
-        input_color: which channels the network sees, and in which order.
-        checkpoint_splits: number of runs of blocks for activation checkpointing; 0 keeps all activations. At most
-            every block is a run.
+        input: the images as it takes them.
     """
 
-    def __init__(self, *, in_channels: int, input_color: InputColor, checkpoint_splits: int) -> None:
+    def __init__(self, *, input: Input) -> None:
         super().__init__()
-        self.in_channels, self.input_color, self.checkpoint_splits = in_channels, input_color, checkpoint_splits
-        refuse(StagedTrunk.input_problems(self))
-
-    @property
-    def seen_channels(self) -> int:
-        """Input channels of the first layer."""
-        return 1 if self.input_color is InputColor.LAB else self.in_channels
+        self.input = input
 
     @abstractmethod
     def stages(self) -> Iterable[Stage]:
@@ -75,21 +53,15 @@ class StagedTrunk(Trunk):
 
     def forward(self, images: Float[Tensor, "B C H W"], features: Sequence[str]) -> Features:
         check_names(features, self.feature_dims)
-        found = self.walk(self.see(images), list(self.stages()), set(features))
+        found = self.walk(self.input.see(images), list(self.stages()), set(features))
         return [found[name] for name in features]
-
-    def see(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B c H W"]:
-        """The channels of the images that the network works on."""
-        if self.input_color is InputColor.BGR:
-            return images.flip(1)
-        return images[:, :1] if self.input_color is InputColor.LAB else images
 
     def walk(self, x: Tensor, stages: Sequence[Stage], wanted: Collection[str]) -> dict[str, Tensor]:
         """The outputs of the stages with these names; no stage after the last of them is run."""
         last = max((i for i, stage in enumerate(stages) if stage.feature in wanted), default=-1)
         stages = stages[: last + 1]
-        recomputing = self.checkpoint_splits > 1 and self.training and torch.is_grad_enabled()
-        *earlier, final = cut(stages, self.checkpoint_splits if recomputing else 1)
+        recomputing = self.input.checkpoint_splits > 1 and self.training and torch.is_grad_enabled()
+        *earlier, final = cut(stages, self.input.checkpoint_splits if recomputing else 1)
         found: dict[str, Tensor] = {}
         for run in earlier:
             x, some = checkpoint(_walked, x, run, wanted, use_reentrant=False, context_fn=self._contexts)
@@ -99,18 +71,6 @@ class StagedTrunk(Trunk):
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """What the first pass through a run and the second one happen in."""
         return nullcontext(), statistics_kept(self)
-
-    def input_problems(self) -> Iterator[Problem]:
-        """What cannot work in the fields that all trunks share. Like `problems`, it may get a config as self."""
-        if self.input_color is not InputColor.RGB and self.in_channels != 3:
-            color = self.input_color.value.upper()
-            yield Problem("input_color", f"{color} is an order of 3 channels; in_channels is {self.in_channels}")
-        if self.checkpoint_splits == 1:
-            yield Problem("checkpoint_splits", "1 has no effect: the last run of blocks is never recomputed; 0 is off")
-
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return StagedTrunk.input_problems(config)
 
 
 def _walked(x: Tensor, stages: Sequence[Stage], wanted: Collection[str]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.config import config_for
-from ssltyped.trunks.base import InputColor, Stage, refuse
+from ssltyped.trunks.base import Stage, refuse
+from ssltyped.trunks.input import Input, InputConf
 from ssltyped.trunks.tokens import Masking, Part, Reading, TokenTrunk
 from ssltyped.trunks.transformer import (
     Attention,
@@ -37,17 +38,15 @@ class RelativeBias(nn.Module):
     part for offsets is interpolated (bicubic; the farthest offset of one grid is the farthest of the other).
     """
 
-    relative_position_index: Tensor
-
     def __init__(self, grid: Grid, num_heads: int) -> None:
         super().__init__()
         self.grid = grid
         self.relative_position_bias_table = nn.Parameter(torch.zeros(_offsets(grid) + 3, num_heads))
-        self.register_buffer("relative_position_index", _index(grid))
+        self.relative_position_index = nn.Buffer(_index(grid))
 
     def forward(self, grid: Grid) -> Float[Tensor, "1 h T T"]:
         table: Tensor = self.relative_position_bias_table
-        index = self.relative_position_index
+        index: Tensor = self.relative_position_index
         if grid != self.grid:
             old, new = ((2 * height - 1, 2 * width - 1) for height, width in (self.grid, grid))
             picture = table[:-3].T.reshape(1, -1, *old)
@@ -116,9 +115,7 @@ class BEiT(TokenTrunk):
         use_mean_pooling: there is a norm for the mean of the patches, and none for single tokens.
         init_values: what the factors of the branches start from; None: there are none.
         masking: what becomes of the patches that a mask marks.
-        in_channels: channels of an image.
-        input_color: which channels the network sees, and in which order.
-        checkpoint_splits: number of runs of blocks for activation checkpointing; 0 keeps all activations.
+        input: the images as it takes them.
     """
 
     def __init__(
@@ -141,9 +138,7 @@ class BEiT(TokenTrunk):
         use_mean_pooling: bool = True,
         init_values: Optional[Annotated[float, Gt(0)]] = None,
         masking: Masking = Masking.NONE,
-        in_channels: Annotated[int, Gt(0)] = 3,
-        input_color: InputColor = InputColor.RGB,
-        checkpoint_splits: Annotated[int, Ge(0)] = 0,
+        input: Input = InputConf(),
     ) -> None:
         super().__init__(
             image_size=image_size,
@@ -153,12 +148,14 @@ class BEiT(TokenTrunk):
             class_token=True,
             positions=use_abs_pos_emb,
             masking=masking,
-            in_channels=in_channels,
-            input_color=input_color,
-            checkpoint_splits=checkpoint_splits,
+            input=input,
         )
         self.num_heads, self.use_rel_pos_bias = num_heads, use_rel_pos_bias
-        self.use_shared_rel_pos_bias = use_shared_rel_pos_bias
+        self.use_shared_rel_pos_bias, self.use_abs_pos_emb = use_shared_rel_pos_bias, use_abs_pos_emb
+        self.use_mean_pooling, self.init_values = use_mean_pooling, init_values
+        self.num_layers, self.mlp_ratio = num_layers, mlp_ratio
+        self.dropout_rate, self.attention_dropout_rate = dropout_rate, attention_dropout_rate
+        self.drop_path_rate, self.qkv_bias, self.qk_scale = drop_path_rate, qkv_bias, qk_scale
         refuse(BEiT._faults(self))
         dropouts = dropout_rate, attention_dropout_rate
         style = Style(hidden_dim, num_heads, int(hidden_dim * mlp_ratio), qkv_bias, qk_scale, *dropouts)
@@ -199,8 +196,7 @@ class BEiT(TokenTrunk):
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        yield from super().problems(config, facts)
-        yield from BEiT._faults(config)
+        return BEiT._faults(config)
 
 
 def _divide(weight: Tensor, divisor: float) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.config import config_for
-from ssltyped.trunks.base import InputColor, Stage, StagedTrunk, check_names, refuse
+from ssltyped.trunks.base import Stage, StagedTrunk, check_names, refuse
+from ssltyped.trunks.input import Input, InputConf
 from ssltyped.trunks.transformer import (
     Attention,
     Block,
@@ -132,9 +133,7 @@ class ConViT(StagedTrunk):
         drop_path_rate: stochastic depth of the last block; it grows in equal steps from 0 at the first.
         qkv_bias: queries, keys and values have a bias.
         qk_scale: factor of q . k; None is 1 / sqrt(hidden_dim / num_heads).
-        in_channels: channels of an image.
-        input_color: which channels the network sees, and in which order.
-        checkpoint_splits: number of runs of blocks for activation checkpointing; 0 keeps all activations.
+        input: the images as it takes them.
     """
 
     def __init__(
@@ -157,18 +156,19 @@ class ConViT(StagedTrunk):
         drop_path_rate: Annotated[float, Ge(0), Lt(1)] = 0.0,
         qkv_bias: bool = False,
         qk_scale: Optional[Annotated[float, Gt(0)]] = None,
-        in_channels: Annotated[int, Gt(0)] = 3,
-        input_color: InputColor = InputColor.RGB,
-        checkpoint_splits: Annotated[int, Ge(0)] = 0,
+        input: Input = InputConf(),
     ) -> None:
-        super().__init__(in_channels=in_channels, input_color=input_color, checkpoint_splits=checkpoint_splits)
+        super().__init__(input=input)
         self.image_size, self.patch_size, self.num_layers = image_size, patch_size, num_layers
         self.n_gpsa_layers, self.num_heads, self.hidden_dim = n_gpsa_layers, num_heads, hidden_dim
         self.class_token_in_local_layers, self.classifier = class_token_in_local_layers, classifier
         self.use_local_init, self.locality_strength = use_local_init, locality_strength
+        self.locality_dim, self.mlp_dim = locality_dim, mlp_dim
+        self.dropout_rate, self.attention_dropout_rate = dropout_rate, attention_dropout_rate
+        self.drop_path_rate, self.qkv_bias, self.qk_scale = drop_path_rate, qkv_bias, qk_scale
         refuse(ConViT._faults(self))
         self.grid: Grid = (image_size // patch_size, image_size // patch_size)
-        self.patch_embed = PatchEmbed(self.seen_channels, hidden_dim, patch_size)
+        self.patch_embed = PatchEmbed(self.input.seen_channels, hidden_dim, patch_size)
         self.cls_token = drawn(1, 1, hidden_dim)
         self.pos_embed = drawn(1, self.grid[0] * self.grid[1], hidden_dim)
         self.pos_drop = nn.Dropout(dropout_rate)
@@ -203,7 +203,7 @@ class ConViT(StagedTrunk):
 
     def forward(self, images: Float[Tensor, "B C H W"], features: Sequence[str]) -> Features:
         check_names(features, self.feature_dims)
-        patches: Tensor = self.patch_embed(self.see(images))
+        patches: Tensor = self.patch_embed(self.input.see(images))
         grid = (patches.shape[2], patches.shape[3])
         x = patches.flatten(2).transpose(1, 2) + resized_positions(self.pos_embed, self.grid, grid)
         x = self.walk(self.pos_drop(x), list(self.stages_on(grid)), {"lastBLK"})["lastBLK"]
@@ -228,8 +228,7 @@ class ConViT(StagedTrunk):
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        yield from super().problems(config, facts)
-        yield from ConViT._faults(config)
+        return ConViT._faults(config)
 
 
 def grid_offsets(grid: Grid, class_token: bool, device: torch.device) -> Float[Tensor, "T T 3"]:

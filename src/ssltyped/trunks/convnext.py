@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.config import config_for
-from ssltyped.trunks.base import InputColor, Stage, StagedTrunk, refuse
+from ssltyped.trunks.base import Stage, StagedTrunk, refuse
+from ssltyped.trunks.input import Input, InputConf
 from ssltyped.trunks.transformer import DropPath, Linear, drop_path_rates, truncated_normal_
 from ssltyped.types import Facts, Problem
 
@@ -74,9 +75,7 @@ class ConvNeXt(StagedTrunk):
         depths: blocks of each stage.
         dims: channels of each stage.
         drop_path_rate: stochastic depth of the last block; it grows in equal steps from 0 at the first.
-        in_channels: channels of an image.
-        input_color: which channels the network sees, and in which order.
-        checkpoint_splits: number of runs of blocks for activation checkpointing; 0 keeps all activations.
+        input: the images as it takes them.
     """
 
     def __init__(
@@ -85,14 +84,12 @@ class ConvNeXt(StagedTrunk):
         depths: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)] = (3, 3, 27, 3),
         dims: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)] = (96, 192, 384, 768),
         drop_path_rate: Annotated[float, Ge(0), Lt(1)] = 0.0,
-        in_channels: Annotated[int, Gt(0)] = 3,
-        input_color: InputColor = InputColor.RGB,
-        checkpoint_splits: Annotated[int, Ge(0)] = 0,
+        input: Input = InputConf(),
     ) -> None:
-        super().__init__(in_channels=in_channels, input_color=input_color, checkpoint_splits=checkpoint_splits)
-        self.depths, self.dims = depths, dims
+        super().__init__(input=input)
+        self.depths, self.dims, self.drop_path_rate = depths, dims, drop_path_rate
         refuse(ConvNeXt._faults(self))
-        stem = nn.Sequential(Conv2d(self.seen_channels, dims[0], 4, stride=4), ChannelNorm(dims[0], eps=EPS))
+        stem = nn.Sequential(Conv2d(self.input.seen_channels, dims[0], 4, stride=4), ChannelNorm(dims[0], eps=EPS))
         merges = [nn.Sequential(ChannelNorm(a, eps=EPS), Conv2d(a, b, 2, stride=2)) for a, b in pairwise(dims)]
         self.downsample_layers = nn.ModuleList([stem, *merges])
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
@@ -136,8 +133,7 @@ class ConvNeXt(StagedTrunk):
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        yield from super().problems(config, facts)
-        yield from ConvNeXt._faults(config)
+        return ConvNeXt._faults(config)
 
 
 ConvNeXtConf = config_for(ConvNeXt)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from functools import partial
 from typing import Annotated, NamedTuple, Optional, Self
@@ -15,7 +15,8 @@ from torchvision.models.efficientnet import MBConv, MBConvConfig
 from torchvision.ops.misc import Conv2dNormActivation, SqueezeExcitation
 
 from ssltyped.config import config_for
-from ssltyped.trunks.base import InputColor, Stage, StagedTrunk, refuse
+from ssltyped.trunks.base import Stage, StagedTrunk, refuse
+from ssltyped.trunks.input import Input, InputConf
 from ssltyped.types import Facts, Problem
 
 STEM_WIDTH, FINAL_WIDTH = 32, 1280
@@ -95,9 +96,7 @@ class EfficientNet(StagedTrunk):
         min_width: least width; None: width_divisor.
         bn_epsilon: added to the variance by batch norms; 1e-3 as the authors' code.
         bn_momentum: weight of a batch in the running statistics; 0.01 as the authors' code.
-        in_channels: channels of an image.
-        input_color: which channels the network sees, and in which order.
-        checkpoint_splits: number of runs of blocks for activation checkpointing; 0 keeps all activations.
+        input: the images as it takes them.
     """
 
     def __init__(
@@ -110,19 +109,19 @@ class EfficientNet(StagedTrunk):
         min_width: Optional[Annotated[int, Gt(0)]] = None,
         bn_epsilon: Annotated[float, Gt(0)] = 1e-3,
         bn_momentum: Annotated[float, Gt(0)] = 0.01,
-        in_channels: Annotated[int, Gt(0)] = 3,
-        input_color: InputColor = InputColor.RGB,
-        checkpoint_splits: Annotated[int, Ge(0)] = 0,
+        input: Input = InputConf(),
     ) -> None:
-        super().__init__(in_channels=in_channels, input_color=input_color, checkpoint_splits=checkpoint_splits)
+        super().__init__(input=input)
         self.version, self.width_divisor, self.min_width = version, width_divisor, min_width
+        self.drop_connect_rate, self.use_se = drop_connect_rate, use_se
+        self.bn_epsilon, self.bn_momentum = bn_epsilon, bn_momentum
         refuse(EfficientNet._width_problems(self))
         scale = SCALES[version]
         norm = partial(nn.BatchNorm2d, eps=bn_epsilon, momentum=bn_momentum)
         layer = partial(Conv2dNormActivation, norm_layer=norm, activation_layer=nn.SiLU)
         rows = list(self._rows(scale))
         self.widths = [row.out_channels for row in rows]
-        self.conv1 = layer(self.seen_channels, rows[0].input_channels, kernel_size=3, stride=2)
+        self.conv1 = layer(self.input.seen_channels, rows[0].input_channels, kernel_size=3, stride=2)
         make = partial(MBConv, norm_layer=norm, se_layer=SqueezeExcitation if use_se else nn.Identity)
         self.blocks = nn.ModuleList(make(row, drop_connect_rate * i / len(rows)) for i, row in enumerate(rows))
         self.final_width = self._scaled(FINAL_WIDTH, scale)
@@ -168,8 +167,8 @@ class EfficientNet(StagedTrunk):
         yield Stage("dropout", self.dropout)
 
     @classmethod
-    def problems(cls, config: Self, facts: Facts) -> list[Problem]:
-        return [*StagedTrunk.input_problems(config), *EfficientNet._width_problems(config)]
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        return EfficientNet._width_problems(config)
 
     def _width_problems(self) -> Iterator[Problem]:
         """What the types of the constructor cannot say; self may be a config."""

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ssltyped.trunks.base import InputColor, Stage, StagedTrunk, check_names, statistics_kept
+from ssltyped.trunks.base import Stage, StagedTrunk, check_names, statistics_kept
+from ssltyped.trunks.input import Input
 from ssltyped.types import Features
 
 POOLED = "flatten"
@@ -49,18 +50,15 @@ class HookedTrunk(StagedTrunk):
     Args:
         model: the network, without a classifier; its first convolution has the channels that are seen.
         image_size: height and width of an image, in pixels, for networks that need to know.
-        in_channels: channels of an image.
-        input_color: which channels the network sees, and in which order.
-        checkpoint_splits: number of shares of the blocks; 0 keeps all activations.
+        input: the images as it takes them.
     """
 
-    def __init__(
-        self, *, model: nn.Module, image_size: int, in_channels: int, input_color: InputColor, checkpoint_splits: int
-    ) -> None:
-        super().__init__(in_channels=in_channels, input_color=input_color, checkpoint_splits=checkpoint_splits)
+    def __init__(self, *, model: nn.Module, image_size: int, input: Input) -> None:
+        super().__init__(input=input)
         self.image_size, self.model = image_size, model
         blocks = [model.get_submodule(name) for name in block_names(model)]
-        for block in blocks[: len(blocks) - len(blocks) // checkpoint_splits] if checkpoint_splits else []:
+        splits = input.checkpoint_splits
+        for block in blocks[: len(blocks) - len(blocks) // splits] if splits else []:
             recompute(block)
 
     @functools.cached_property
@@ -74,7 +72,7 @@ class HookedTrunk(StagedTrunk):
             if name and not isinstance(module, nn.Identity) and not _within(name, blocks)
         ]
         with _hooks(shadow, names, lambda name, x: finished.append((name, x))), torch.no_grad():
-            size = (1, self.seen_channels, self.image_size, self.image_size)
+            size = (1, self.input.seen_channels, self.image_size, self.image_size)
             pooled: Tensor = shadow(torch.empty(size, device="meta"))
         often = [name for name, _ in finished]
         widths = {name: _width(x) for name, x in finished if often.count(name) == 1 and name != POOLED}
@@ -98,7 +96,7 @@ class HookedTrunk(StagedTrunk):
             found[name] = x.clone()  # what comes next may work in place
 
         with _hooks(self.model, sorted(wanted - {POOLED}), keep), suppress(_AllFoundError):
-            found[POOLED] = self.model(self.see(images))
+            found[POOLED] = self.model(self.input.see(images))
         return [found[name] for name in features]
 
 

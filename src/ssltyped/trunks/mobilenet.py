@@ -7,14 +7,15 @@ from enum import Enum
 from functools import partial
 from typing import Annotated
 
-from annotated_types import Ge, Gt
+from annotated_types import Gt
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models.mobilenetv3 import mobilenet_v3_large, mobilenet_v3_small
 
 from ssltyped.config import config_for
-from ssltyped.trunks.base import InputColor, Stage, StagedTrunk
+from ssltyped.trunks.base import Stage, StagedTrunk
 from ssltyped.trunks.hooked import see_channels
+from ssltyped.trunks.input import Input, InputConf
 
 
 class MobileNetSize(Enum):
@@ -37,9 +38,7 @@ class MobileNetV3(StagedTrunk):
         width_multiplier: factor of all widths, which are then rounded to multiples of 8.
         bn_epsilon: added to the variance by batch norms; 1e-3 as the paper's code (timm's weights: 1e-5).
         bn_momentum: weight of a batch in the running statistics; 0.01 as the paper's code (timm's weights: 0.1).
-        in_channels: channels of an image.
-        input_color: which channels the network sees, and in which order.
-        checkpoint_splits: number of runs of blocks for activation checkpointing; 0 keeps all activations.
+        input: the images as it takes them.
     """
 
     def __init__(
@@ -49,15 +48,15 @@ class MobileNetV3(StagedTrunk):
         width_multiplier: Annotated[float, Gt(0)] = 1.0,
         bn_epsilon: Annotated[float, Gt(0)] = 1e-3,
         bn_momentum: Annotated[float, Gt(0)] = 0.01,
-        in_channels: Annotated[int, Gt(0)] = 3,
-        input_color: InputColor = InputColor.RGB,
-        checkpoint_splits: Annotated[int, Ge(0)] = 0,
+        input: Input = InputConf(),
     ) -> None:
-        super().__init__(in_channels=in_channels, input_color=input_color, checkpoint_splits=checkpoint_splits)
+        super().__init__(input=input)
+        self.size, self.width_multiplier = size, width_multiplier
+        self.bn_epsilon, self.bn_momentum = bn_epsilon, bn_momentum
         make = mobilenet_v3_large if size is MobileNetSize.LARGE else mobilenet_v3_small
         norm = partial(nn.BatchNorm2d, eps=bn_epsilon, momentum=bn_momentum)
         self.features: nn.Sequential = make(weights=None, width_mult=width_multiplier, norm_layer=norm).features
-        see_channels(self.features, self.seen_channels)
+        see_channels(self.features, self.input.seen_channels)
         self.out_channels: int = self.features[-1].out_channels
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from functools import partial
 from typing import Annotated, Self
@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from torchvision.models.regnet import AnyStage, ResBottleneckBlock, SimpleStemIN
 
 from ssltyped.config import config_for
-from ssltyped.trunks.base import InputColor, Stage, StagedTrunk, refuse
+from ssltyped.trunks.base import Stage, StagedTrunk, refuse
+from ssltyped.trunks.input import Input, InputConf
 from ssltyped.trunks.regnet_designs import DESIGNS, Design, RegNetName, stages_of
 from ssltyped.types import Facts, Problem
 
@@ -66,9 +67,7 @@ class AnyNet(StagedTrunk):
         se_ratio: channels that are squeezed to, over the input channels of the block; 0: no squeezing (RegNet X).
         bn_epsilon: added to the variance by batch norms.
         bn_momentum: weight of a batch in the running statistics.
-        in_channels: channels of an image.
-        input_color: which channels the network sees, and in which order.
-        checkpoint_splits: number of runs of blocks for activation checkpointing; 0 keeps all activations.
+        input: the images as it takes them.
     """
 
     def __init__(
@@ -85,17 +84,17 @@ class AnyNet(StagedTrunk):
         se_ratio: Annotated[float, Ge(0)] = DEFAULT_SE_RATIO,
         bn_epsilon: Annotated[float, Gt(0)] = 1e-5,
         bn_momentum: Annotated[float, Gt(0)] = 0.1,
-        in_channels: Positive = 3,
-        input_color: InputColor = InputColor.RGB,
-        checkpoint_splits: Annotated[int, Ge(0)] = 0,
+        input: Input = InputConf(),
     ) -> None:
-        super().__init__(in_channels=in_channels, input_color=input_color, checkpoint_splits=checkpoint_splits)
+        super().__init__(input=input)
         self.depths, self.widths, self.group_widths = depths, widths, group_widths
-        self.bottleneck_multipliers, self.strides, self.stem_width = bottleneck_multipliers, strides, stem_width
+        self.bottleneck_multipliers, self.strides = bottleneck_multipliers, strides
+        self.stem_type, self.stem_width, self.activation = stem_type, stem_width, activation
+        self.se_ratio, self.bn_epsilon, self.bn_momentum = se_ratio, bn_epsilon, bn_momentum
         refuse(AnyNet._stage_problems(self))
         norm = partial(nn.BatchNorm2d, eps=bn_epsilon, momentum=bn_momentum)
         act = nn.ReLU if activation is Activation.RELU else nn.SiLU
-        self.conv1 = _stem(stem_type, self.seen_channels, stem_width, norm, act)
+        self.conv1 = _stem(stem_type, self.input.seen_channels, stem_width, norm, act)
         before = [stem_width, *widths]
         self.res = nn.ModuleDict()
         for i, width in enumerate(widths):
@@ -125,8 +124,8 @@ class AnyNet(StagedTrunk):
         yield Stage("flatten", lambda x: x.flatten(1))
 
     @classmethod
-    def problems(cls, config: Self, facts: Facts) -> list[Problem]:
-        return [*StagedTrunk.input_problems(config), *AnyNet._stage_problems(config)]
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        return AnyNet._stage_problems(config)
 
     def _stage_problems(self) -> Iterator[Problem]:
         """What the types of the constructor cannot say; self may be a config."""
@@ -160,9 +159,7 @@ class RegNet(AnyNet):
         se_ratio: channels that are squeezed to, over the input channels of the block; 0: no squeezing (RegNet X).
         bn_epsilon: added to the variance by batch norms.
         bn_momentum: weight of a batch in the running statistics.
-        in_channels: channels of an image.
-        input_color: which channels the network sees, and in which order.
-        checkpoint_splits: number of runs of blocks for activation checkpointing; 0 keeps all activations.
+        input: the images as it takes them.
     """
 
     def __init__(
@@ -180,9 +177,7 @@ class RegNet(AnyNet):
         se_ratio: Annotated[float, Ge(0)] = DEFAULT_SE_RATIO,
         bn_epsilon: Annotated[float, Gt(0)] = 1e-5,
         bn_momentum: Annotated[float, Gt(0)] = 0.1,
-        in_channels: Positive = 3,
-        input_color: InputColor = InputColor.RGB,
-        checkpoint_splits: Annotated[int, Ge(0)] = 0,
+        input: Input = InputConf(),
     ) -> None:
         refuse(_design_problems(w_0))
         design = Design(depth, w_0, w_a, w_m, group_width)
@@ -199,15 +194,14 @@ class RegNet(AnyNet):
             se_ratio=se_ratio,
             bn_epsilon=bn_epsilon,
             bn_momentum=bn_momentum,
-            in_channels=in_channels,
-            input_color=input_color,
-            checkpoint_splits=checkpoint_splits,
+            input=input,
         )
-        self.w_0 = w_0
+        self.depth, self.w_0, self.w_a, self.w_m = depth, w_0, w_a, w_m
+        self.group_width, self.bottleneck_multiplier = group_width, bottleneck_multiplier
 
     @classmethod
-    def problems(cls, config: Self, facts: Facts) -> list[Problem]:
-        return [*StagedTrunk.input_problems(config), *_design_problems(config.w_0)]
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        return _design_problems(config.w_0)
 
 
 class NamedRegNet(RegNet):
@@ -215,19 +209,10 @@ class NamedRegNet(RegNet):
 
     Args:
         name: which one.
-        in_channels: channels of an image.
-        input_color: which channels the network sees, and in which order.
-        checkpoint_splits: number of runs of blocks for activation checkpointing; 0 keeps all activations.
+        input: the images as it takes them.
     """
 
-    def __init__(
-        self,
-        *,
-        name: RegNetName,
-        in_channels: Positive = 3,
-        input_color: InputColor = InputColor.RGB,
-        checkpoint_splits: Annotated[int, Ge(0)] = 0,
-    ) -> None:
+    def __init__(self, *, name: RegNetName, input: Input = InputConf()) -> None:
         design = DESIGNS[name]
         super().__init__(
             depth=design.depth,
@@ -236,14 +221,13 @@ class NamedRegNet(RegNet):
             w_m=design.w_m,
             group_width=design.group_width,
             se_ratio=0.0 if "_x_" in name.value else DEFAULT_SE_RATIO,
-            in_channels=in_channels,
-            input_color=input_color,
-            checkpoint_splits=checkpoint_splits,
+            input=input,
         )
+        self.name = name
 
     @classmethod
-    def problems(cls, config: Self, facts: Facts) -> list[Problem]:
-        return list(StagedTrunk.input_problems(config))
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        return []  # the designs are right
 
 
 def _design_problems(w_0: int) -> Iterator[Problem]:

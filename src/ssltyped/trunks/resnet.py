@@ -9,13 +9,14 @@ from functools import partial
 from typing import Annotated, Literal, Self
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Gt
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.config import config_for
-from ssltyped.trunks.base import InputColor, Stage, StagedTrunk, refuse
+from ssltyped.trunks.base import Stage, StagedTrunk, refuse
+from ssltyped.trunks.input import Input, InputConf
 from ssltyped.types import Facts, Problem
 
 NUM_BLOCKS: Mapping[int, tuple[int, int, int, int]] = {
@@ -176,9 +177,7 @@ class ResNet(StagedTrunk):
         standardize_convolutions: convolve with weights of mean 0 and std 1 (Qiao et al. 2019, arXiv 1903.10520).
         layer4_stride: stride of the last stage; 1 doubles the resolution of res5.
         stem: what comes before the four stages.
-        in_channels: channels of an image.
-        input_color: which channels the network sees, and in which order.
-        checkpoint_splits: number of runs of blocks for activation checkpointing; 0 keeps all activations.
+        input: the images as it takes them.
     """
 
     def __init__(
@@ -194,21 +193,21 @@ class ResNet(StagedTrunk):
         standardize_convolutions: bool = False,
         layer4_stride: Literal[1, 2] = 2,
         stem: Stem = Stem.IMAGENET,
-        in_channels: Annotated[int, Gt(0)] = 3,
-        input_color: InputColor = InputColor.RGB,
-        checkpoint_splits: Annotated[int, Ge(0)] = 0,
+        input: Input = InputConf(),
     ) -> None:
-        super().__init__(in_channels=in_channels, input_color=input_color, checkpoint_splits=checkpoint_splits)
+        super().__init__(input=input)
         self.depth, self.width_multiplier = depth, width_multiplier
         self.norm, self.groupnorm_groups = norm, groupnorm_groups
         self.groups, self.width_per_group = groups, width_per_group
+        self.zero_init_residual, self.standardize_convolutions = zero_init_residual, standardize_convolutions
+        self.layer4_stride, self.stem = layer4_stride, stem
         refuse(ResNet._faults(self))
         self._width = int(64 * width_multiplier)
         self._block: type[Block] = BasicBlock if depth in BASIC_DEPTHS else Bottleneck
         conv = StandardizedConv2d if standardize_convolutions else Conv2d
         style = Style(conv, norm_maker(norm, groupnorm_groups), groups, width_per_group)
         size, stride = (7, 2) if stem is Stem.IMAGENET else (3, 1)
-        self.conv1 = style.conv_of(self.seen_channels, self._width, size, stride)
+        self.conv1 = style.conv_of(self.input.seen_channels, self._width, size, stride)
         self.bn1 = style.norm(self._width)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1) if stem is Stem.IMAGENET else nn.Identity()
         self.layer1 = self._stage(style, 0, 1)
@@ -248,7 +247,7 @@ class ResNet(StagedTrunk):
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return [*StagedTrunk.input_problems(config), *ResNet._faults(config)]
+        return ResNet._faults(config)
 
     def _faults(self) -> Iterator[Problem]:
         """What the types of the constructor cannot say; takes a config or a self."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Literal, Self
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Gt
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.config import config_for
-from ssltyped.trunks.base import InputColor, Stage, StagedTrunk, refuse
+from ssltyped.trunks.base import Stage, StagedTrunk, refuse
+from ssltyped.trunks.input import Input, InputConf
 from ssltyped.trunks.resnet import NUM_BLOCKS, Conv2d
 from ssltyped.types import Facts, Problem
 
@@ -96,9 +97,7 @@ class ResNetSK(StagedTrunk):
         depth: number of layers with weights: 50, 101, 152 or 200.
         width_multiplier: factor of all widths; the first has int(64 x this) channels.
         sk_ratio: channels that a selective kernel squeezes to, over its channels; at least 32 of them.
-        in_channels: channels of an image.
-        input_color: which channels the network sees, and in which order.
-        checkpoint_splits: number of runs of blocks for activation checkpointing; 0 keeps all activations.
+        input: the images as it takes them.
     """
 
     def __init__(
@@ -107,16 +106,14 @@ class ResNetSK(StagedTrunk):
         depth: Literal[50, 101, 152, 200] = 152,
         width_multiplier: Annotated[float, Gt(0)] = 3.0,
         sk_ratio: Annotated[float, Gt(0)] = 0.0625,
-        in_channels: Annotated[int, Gt(0)] = 3,
-        input_color: InputColor = InputColor.RGB,
-        checkpoint_splits: Annotated[int, Ge(0)] = 0,
+        input: Input = InputConf(),
     ) -> None:
-        super().__init__(in_channels=in_channels, input_color=input_color, checkpoint_splits=checkpoint_splits)
-        self.depth, self.width_multiplier = depth, width_multiplier
+        super().__init__(input=input)
+        self.depth, self.width_multiplier, self.sk_ratio = depth, width_multiplier, sk_ratio
         refuse(ResNetSK._size_problems(self))
         self._width = width = int(64 * width_multiplier)
         half = width // 2
-        stem = [*_convolved(self.seen_channels, half, 2), *_convolved(half, half, 1), *_convolved(half, width, 1)]
+        stem = [*_convolved(self.input.seen_channels, half, 2), *_convolved(half, half, 1), *_convolved(half, width, 1)]
         self.conv1 = nn.Sequential(*stem)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
         self.layer1 = self._stage(width, 0, sk_ratio)
@@ -147,8 +144,8 @@ class ResNetSK(StagedTrunk):
         yield Stage("flatten", lambda x: x.flatten(1))
 
     @classmethod
-    def problems(cls, config: Self, facts: Facts) -> list[Problem]:
-        return [*StagedTrunk.input_problems(config), *ResNetSK._size_problems(config)]
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        return ResNetSK._size_problems(config)
 
     def _size_problems(self) -> Iterator[Problem]:
         """What the types of the constructor cannot say; self may be a config."""

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.config import config_for
-from ssltyped.trunks.base import InputColor, Stage, StagedTrunk, refuse
+from ssltyped.trunks.base import Stage, StagedTrunk, refuse
+from ssltyped.trunks.input import Input, InputConf
 from ssltyped.trunks.transformer import (
     Block,
     Grid,
@@ -43,14 +44,12 @@ class WindowAttention(nn.Module):
     have the bias of their offset. (VISSL takes the first rows of the index there, which are those of other offsets.)
     """
 
-    relative_position_index: Tensor
-
     def __init__(self, style: Style, window: int, shift: int) -> None:
         super().__init__()
         self.window, self.shift = window, shift
         self.style = style
         self.relative_position_bias_table = drawn((2 * window - 1) ** 2, style.num_heads)
-        self.register_buffer("relative_position_index", relative_index((window, window)))
+        self.relative_position_index = nn.Buffer(relative_index((window, window)))
         self.qkv = Linear(style.dim, 3 * style.dim, bias=style.qkv_bias)
         self.proj = Linear(style.dim, style.dim)
 
@@ -177,9 +176,7 @@ class SwinTransformer(StagedTrunk):
         drop_path_rate: stochastic depth of the last block; it grows in equal steps from 0 at the first.
         qkv_bias: queries, keys and values have a bias.
         qk_scale: factor of q . k; None is 1 / sqrt(features of a head).
-        in_channels: channels of an image.
-        input_color: which channels the network sees, and in which order.
-        checkpoint_splits: number of runs of blocks for activation checkpointing; 0 keeps all activations.
+        input: the images as it takes them.
     """
 
     def __init__(
@@ -197,15 +194,16 @@ class SwinTransformer(StagedTrunk):
         drop_path_rate: Annotated[float, Ge(0), Lt(1)] = 0.1,
         qkv_bias: bool = True,
         qk_scale: Optional[Annotated[float, Gt(0)]] = None,
-        in_channels: Annotated[int, Gt(0)] = 3,
-        input_color: InputColor = InputColor.RGB,
-        checkpoint_splits: Annotated[int, Ge(0)] = 0,
+        input: Input = InputConf(),
     ) -> None:
-        super().__init__(in_channels=in_channels, input_color=input_color, checkpoint_splits=checkpoint_splits)
+        super().__init__(input=input)
         self.image_size, self.patch_size, self.embed_dim = image_size, patch_size, embed_dim
         self.depths, self.num_heads = depths, num_heads
+        self.window_size, self.mlp_ratio = window_size, mlp_ratio
+        self.dropout_rate, self.attention_dropout_rate = dropout_rate, attention_dropout_rate
+        self.drop_path_rate, self.qkv_bias, self.qk_scale = drop_path_rate, qkv_bias, qk_scale
         refuse(SwinTransformer._faults(self))
-        self.patch_embed = NormalizedPatches(self.seen_channels, embed_dim, patch_size)
+        self.patch_embed = NormalizedPatches(self.input.seen_channels, embed_dim, patch_size)
         self.pos_drop = nn.Dropout(dropout_rate)
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
         self.layers = nn.ModuleList()
@@ -243,8 +241,7 @@ class SwinTransformer(StagedTrunk):
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        yield from super().problems(config, facts)
-        yield from SwinTransformer._faults(config)
+        return SwinTransformer._faults(config)
 
 
 SwinTransformerConf = config_for(SwinTransformer)

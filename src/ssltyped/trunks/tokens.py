@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ssltyped.trunks.base import InputColor, Stage, StagedTrunk, check_names
+from ssltyped.trunks.base import Stage, StagedTrunk, check_names
+from ssltyped.trunks.input import Input
 from ssltyped.trunks.transformer import Grid, PatchEmbed, drawn, resized_positions
 from ssltyped.types import Features, MaskedTrunk
 
@@ -96,9 +97,6 @@ class TokenTrunk(StagedTrunk, MaskedTrunk):
     another size they are interpolated (bicubic).
     """
 
-    cls_token: Optional[nn.Parameter]
-    pos_embed: Optional[nn.Parameter]
-    mask_token: Optional[nn.Parameter]
     blocks: nn.ModuleList
     norm: nn.Module
 
@@ -112,19 +110,17 @@ class TokenTrunk(StagedTrunk, MaskedTrunk):
         class_token: bool,
         positions: bool,
         masking: Masking,
-        in_channels: int,
-        input_color: InputColor,
-        checkpoint_splits: int,
+        input: Input,
     ) -> None:
         """Makes all but `blocks` and `norm`."""
-        super().__init__(in_channels=in_channels, input_color=input_color, checkpoint_splits=checkpoint_splits)
+        super().__init__(input=input)
         self.image_size, self.patch_size, self.hidden_dim, self.masking = image_size, patch_size, hidden_dim, masking
         self.grid: Grid = (image_size // patch_size, image_size // patch_size)
         num_tokens = self.grid[0] * self.grid[1] + class_token
         self.cls_token = drawn(1, 1, hidden_dim) if class_token else None
         self.pos_embed = drawn(1, num_tokens, hidden_dim) if positions else None
         self.mask_token = nn.Parameter(torch.zeros(1, 1, hidden_dim)) if masking is Masking.REPLACE else None
-        self.patch_embed = PatchEmbed(self.seen_channels, hidden_dim, patch_size)
+        self.patch_embed = PatchEmbed(self.input.seen_channels, hidden_dim, patch_size)
         self.pos_drop = nn.Dropout(dropout_rate)
 
     @property
@@ -154,7 +150,7 @@ class TokenTrunk(StagedTrunk, MaskedTrunk):
         wanted = {name: known[name] for name in features}
         if self.masking is Masking.DROP and mask is not None and Part.MAP in {part for _, part in wanted.values()}:
             raise ValueError("lastMAP: patches that are left of a masked image are no grid; ask for lastBLK")
-        x, grid = self.embed(self.see(images), mask)
+        x, grid = self.embed(self.input.see(images), mask)
         blocks = {f"block{i}" for reading in wanted.values() for i in reading.blocks}
         tokens = self.walk(x, self.stages_on(grid), blocks)
         normed: dict[str, Tensor] = {name: self.norm(x) for name, x in tokens.items()}

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Self
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Gt
 from torch import nn
 from torchvision import models
 
 from ssltyped.config import config_for
 from ssltyped.config.hints import nearest
-from ssltyped.trunks.base import InputColor, StagedTrunk, refuse
+from ssltyped.trunks.base import refuse
 from ssltyped.trunks.hooked import HookedTrunk, replace, see_channels
+from ssltyped.trunks.input import Input, InputConf
 from ssltyped.types import Facts, Problem
 
 CLASSES = 1000
@@ -30,10 +31,7 @@ class TorchvisionTrunk(HookedTrunk):
     Args:
         name: a name of `torchvision.models.list_models()` that classifies images, for example convnext_tiny.
         image_size: height and width of an image in pixels; vision transformers are built for it.
-        in_channels: channels of an image.
-        input_color: which channels the network sees, and in which order.
-        checkpoint_splits: number of shares of the blocks for activation checkpointing, all but the last computed
-            again in the backward pass; 0 keeps all activations.
+        input: the images as it takes them.
     """
 
     def __init__(
@@ -41,26 +39,22 @@ class TorchvisionTrunk(HookedTrunk):
         *,
         name: str,
         image_size: Annotated[int, Gt(0)] = 224,
-        in_channels: Annotated[int, Gt(0)] = 3,
-        input_color: InputColor = InputColor.RGB,
-        checkpoint_splits: Annotated[int, Ge(0)] = 0,
+        input: Input = InputConf(),
     ) -> None:
         refuse(_name_problems(name))
         model = _network(name, image_size)
         _remove_classifier(model)
-        see_channels(model, 1 if input_color is InputColor.LAB else in_channels)
+        see_channels(model, input.seen_channels)
         super().__init__(
             model=model,
             image_size=image_size,
-            in_channels=in_channels,
-            input_color=input_color,
-            checkpoint_splits=checkpoint_splits,
+            input=input,
         )
         self.name = name
 
     @classmethod
-    def problems(cls, config: Self, facts: Facts) -> list[Problem]:
-        return [*StagedTrunk.input_problems(config), *_name_problems(config.name)]
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        return _name_problems(config.name)
 
 
 def _name_problems(name: str) -> Iterator[Problem]:

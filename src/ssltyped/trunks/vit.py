@@ -9,7 +9,8 @@ from annotated_types import Ge, Gt, Lt
 from torch import nn
 
 from ssltyped.config import config_for
-from ssltyped.trunks.base import InputColor, refuse
+from ssltyped.trunks.base import refuse
+from ssltyped.trunks.input import Input, InputConf
 from ssltyped.trunks.tokens import Masking, TokenTrunk
 from ssltyped.trunks.transformer import Attention, Block, Style, drop_path_rates, size_problems, width_problems
 from ssltyped.types import Facts, Problem
@@ -49,9 +50,7 @@ class VisionTransformer(TokenTrunk):
         qk_scale: factor of q . k; None is 1 / sqrt(hidden_dim / num_heads).
         use_class_token: there is a class token before the patches.
         masking: what becomes of the patches that a mask marks.
-        in_channels: channels of an image.
-        input_color: which channels the network sees, and in which order.
-        checkpoint_splits: number of runs of blocks for activation checkpointing; 0 keeps all activations.
+        input: the images as it takes them.
     """
 
     def __init__(
@@ -70,9 +69,7 @@ class VisionTransformer(TokenTrunk):
         qk_scale: Optional[Annotated[float, Gt(0)]] = None,
         use_class_token: bool = True,
         masking: Masking = Masking.NONE,
-        in_channels: Annotated[int, Gt(0)] = 3,
-        input_color: InputColor = InputColor.RGB,
-        checkpoint_splits: Annotated[int, Ge(0)] = 0,
+        input: Input = InputConf(),
     ) -> None:
         super().__init__(
             image_size=image_size,
@@ -82,11 +79,12 @@ class VisionTransformer(TokenTrunk):
             class_token=use_class_token,
             positions=True,
             masking=masking,
-            in_channels=in_channels,
-            input_color=input_color,
-            checkpoint_splits=checkpoint_splits,
+            input=input,
         )
-        self.num_heads = num_heads
+        self.num_layers, self.num_heads, self.mlp_dim = num_layers, num_heads, mlp_dim
+        self.use_class_token = use_class_token
+        self.dropout_rate, self.attention_dropout_rate = dropout_rate, attention_dropout_rate
+        self.drop_path_rate, self.qkv_bias, self.qk_scale = drop_path_rate, qkv_bias, qk_scale
         refuse(VisionTransformer._faults(self))
         style = Style(hidden_dim, num_heads, mlp_dim, qkv_bias, qk_scale, dropout_rate, attention_dropout_rate)
         rates = drop_path_rates(drop_path_rate, num_layers)
@@ -99,8 +97,7 @@ class VisionTransformer(TokenTrunk):
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        yield from super().problems(config, facts)
-        yield from VisionTransformer._faults(config)
+        return VisionTransformer._faults(config)
 
 
 VisionTransformerConf = config_for(VisionTransformer)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.config import config_for
-from ssltyped.trunks.base import InputColor, Stage, StagedTrunk, check_names, refuse
+from ssltyped.trunks.base import Stage, StagedTrunk, check_names, refuse
+from ssltyped.trunks.input import Input, InputConf
 from ssltyped.trunks.transformer import MLP, DropPath, Grid, Linear, Style, attend, drawn, width_problems
 from ssltyped.types import Facts, Features, Problem
 
@@ -190,9 +191,7 @@ class XCiT(StagedTrunk):
         tokens_norm: class attention blocks normalize all tokens before the MLP, not the class token alone.
         qkv_bias: queries, keys and values have a bias.
         qk_scale: factor of q . k in class attention; None is 1 / sqrt(hidden_dim / num_heads).
-        in_channels: channels of an image.
-        input_color: which channels the network sees, and in which order.
-        checkpoint_splits: number of runs of blocks for activation checkpointing; 0 keeps all activations.
+        input: the images as it takes them.
     """
 
     def __init__(
@@ -210,16 +209,17 @@ class XCiT(StagedTrunk):
         tokens_norm: bool = True,
         qkv_bias: bool = True,
         qk_scale: Optional[Annotated[float, Gt(0)]] = None,
-        in_channels: Annotated[int, Gt(0)] = 3,
-        input_color: InputColor = InputColor.RGB,
-        checkpoint_splits: Annotated[int, Ge(0)] = 0,
+        input: Input = InputConf(),
     ) -> None:
-        super().__init__(in_channels=in_channels, input_color=input_color, checkpoint_splits=checkpoint_splits)
+        super().__init__(input=input)
         self.patch_size, self.hidden_dim, self.num_heads = patch_size, hidden_dim, num_heads
+        self.num_layers, self.mlp_ratio, self.eta, self.tokens_norm = num_layers, mlp_ratio, eta, tokens_norm
+        self.dropout_rate, self.attention_dropout_rate = dropout_rate, attention_dropout_rate
+        self.drop_path_rate, self.qkv_bias, self.qk_scale = drop_path_rate, qkv_bias, qk_scale
         refuse(XCiT._faults(self))
         dropouts = dropout_rate, attention_dropout_rate
         style = Style(hidden_dim, num_heads, int(hidden_dim * mlp_ratio), qkv_bias, qk_scale, *dropouts)
-        self.patch_embed = ConvPatchEmbed(self.seen_channels, hidden_dim, patch_size)
+        self.patch_embed = ConvPatchEmbed(self.input.seen_channels, hidden_dim, patch_size)
         self.pos_embed = FourierPositions(hidden_dim)
         self.pos_drop = nn.Dropout(dropout_rate)
         self.blocks = nn.ModuleList(XCABlock(style, drop_path_rate, eta) for _ in range(num_layers))
@@ -242,7 +242,7 @@ class XCiT(StagedTrunk):
 
     def forward(self, images: Float[Tensor, "B C H W"], features: Sequence[str]) -> Features:
         check_names(features, self.feature_dims)
-        x = self.walk(self.see(images), list(self.stages()), {"tokens"})["tokens"]
+        x = self.walk(self.input.see(images), list(self.stages()), {"tokens"})["tokens"]
         height, width = (-(-side // self.patch_size) for side in images.shape[2:])
         found = {"lastMAP": x[:, 1:].reshape(len(x), height, width, -1), "lastCLS": x[:, 0]}
         return [found[name] for name in features]
@@ -260,8 +260,7 @@ class XCiT(StagedTrunk):
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        yield from super().problems(config, facts)
-        yield from XCiT._faults(config)
+        return XCiT._faults(config)
 
 
 XCiTConf = config_for(XCiT)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
-from typing import Optional, Protocol, Self, runtime_checkable
+from typing import Optional, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ssltyped.config.component import Component, Facts, Inference, Problem
+from ssltyped.config.component import AnyConfig, Component, Facts, Inference, Problem
 from ssltyped.config.generate import children, is_config, part_of
 from ssltyped.types.values import Batch, Carry, Features, Image, Moment, Outputs, Random, StepOutput, Target, Views
 
@@ -121,7 +121,7 @@ class Loss(Component, nn.Module, ABC):
     """Why several accumulated batches are not one large batch to the method; empty: they are."""
 
     @classmethod
-    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+    def infer(cls, config: AnyConfig, facts: Facts) -> Iterable[Inference]:
         if hasattr(config, "head") and len(facts.heads) == 1:
             yield Inference("head", facts.heads[0], "the only head of the model", default=True)
         if hasattr(config, "heads") and facts.heads:
@@ -132,7 +132,7 @@ class Loss(Component, nn.Module, ABC):
                 yield Inference(f"{name}.in_dim", reads[0], "width of the head that the method reads", default=True)
 
     @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+    def problems(cls, config: AnyConfig, facts: Facts) -> Iterable[Problem]:
         there = ", ".join(facts.heads) or "no heads"
         if getattr(config, "head", "") is None and len(facts.heads) > 1:
             yield Problem("head", f"the model has the heads {there}: say which one {cls.__name__} reads")

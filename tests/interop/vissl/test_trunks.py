@@ -9,11 +9,11 @@ from ssltyped.interop.vissl.settings import Settings
 from ssltyped.interop.vissl.trunks import TRUNKS, trunk
 from ssltyped.interop.vissl.yaml import Tree
 from ssltyped.trunks.alexnet import AlexNetConf, AlexNetVariant
-from ssltyped.trunks.base import InputColor
 from ssltyped.trunks.beit import BEiTConf
 from ssltyped.trunks.convit import ConViTConf
 from ssltyped.trunks.convnext import ConvNeXtConf
 from ssltyped.trunks.efficientnet import EfficientNetConf, EfficientNetVersion
+from ssltyped.trunks.input import InputColor, InputConf
 from ssltyped.trunks.mobilenet import MobileNetV3Conf
 from ssltyped.trunks.regnet import AnyNetConf, NamedRegNetConf, RegNetConf, RegNetStem
 from ssltyped.trunks.regnet_designs import RegNetName
@@ -121,9 +121,11 @@ def test_every_name_gives_a_trunk_that_can_be_built(name: str) -> None:
 def test_colour_and_checkpointing_are_those_of_the_model() -> None:
     used: Tree = {"USE_ACTIVATION_CHECKPOINTING": True, "NUM_ACTIVATION_CHECKPOINTING_SPLITS": 4}
     found = imported("resnet", {}, INPUT_TYPE="bgr", ACTIVATION_CHECKPOINTING=used)
-    assert config.to_tree(found) == config.to_tree(ResNetConf(input_color=InputColor.BGR, checkpoint_splits=4))
+    assert config.to_tree(found) == config.to_tree(
+        ResNetConf(input=InputConf(color=InputColor.BGR, checkpoint_splits=4))
+    )
     for off in ({**used, "NUM_ACTIVATION_CHECKPOINTING_SPLITS": 1}, {**used, "USE_ACTIVATION_CHECKPOINTING": False}):
-        assert config.get(imported("resnet", {}, ACTIVATION_CHECKPOINTING=off), "checkpoint_splits") == 0
+        assert config.get(imported("resnet", {}, ACTIVATION_CHECKPOINTING=off), "input.checkpoint_splits") == 0
 
 
 @pytest.mark.parametrize(

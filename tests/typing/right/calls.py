@@ -46,8 +46,8 @@ overridden: Experiment = override(recipe, ["epochs=1", "optimizer=AdamW"])
 overridden_part: SimCLRLoss = override(SimCLRLossConf(), ["temperature=0.2"])
 combinations: list[list[str]] = expand(["seed=1,2"])
 checked: SimCLRLoss = check(SimCLRLossConf(temperature=1))
-built: SimCLRLoss = build(SimCLRLossConf())
-temperature: float = build(SimCLRLossConf()).temperature
+built: SimCLRLoss = build(SimCLRLossConf(head="projector", chunk_size=8))
+temperature: float = build(SimCLRLossConf(head="projector", chunk_size=8)).temperature
 head: MLPHead = build(MLPHeadConf(dims=[128], in_dim=4))
 out: torch.Tensor = head(torch.zeros(2, 4))
 width: int = head.out_dim

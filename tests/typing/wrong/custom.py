@@ -39,7 +39,7 @@ class Mean(Loss):
         self.weight, self.power = weight, power
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
-        return StepOutput(loss=model(batch.views)[0].mean() * self.weight)
+        return StepOutput(loss=model(batch.views).of("projector").mean() * self.weight)
 
 
 MeanConf = config_for(Mean)
@@ -55,7 +55,7 @@ mean_weight: int = MeanConf(weight=1.0).weight  # E: assignment
 
 class WrongStep(Loss):
     def step(self, model: Model, batch: Batch, moment: Moment) -> Tensor:  # E: override
-        return model(batch.views)[0].mean()
+        return model(batch.views).of("projector").mean()
 
 
 class NoBatch(Loss):
@@ -70,9 +70,9 @@ class BadStep(Loss):
         batch.images  # E: attr-defined
         batch.label.sum()  # E: union-attr
         batch.views = ()  # E: misc
-        StepOutput(model(batch.views)[0], logs=[1.0])  # E: arg-type
+        StepOutput(model(batch.views).of("projector"), logs=[1.0])  # E: arg-type
         StepOutput(logs={})  # E: call-arg
-        return model(batch.views)[0]  # E: return-value
+        return model(batch.views).of("projector")  # E: return-value
 
 
 class NoStep(Loss):

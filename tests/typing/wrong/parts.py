@@ -32,6 +32,7 @@ from ssltyped.transforms.blur import GaussianBlurConf
 from ssltyped.transforms.colour import ColorDistortionConf, ColorJitterConf, RandomGrayscaleConf
 from ssltyped.transforms.geometry import CenterCropConf, HorizontalFlipConf, RandomResizedCropConf, ResizeConf
 from ssltyped.transforms.views import RepeatViewsConf
+from ssltyped.trunks.input import InputConf
 from ssltyped.trunks.resnet import Norm, ResNetConf, Stem
 
 # a field that there is not
@@ -51,7 +52,7 @@ SimCLRLossConf(temperature=None)  # E: arg-type
 SimCLRLossConf(chunk_size=128.5)  # E: arg-type
 ResNetConf(width_multiplier="x2")  # E: arg-type
 ResNetConf(zero_init_residual="no")  # E: arg-type
-ResNetConf(in_channels=3.0)  # E: arg-type
+ResNetConf(input=InputConf(channels=3.0))  # E: arg-type
 MLPHeadConf(dims=128)  # E: arg-type
 MLPHeadConf(dims=(2048, 128))  # E: arg-type
 MLPHeadConf(dims=[2048, "128"])  # E: list-item
@@ -113,7 +114,7 @@ CompositeConf(schedulers=[CosineConf()])  # E: call-arg
 RepeatViewsConf(num_views=2)  # E: call-arg
 
 # values without their names
-SimCLRLossConf(0.2)  # E: call-arg
+SimCLRLossConf(0.2)  # E: call-arg, arg-type
 MLPHeadConf([2048, 128])  # E: call-arg
 CenterCropConf(224)  # E: call-arg
 ResizeConf(256)  # E: call-arg

@@ -8,11 +8,11 @@ from functools import partial
 from ssltyped.config.hints import nearest
 from ssltyped.interop.vissl.settings import Settings, choice, lower_case, make
 from ssltyped.trunks.alexnet import AlexNet, AlexNetVariant
-from ssltyped.trunks.base import InputColor
 from ssltyped.trunks.beit import BEiT
 from ssltyped.trunks.convit import Classifier, ConViT
 from ssltyped.trunks.convnext import ConvNeXt
 from ssltyped.trunks.efficientnet import EfficientNet
+from ssltyped.trunks.input import InputColor, InputConf
 from ssltyped.trunks.mobilenet import MobileNetV3
 from ssltyped.trunks.regnet import Activation, AnyNet, NamedRegNet, RegNet, RegNetStem
 from ssltyped.trunks.resnet import Norm, ResNet
@@ -40,14 +40,12 @@ def trunk(model: Settings) -> Trunk:
     splits = checkpointing.get("NUM_ACTIVATION_CHECKPOINTING_SPLITS", int, 2)
     used = checkpointing.get("USE_ACTIVATION_CHECKPOINTING", bool, False)
     colors = {color.value: color for color in InputColor}
-    return TRUNKS[name](
-        section,
-        {
-            "input_color": choice(model, "INPUT_TYPE", colors, "rgb"),
-            # With one split the last one is all, which is never computed twice.
-            "checkpoint_splits": splits if used and splits > 1 else 0,
-        },
+    input = InputConf(
+        color=choice(model, "INPUT_TYPE", colors, "rgb"),
+        # With one split the last one is all, which is never computed twice.
+        checkpoint_splits=splits if used and splits > 1 else 0,
     )
+    return TRUNKS[name](section, {"input": input})
 
 
 def _resnet(trunk: Settings, common: Common) -> Trunk:
