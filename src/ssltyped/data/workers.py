@@ -140,16 +140,27 @@ def _start_server() -> None:
 
 
 @contextlib.contextmanager
-def _forked_from_server() -> Iterator[ForkServerContext]:
-    """Within the block the context's processes are forked from ours, and do not run the main script again."""
-    _start_server()
-    main, connect = sys.modules["__main__"], forkserver.connect_to_new_process
+def without_main() -> Iterator[None]:
+    """Processes started within the block do not run the main script again, which so needs no `if __name__ == ...`."""
+    main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+@contextlib.contextmanager
+def _forked_from_server() -> Iterator[ForkServerContext]:
+    """A context whose processes are forked, within the block, from our server."""
+    _start_server()
+    connect = forkserver.connect_to_new_process
     forkserver.connect_to_new_process = _SERVER.connect_to_new_process
     try:
-        yield multiprocessing.get_context("forkserver")
+        with without_main():
+            yield multiprocessing.get_context("forkserver")
     finally:
-        sys.modules["__main__"], forkserver.connect_to_new_process = main, connect
+        forkserver.connect_to_new_process = connect
 
 
 def _prepare(alive: connection.Connection, worker: int) -> None:
