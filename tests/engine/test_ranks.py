@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -66,9 +69,7 @@ def one_fails(how: str) -> None:
     (Path(folder) / "when").write_text(str(time.time()))
     if way == "mistake":
         raise ConfigError([Problem("data.train.path", "is not there")])
-    if way == "abort":
-        raise KeyboardInterrupt
-    os.kill(os.getpid(), signal.SIGKILL)
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,6 @@ def one_fails(how: str) -> None:
     [
         ("mistake", ConfigError, "data.train.path: is not there"),
         ("abort", KeyboardInterrupt, None),
-        ("die", RankError, r"rank 1 died with exit code -9 \(SIGKILL\)"),
     ],
 )
 def test_a_rank_that_fails_ends_those_that_do_not_listen(
@@ -87,20 +87,29 @@ def test_a_rank_that_fails_ends_those_that_do_not_listen(
     assert time.time() - float((tmp_path / "when").read_text()) < 20, "torch would wait for 30 s"
 
 
-def fails_in_the_group(_: str) -> None:
+def fails_in_the_group(way: str) -> None:
     try:
         with told():
-            if join() == 1:
+            if join() == 1 and way == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if torch.distributed.get_rank() == 1:
                 raise ValueError("the cause")
             torch.distributed.barrier()
     finally:
         torch.distributed.destroy_process_group()
 
 
-def test_the_rank_that_failed_first_is_named() -> None:
+@pytest.mark.parametrize(
+    ("way", "text"),
+    [
+        ("raise", r"rank 1 failed:\nTraceback [\s\S]*ValueError: the cause"),
+        ("die", r"rank 1 died with exit code -9 \(SIGKILL\)"),
+    ],
+)
+def test_the_rank_that_failed_first_is_named(way: str, text: str) -> None:
     """Not those that fail for want of it."""
-    with pytest.raises(RankError, match=r"rank 1 failed:\nTraceback [\s\S]*ValueError: the cause"):
-        run_ranks(fails_in_the_group, "", 2)
+    with pytest.raises(RankError, match=text):
+        run_ranks(fails_in_the_group, way, 2)
 
 
 def listens(folder: str) -> None:
@@ -140,6 +149,35 @@ def test_signals_reach_all_ranks(tmp_path: Path) -> None:
 def test_a_signal_before_a_rank_listens_is_an_interrupt(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         signalled(deaf, [signal.SIGINT], tmp_path)
+
+
+def saves(folder: str) -> None:
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    (Path(folder) / f"{os.getpid()}.pid").touch()
+    while not came:
+        time.sleep(0.05)
+    (Path(folder) / f"{os.getpid()}.saved").touch()
+
+
+def test_ranks_save_and_end_when_the_launcher_is_killed(tmp_path: Path) -> None:
+    script = "import sys; from engine.test_ranks import saves, run_ranks; run_ranks(saves, sys.argv[1], 2)"
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", script, tmp_path], env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL
+    )
+    while len(pids := [int(file.stem) for file in tmp_path.glob("*.pid")]) < 2:
+        assert launcher.poll() is None
+        time.sleep(0.05)
+    launcher.kill()
+    launcher.wait()
+    until = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert len(list(tmp_path.glob("*.saved"))) == 2
+    for left in (tmp_path / "tmp").iterdir():  # by a process that was killed
+        shutil.rmtree(left)
 
 
 def test_what_goes_wrong_is_told_once_and_only_to_a_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

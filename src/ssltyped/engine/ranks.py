@@ -83,6 +83,14 @@ def _body(function: Callable[[str], object], argument: str) -> None:
         sys.exit(ABORTED)
     except Exception:  # told; torch would write it to another file, and leave that behind
         sys.exit(1)
+    threading.Thread(target=_end_with_launcher, daemon=True).start()  # torch now waits for it to take note
+
+
+def _end_with_launcher() -> None:
+    launcher = multiprocessing.parent_process()
+    assert launcher is not None
+    launcher.join()
+    os._exit(0)
 
 
 @contextlib.contextmanager
@@ -95,7 +103,8 @@ def told() -> Iterator[None]:
         name = os.environ.get("TORCHELASTIC_ERROR_FILE")
         if name and not Path(name).exists():
             problems = [(one.path, one.message) for one in error.problems] if isinstance(error, ConfigError) else []
-            Path(name).write_text(json.dumps({"message": traceback.format_exc(), "problems": problems}))
+            content = {"message": traceback.format_exc(), "timestamp": int(time.time()), "problems": problems}
+            Path(name).write_text(json.dumps(content))
         raise
 
 
@@ -105,7 +114,7 @@ def _reason(logs: Path, error: ChildFailedError, signalled: bool) -> BaseExcepti
     if failure.exitcode == ABORTED or (signalled and failure.exitcode < 0):
         return KeyboardInterrupt()
     first = min(logs.rglob("error.json"), key=lambda file: file.stat().st_mtime_ns, default=None)
-    if first is None:
+    if first is None or failure.exitcode < 0:  # killed, it could not tell
         return RankError(f"rank {rank} died with exit code {failure.exitcode} ({failure.signal_name()})")
     content = json.loads(first.read_text())
     if content["problems"]:
