@@ -260,6 +260,11 @@ WRONG: Mapping[str, tuple[Experiment, dict[str, object], str]] = {
         {"freeze": [FreezeConf(parts=["trunk"], epochs=1, steps=5)]},
         "freeze.0.steps: got 5, but 3 follows from the rest",
     ),
+    "patches": (
+        METHODS["ibot"],
+        {"data.train.views.patch_size": 8},
+        "data.train.views.patch_size: got 8, but the trunk's patches are 4 pixels wide",
+    ),
     "names": (
         PIRL,
         {"data.train.views.names": ["images"]},

@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Len
 from jaxtyping import Bool
 
 from ssltyped.config import build, config_for
-from ssltyped.types import Facts, Image, Problem, Random, ViewMaker, Views
+from ssltyped.types import PATCH_SIZE, Facts, Image, Problem, Random, ViewMaker, Views
 
 ATTEMPTS = 10
 """Draws of a block that has to fit before the mask is taken as it is, as in BEiT."""
@@ -82,6 +82,8 @@ class MaskedViews(ViewMaker):
             yield Problem("masked", "is empty: name the views that get a mask, or leave it out for all")
         if wrong := [made[view] for view in chosen if view < len(made) and made[view] % config.patch_size]:
             yield Problem("patch_size", f"got {config.patch_size}, which does not divide the view's {wrong[0]} pixels")
+        if (size := facts.get(PATCH_SIZE)) not in (None, config.patch_size):
+            yield Problem("patch_size", f"got {config.patch_size}, but the trunk's patches are {size} pixels wide")
 
     @property
     def crop_sizes(self) -> Sequence[int]:

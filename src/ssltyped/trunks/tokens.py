@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Self
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ssltyped.trunks.base import Stage, StagedTrunk, check_names
 from ssltyped.trunks.input import Input
 from ssltyped.trunks.transformer import Grid, PatchEmbed, drawn, resized_positions
-from ssltyped.types import Features, MaskedTrunk
+from ssltyped.types import PATCH_SIZE, Features, MaskedTrunk, Published
 
 
 class Masking(Enum):
@@ -122,6 +122,10 @@ class TokenTrunk(StagedTrunk, MaskedTrunk):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, hidden_dim)) if masking is Masking.REPLACE else None
         self.patch_embed = PatchEmbed(self.input.seen_channels, hidden_dim, patch_size)
         self.pos_drop = nn.Dropout(dropout_rate)
+
+    @classmethod
+    def publish(cls, config: Self) -> Iterable[Published]:
+        yield PATCH_SIZE.being(config.patch_size)
 
     @property
     def readings(self) -> Mapping[str, Reading]:

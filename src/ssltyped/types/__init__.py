@@ -22,6 +22,7 @@ from ssltyped.types.names import (
     parameters_of,
 )
 from ssltyped.types.parts import (
+    PATCH_SIZE,
     Collator,
     Head,
     Loss,
@@ -57,6 +58,7 @@ from ssltyped.types.watching import (
 )
 
 __all__ = [
+    "PATCH_SIZE",
     "Batch",
     "Callback",
     "Carry",

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ssltyped.config.component import AnyConfig, Component, Facts, Inference, Problem
+from ssltyped.config.component import AnyConfig, Component, Fact, Facts, Inference, Problem
 from ssltyped.config.generate import children, is_config, part_of
 from ssltyped.types.values import Batch, Carry, Features, Image, Moment, Outputs, Random, StepOutput, Target, Views
 
@@ -40,6 +40,10 @@ class MaskedTrunk(Trunk):
         mask: Optional[Bool[Tensor, "B h w"]] = None,
     ) -> Features:
         """As `Trunk.forward`; the patches at the true places of `mask` are masked."""
+
+
+PATCH_SIZE: Fact[int] = Fact("patch size")
+"""Side of the trunk's square patches, in pixels: a mask has one place for each of them."""
 
 
 class Head(Component, nn.Module, ABC):
