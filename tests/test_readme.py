@@ -122,7 +122,8 @@ def test_the_files_that_it_names_are_there() -> None:
 
 def test_its_layers_are_those_that_are_checked() -> None:
     (layout,) = [one for one in blocks("") if one.startswith("src/ssltyped/")]
-    layers, number = {}, -1
+    layers: dict[str, int] = {}
+    number = -1
     for line in layout.splitlines()[1:-1]:
         number = int(line[:4].strip() or number)
         layers |= {name.removesuffix(".py").rstrip("/"): number for name in re.split(r"\s{2,}", line[5:])[0].split()}
