@@ -103,6 +103,7 @@ def test_the_readme_says_how_many_each_finds() -> None:
     for name in CHECKERS:
         seen = sum(name not in blind for *_, blind in mistakes)
         assert f"| {name} | {seen} of {len(mistakes)} |" in readme
+    assert f": {sum('config-value' in codes for _, _, codes, _ in mistakes)} of them)" in readme
 
 
 @pytest.mark.parametrize("file", RIGHT, ids=lambda file: file.stem)

@@ -57,7 +57,7 @@ class Experiment(Component):
         passes: what goes through the trunk at once: all consecutive views of one size, or each view alone.
         freeze: parts that do not learn, for ever or for a while.
         global_batch_size: images per optimizer step over all ranks; follows from batch_size, ranks and accumulation.
-        accumulation: batches of a rank per optimizer step (each is a batch of its own to a contrastive loss).
+        accumulation: batches of a rank per optimizer step; a method that compares images of a batch refuses several.
         precision: what the forward pass computes in.
         grad_clip: largest norm of the gradient; null: not clipped.
         distributed: processes and devices.

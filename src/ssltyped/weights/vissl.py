@@ -24,7 +24,7 @@ EVALUATED = "trunk.base_model."
 
 
 class Leaf(NamedTuple):
-    """One of VISSL's heads: its path in our model (heads.0.heads.1), in theirs (heads.1), and what they call it."""
+    """One of VISSL's heads: its path in our model (heads.head.heads.1), in theirs (heads.1), and what they call it."""
 
     ours: str
     theirs: str

@@ -1,0 +1,130 @@
+"""What README.md shows runs, what it quotes is what is said, and the files that it names are there."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tiny import TORCHRUN
+
+import ssltyped
+from ssltyped import Experiment, config
+from ssltyped.cli.plan import plan
+from ssltyped.cli.recipe import load_recipe
+from ssltyped.cli.sweep import runs
+from ssltyped.config.overrides import override
+from ssltyped.run import main
+from tools.check_layers import LAYERS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+QUICKSTART = "recipes.quickstart"
+
+
+def blocks(language: str) -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [text for name, text in found if name == language]
+
+
+def commands(start: str) -> list[list[str]]:
+    """What follows `start` in a command of a block or of the text; a line that ends in a backslash goes on."""
+    prose = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL).replace("\n", " ")
+    lines = [*"".join(blocks("sh")).replace("\\\n", " ").splitlines(), *re.findall(r"`([^`]+)`", prose)]
+    return [shlex.split(line.partition(start)[2], comments=True) for line in lines if start in line]
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def my_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The loss that it shows, where its commands look for it."""
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "losses.py").write_text(next(one for one in blocks("python") if "MyLoss" in one))
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("my_package", "my_package.losses"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+def test_its_python_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All blocks in their order, as one module; what would train is planned."""
+    planned = []
+
+    def launched(recipe: Experiment, overrides: Sequence[str]) -> SimpleNamespace:
+        planned.append(plan(override(recipe, overrides), "readme"))
+        return SimpleNamespace(metrics={}, folder=tmp_path, model=None)
+
+    monkeypatch.setattr(ssltyped, "launch", launched)
+    (tmp_path / "readme.py").write_text("\n\n".join(blocks("python")))
+    names = runpy.run_path(str(tmp_path / "readme.py"), run_name="readme")
+    assert len(planned) == 1
+    recipes = [value for value in names.values() if config.is_config(value)]
+    assert len(recipes) > 3
+    for value in recipes:
+        config.check(value)
+
+
+@pytest.mark.usefixtures("my_package")
+@pytest.mark.parametrize("arguments", commands("... "), ids=" ".join)
+def test_its_overrides_can_be_planned(arguments: list[str]) -> None:
+    overrides = [one for one in arguments if one != "--multirun"]
+    if "--multirun" in arguments:
+        assert len(runs(QUICKSTART, overrides, multirun=True)) == 6
+    else:
+        assert "parts" in plan(override(load_recipe(QUICKSTART), overrides), "readme")
+
+
+@pytest.mark.parametrize("text", re.findall(r"`(loss=.*?)`", README.replace("\n", " ")))
+def test_its_methods_can_be_planned(text: str) -> None:
+    assert "memory on each" in plan(override(load_recipe(QUICKSTART), text.split()), "readme")
+
+
+@pytest.mark.parametrize("arguments", commands("-m ssltyped.run recipes."), ids=" ".join)
+def test_its_commands_are_valid(arguments: list[str]) -> None:
+    name, *rest = [one for one in arguments if not one.startswith("-")]
+    if not rest:
+        assert main([f"recipes.{name}", *arguments[1:]]) == 0
+    elif "+init=Load" in rest:
+        assert config.check(override(load_recipe(f"recipes.{name}"), rest)).init
+    else:
+        changes = ["data.train.path=." if one.startswith("data.train.path=") else one for one in rest]
+        config.check(override(load_recipe(f"recipes.{name}"), changes))
+
+
+def test_it_quotes_an_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (quoted,) = [one for one in blocks("") if one.startswith("error: ")]
+    overrides = [f"data.train.path={tmp_path}", "loss.temprature=0.1", "trunk.depth=10"]
+    assert main(["recipes.simclr_folder", *overrides]) == 2
+    assert capsys.readouterr().err == quoted
+
+
+def test_it_quotes_a_plan() -> None:
+    (quoted,) = [one for one in blocks("") if one.startswith("inferred\n")]
+    planned = plan(load_recipe("recipes.simclr_8node"), "simclr_8node").splitlines()
+    assert not [line for line in quoted.splitlines() if line not in planned]
+
+
+def test_the_files_that_it_names_are_there() -> None:
+    named = set(re.findall(r"`(?:python )?((?:tests|tools|recipes|src)/[\w./]*\w)[ `]", README))
+    assert len(named) > 8
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_its_layers_are_those_that_are_checked() -> None:
+    (layout,) = [one for one in blocks("") if one.startswith("src/ssltyped/")]
+    layers: dict[str, int] = {}
+    number = -1
+    for line in layout.splitlines()[1:-1]:
+        number = int(line[:4].strip() or number)
+        layers |= {name.removesuffix(".py").rstrip("/"): number for name in re.split(r"\s{2,}", line[5:])[0].split()}
+    assert layers == {name: layer for name, layer in LAYERS.items() if name not in ("", "__main__")}
