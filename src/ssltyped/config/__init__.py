@@ -8,17 +8,7 @@ model; it is the only one that imports these libraries, and the one where `Any` 
 
 from ssltyped.config.change import changed, get, part, replaced
 from ssltyped.config.component import INFERRED, ConfigError
-from ssltyped.config.generate import (
-    REQUIRED,
-    TARGET,
-    Part,
-    config_for,
-    is_config,
-    join,
-    part_of,
-    parts,
-    walk,
-)
+from ssltyped.config.generate import REQUIRED, TARGET, Part, config_for, is_config, join, part_of, parts, walk
 from ssltyped.config.overrides import override
 from ssltyped.config.tree import Tree, from_tree, from_yaml, import_targets, to_tree, to_yaml
 from ssltyped.config.validate import build, check

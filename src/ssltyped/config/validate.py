@@ -11,15 +11,7 @@ from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 import pydantic
 
 from ssltyped.config.component import ConfigError, Problem
-from ssltyped.config.generate import (
-    REQUIRED,
-    TARGET,
-    instantiate,
-    is_config,
-    join,
-    part_of,
-    parts,
-)
+from ssltyped.config.generate import REQUIRED, TARGET, instantiate, is_config, join, part_of, parts
 from ssltyped.config.hints import brief, describe, nearest
 
 R = TypeVar("R")

@@ -65,10 +65,7 @@ class Solarize(Transform):
     """
 
     def __init__(
-        self,
-        *,
-        p: Annotated[float, Ge(0), Le(1)] = 0.66,
-        threshold: Optional[Annotated[int, Ge(0), Le(256)]] = None,
+        self, *, p: Annotated[float, Ge(0), Le(1)] = 0.66, threshold: Optional[Annotated[int, Ge(0), Le(256)]] = None
     ) -> None:
         self.p, self.threshold = p, threshold
 

@@ -111,10 +111,7 @@ class AutoAugment(Transform):
     """
 
     def __init__(
-        self,
-        *,
-        policy: AutoAugmentPolicy = AutoAugmentPolicy.IMAGENET,
-        fill: Annotated[int, Ge(0), Le(255)] = 128,
+        self, *, policy: AutoAugmentPolicy = AutoAugmentPolicy.IMAGENET, fill: Annotated[int, Ge(0), Le(255)] = 128
     ) -> None:
         self.policy, self.fill = policy, fill
         self._apply: Apply = v2.AutoAugment(policy=v2.AutoAugmentPolicy(policy.value), fill=fill)
@@ -141,11 +138,7 @@ class TorchvisionTransform(Transform):
     """
 
     def __init__(
-        self,
-        *,
-        name: str,
-        args: Optional[dict[str, Value]] = None,
-        size: Optional[Annotated[int, Gt(0)]] = None,
+        self, *, name: str, args: Optional[dict[str, Value]] = None, size: Optional[Annotated[int, Gt(0)]] = None
     ) -> None:
         self.name, self.args, self.size = name, args, size
         if faults := list(_faults(name, args or {})):

@@ -114,11 +114,7 @@ class AlexNet(StagedTrunk):
     """
 
     def __init__(
-        self,
-        *,
-        variant: AlexNetVariant,
-        image_size: Annotated[int, Gt(0)] = 224,
-        input: Input = InputConf(),
+        self, *, variant: AlexNetVariant, image_size: Annotated[int, Gt(0)] = 224, input: Input = InputConf()
     ) -> None:
         super().__init__(input=input)
         self.variant, self.image_size = variant, image_size

@@ -30,19 +30,9 @@ class TimmTrunk(HookedTrunk):
         input: the images as it takes them.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        image_size: Annotated[int, Gt(0)] = 224,
-        input: Input = InputConf(),
-    ) -> None:
+    def __init__(self, *, name: str, image_size: Annotated[int, Gt(0)] = 224, input: Input = InputConf()) -> None:
         refuse(_name_problems(name))
-        super().__init__(
-            model=_network(name, input.seen_channels, image_size),
-            image_size=image_size,
-            input=input,
-        )
+        super().__init__(model=_network(name, input.seen_channels, image_size), image_size=image_size, input=input)
         self.name = name
 
     @classmethod

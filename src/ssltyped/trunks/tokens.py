@@ -140,10 +140,7 @@ class TokenTrunk(StagedTrunk, MaskedTrunk):
         return [Stage(f"block{i}", block) for i, block in enumerate(self.blocks)]
 
     def forward(
-        self,
-        images: Float[Tensor, "B C H W"],
-        features: Sequence[str],
-        mask: Optional[Bool[Tensor, "B h w"]] = None,
+        self, images: Float[Tensor, "B C H W"], features: Sequence[str], mask: Optional[Bool[Tensor, "B h w"]] = None
     ) -> Features:
         check_names(features, self.feature_dims)
         known = self.readings

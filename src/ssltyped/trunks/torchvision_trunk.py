@@ -34,22 +34,12 @@ class TorchvisionTrunk(HookedTrunk):
         input: the images as it takes them.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        image_size: Annotated[int, Gt(0)] = 224,
-        input: Input = InputConf(),
-    ) -> None:
+    def __init__(self, *, name: str, image_size: Annotated[int, Gt(0)] = 224, input: Input = InputConf()) -> None:
         refuse(_name_problems(name))
         model = _network(name, image_size)
         _remove_classifier(model)
         see_channels(model, input.seen_channels)
-        super().__init__(
-            model=model,
-            image_size=image_size,
-            input=input,
-        )
+        super().__init__(model=model, image_size=image_size, input=input)
         self.name = name
 
     @classmethod

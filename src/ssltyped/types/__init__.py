@@ -8,19 +8,8 @@ Dimension letters, used in every shape of the project:
 Data flows   index -> Image -> Views -> Batch -> Outputs -> StepOutput.
 """
 
-from ssltyped.config.component import (
-    Component,
-    Fact,
-    Facts,
-    Inference,
-    Problem,
-    Published,
-)
-from ssltyped.types.names import (
-    as_named,
-    named,
-    parameters_of,
-)
+from ssltyped.config.component import Component, Fact, Facts, Inference, Problem, Published
+from ssltyped.types.names import as_named, named, parameters_of
 from ssltyped.types.parts import (
     Collator,
     Head,
@@ -38,23 +27,8 @@ from ssltyped.types.parts import (
     ViewMaker,
     heads_of,
 )
-from ssltyped.types.values import (
-    Batch,
-    Carry,
-    Features,
-    Image,
-    Moment,
-    Outputs,
-    Random,
-    StepOutput,
-    Target,
-    Views,
-)
-from ssltyped.types.watching import (
-    Callback,
-    Subset,
-    TrainState,
-)
+from ssltyped.types.values import Batch, Carry, Features, Image, Moment, Outputs, Random, StepOutput, Target, Views
+from ssltyped.types.watching import Callback, Subset, TrainState
 
 __all__ = [
     "Batch",

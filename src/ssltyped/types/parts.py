@@ -34,10 +34,7 @@ class MaskedTrunk(Trunk):
 
     @abstractmethod
     def forward(
-        self,
-        images: Float[Tensor, "B C H W"],
-        features: Sequence[str],
-        mask: Optional[Bool[Tensor, "B h w"]] = None,
+        self, images: Float[Tensor, "B C H W"], features: Sequence[str], mask: Optional[Bool[Tensor, "B h w"]] = None
     ) -> Features:
         """As `Trunk.forward`; the patches at the true places of `mask` are masked."""
 

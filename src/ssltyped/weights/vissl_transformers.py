@@ -22,8 +22,7 @@ def _same(trunk: Trunk) -> Layout:
 def _tokens(trunk: Trunk) -> Layout:
     assert isinstance(trunk, TokenTrunk)
     return Layout(
-        renames=[(r"^mask_token$", "patch_masking.masked_embed")],
-        shapes=[(r"^mask_token$", (1, trunk.hidden_dim))],
+        renames=[(r"^mask_token$", "patch_masking.masked_embed")], shapes=[(r"^mask_token$", (1, trunk.hidden_dim))]
     )
 
 
