@@ -1,7 +1,5 @@
 """What there is: the names of all components, read from the source text, so that nothing is imported for it."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import re

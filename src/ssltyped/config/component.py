@@ -164,6 +164,12 @@ class ConfigError(ValueError):
         super().__init__("\n".join(str(problem) for problem in problems))
 
 
+def refuse(problems: Iterable[Problem]) -> None:
+    """Raises ValueError with all of the problems, if there are any: for constructors."""
+    if found := list(problems):
+        raise ValueError("; ".join(map(str, found)))
+
+
 class Component:
     """A part that a recipe can name. Constructors are keyword-only and take values and other parts.
 

@@ -5,8 +5,6 @@ loss = SimCLRLossConf(temperature=0.2)          # to a type checker a SimCLRLoss
 build(loss)                                     # the object
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import inspect

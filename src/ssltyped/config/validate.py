@@ -1,7 +1,5 @@
 """Validation: every value of a config against the declared type of its field, the whole config at once."""
 
-from __future__ import annotations
-
 import functools
 from enum import Enum
 from pathlib import Path

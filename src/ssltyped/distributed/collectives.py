@@ -7,8 +7,6 @@ must take part in the backward pass too, in the same order.
 All tensors of one call have the same dtype on every rank and, but for `gather_uneven`, the same shape.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import cast
 

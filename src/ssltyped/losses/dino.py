@@ -1,7 +1,5 @@
 """DINO: a student matches the centred and sharpened outputs of its momentum teacher on other views."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Optional, Self
@@ -10,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le, Len
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.outputs import inferred_width, precise, wrong_crops, wrong_outputs
@@ -49,7 +47,6 @@ class DINOLoss(Loss):
         center_momentum: m_c; 0.9.
     """
 
-    center: Tensor
     teacher: MomentumTeacher
 
     def __init__(
@@ -73,7 +70,7 @@ class DINOLoss(Loss):
         self.temperature_warmup_steps = temperature_warmup_steps
         self.temperature_warmup_epochs = temperature_warmup_epochs
         self.crops_for_teacher, self.center_momentum = list(crops_for_teacher), center_momentum
-        self.register_buffer("center", torch.zeros(1, num_prototypes))
+        self.center = nn.Buffer(torch.zeros(1, num_prototypes))
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:

@@ -1,7 +1,5 @@
 """iBOT: DINO on the class token, and the same on the tokens of masked patches."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Annotated, NamedTuple, Optional, Self
 
@@ -9,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.outputs import inferred_width, precise, wrong_outputs
@@ -67,8 +65,6 @@ class IBOTLoss(Loss):
     """
 
     takes_masks = True
-    center: Tensor
-    patch_center: Tensor
     teacher: MomentumTeacher
 
     def __init__(
@@ -95,19 +91,17 @@ class IBOTLoss(Loss):
         masking_start_epochs: Optional[Annotated[float, Ge(0)]] = None,
     ) -> None:
         super().__init__()
-        self.head = head
-        self.num_prototypes, self.num_patch_prototypes = num_prototypes, num_patch_prototypes
+        self.head, self.num_prototypes, self.num_patch_prototypes = head, num_prototypes, num_patch_prototypes
         self.num_global_crops, self.local_feature, self.momentum = num_global_crops, local_feature, momentum
         self.student_temperature, self.temperature_warmup_steps = student_temperature, temperature_warmup_steps
-        self.temperature_warmup_epochs = temperature_warmup_epochs
-        self.teacher_temperature, self.warmup_teacher_temperature = teacher_temperature, warmup_teacher_temperature
+        self.temperature_warmup_epochs, self.teacher_temperature = temperature_warmup_epochs, teacher_temperature
+        self.warmup_teacher_temperature = warmup_teacher_temperature
         self.teacher_patch_temperature = teacher_patch_temperature
-        self.warmup_teacher_patch_temperature = warmup_teacher_patch_temperature
-        self.center_momentum, self.patch_center_momentum = center_momentum, patch_center_momentum
-        self.lambda_cls, self.lambda_patch = lambda_cls, lambda_patch
+        self.warmup_teacher_patch_temperature, self.center_momentum = warmup_teacher_patch_temperature, center_momentum
+        self.patch_center_momentum, self.lambda_cls, self.lambda_patch = patch_center_momentum, lambda_cls, lambda_patch
         self.masking_start_steps, self.masking_start_epochs = masking_start_steps, masking_start_epochs
-        self.register_buffer("center", torch.zeros(1, num_prototypes))
-        self.register_buffer("patch_center", torch.zeros(1, 1, num_patch_prototypes))
+        self.center = nn.Buffer(torch.zeros(1, num_prototypes))
+        self.patch_center = nn.Buffer(torch.zeros(1, 1, num_patch_prototypes))
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:

@@ -1,7 +1,5 @@
 """MSN: masked views are assigned to the prototypes that the whole view is assigned to."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Self
 

@@ -5,8 +5,6 @@ L = 0.299 R + 0.587 G + 0.114 B, and a factor f blends x with what f = 0 gives: 
 which both turn in 8 bits, is as near to the exact colours as Pillow's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Self
 
@@ -94,11 +92,7 @@ class ColorJitter(Transform):
         hue: Annotated[float, Ge(0), Le(0.5)] = 0.2,
         p: Annotated[float, Ge(0), Le(1)] = 0.8,
     ) -> None:
-        self.brightness = brightness
-        self.contrast = contrast
-        self.saturation = saturation
-        self.hue = hue
-        self.p = p
+        self.brightness, self.contrast, self.saturation, self.hue, self.p = brightness, contrast, saturation, hue, p
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:

@@ -1,7 +1,5 @@
 """The CIE LAB colour space, in which colorization and contrastive multiview coding work."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Self
 

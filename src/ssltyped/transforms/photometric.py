@@ -1,7 +1,5 @@
 """Levels put through a curve, and sharpness: solarize, posterize, autocontrast, and all of them at random."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Annotated, Optional, Self
 

@@ -1,12 +1,10 @@
 """ResNet and ResNeXt of any width, with batch, layer or group normalization and an ImageNet or a small-image stem."""
 
-from __future__ import annotations
-
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from functools import partial
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Gt
@@ -14,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssltyped.config import config_for
-from ssltyped.trunks.base import Stage, StagedTrunk, refuse
+from ssltyped.config import config_for, refuse
+from ssltyped.trunks.base import Stage, StagedTrunk
 from ssltyped.trunks.input import Input, InputConf
-from ssltyped.types import Facts, Problem
+from ssltyped.types import Problem
 
 NUM_BLOCKS: Mapping[int, tuple[int, int, int, int]] = {
     18: (2, 2, 2, 2),
@@ -196,9 +194,8 @@ class ResNet(StagedTrunk):
         input: Input = InputConf(),
     ) -> None:
         super().__init__(input=input)
-        self.depth, self.width_multiplier = depth, width_multiplier
-        self.norm, self.groupnorm_groups = norm, groupnorm_groups
-        self.groups, self.width_per_group = groups, width_per_group
+        self.depth, self.width_multiplier, self.norm = depth, width_multiplier, norm
+        self.groupnorm_groups, self.groups, self.width_per_group = groupnorm_groups, groups, width_per_group
         self.zero_init_residual, self.standardize_convolutions = zero_init_residual, standardize_convolutions
         self.layer4_stride, self.stem = layer4_stride, stem
         refuse(ResNet._faults(self))
@@ -245,12 +242,7 @@ class ResNet(StagedTrunk):
         yield Stage("res5avg", lambda x: F.adaptive_avg_pool2d(x, 1))
         yield Stage("flatten", lambda x: x.flatten(1))
 
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return ResNet._faults(config)
-
     def _faults(self) -> Iterator[Problem]:
-        """What the types of the constructor cannot say; takes a config or a self."""
         if self.depth not in NUM_BLOCKS:
             yield Problem("depth", f"{self.depth} is none of {', '.join(map(str, NUM_BLOCKS))}")
         widths = [int(64 * self.width_multiplier) * 2**stage for stage in range(4)]

@@ -1,7 +1,5 @@
 """Trunks that are one row of blocks over a class token and patches: how tokens are made, masked, and read."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum

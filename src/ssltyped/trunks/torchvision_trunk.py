@@ -1,7 +1,5 @@
 """Any classification network of torchvision as a trunk, by its name there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Self
 
@@ -10,9 +8,8 @@ from annotated_types import Gt
 from torch import nn
 from torchvision import models
 
-from ssltyped.config import config_for
+from ssltyped.config import config_for, refuse
 from ssltyped.config.hints import nearest
-from ssltyped.trunks.base import refuse
 from ssltyped.trunks.hooked import HookedTrunk, replace, see_channels
 from ssltyped.trunks.input import Input, InputConf
 from ssltyped.types import Facts, Problem

@@ -1,7 +1,5 @@
 """The base class of every kind of part that makes, reads or trains on images."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum

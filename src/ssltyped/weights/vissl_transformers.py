@@ -1,7 +1,5 @@
 """Names and shapes that VISSL gives the weights of its transformer trunks and of ConvNeXt."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 from ssltyped.trunks.beit import BEiT

@@ -1,7 +1,5 @@
 """`OPTIMIZER` of VISSL to the config of one of our optimizers with its parameter groups, and the schedule."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
