@@ -20,6 +20,7 @@ from ssltyped.experiment import Experiment, FactFinder, resolve_experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.heads.prototypes import PrototypesHeadConf
 from ssltyped.losses.cross_entropy import CrossEntropyLossConf
+from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.msn import MSNLossConf
 from ssltyped.model.freeze import FreezeConf
 from ssltyped.transforms.geometry import CenterCropConf
@@ -56,7 +57,8 @@ def test_the_rest_of_an_epoch_is_left_out() -> None:
 
 
 def test_more_ranks_make_fewer_steps() -> None:
-    asked = override(tiny(epochs=4), ["accumulation=2", "data.train.batch_size=2", "distributed.num_procs=3"])
+    asked = tiny(epochs=4, loss=MoCoLossConf(queue_size=24))
+    asked = override(asked, ["accumulation=2", "data.train.batch_size=2", "distributed.num_procs=3"])
     found = resolve_experiment(config.replaced(asked, {"data.train.source": PatchesConf(count=50)}))
     assert found.config.global_batch_size == 12
     assert found.config.steps == 16

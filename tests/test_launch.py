@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import TORCHRUN, Patches, PatchesConf, run_cli, sha256, start_cli, tiny
+from tiny import TORCHRUN, Patches, PatchesConf, environment, run_cli, sha256, start_cli, tiny
 
 from recipes.simclr_1gpu import recipe as one_gpu
 from recipes.simclr_8node import recipe as eight_nodes
@@ -23,8 +23,9 @@ from ssltyped.engine.parallel import Place
 from ssltyped.engine.trainer import Outcome
 from ssltyped.evals.online_knn import KNNConf
 from ssltyped.experiment import Experiment, resolve_experiment
-from ssltyped.launch import Run, _passing_signals_on, misfit
+from ssltyped.launch import Run, misfit
 from ssltyped.run import main
+from ssltyped.types import Callback
 
 
 @pytest.fixture(autouse=True)
@@ -212,19 +213,6 @@ def test_two_processes(tmp_path: Path) -> None:
     assert [json.loads(line)["step"] for line in (run.folder / "metrics.jsonl").read_text().splitlines()] == [1, 2, 2]
 
 
-def test_signals_reach_all_processes() -> None:
-    """Ctrl-C and SIGTERM are passed on as SIGTERM, which makes a rank save; afterwards they are as before."""
-    before = signal.getsignal(signal.SIGINT)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        ranks = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(2)]
-        ended = subprocess.Popen(["true"])
-        ended.wait()
-        with _passing_signals_on([rank.pid for rank in [*ranks, ended]]):
-            signal.raise_signal(number)
-        assert [rank.wait(timeout=10) for rank in ranks] == [-signal.SIGTERM] * 2
-    assert signal.getsignal(signal.SIGINT) is before
-
-
 def test_interrupted_on_two_ranks(tmp_path: Path) -> None:
     """Ctrl-C at the terminal reaches every process of the group at once: 130, all saved, the same command goes on."""
     command = [
@@ -256,12 +244,45 @@ Stranger.__module__ = "__main__"
 StrangerConf = config_for(Stranger)
 
 
-def test_parts_that_other_processes_cannot_import(tmp_path: Path) -> None:
-    text = refused(tiny(output=tmp_path, source=StrangerConf(), batch_size=4), "distributed.num_procs=2")
+@pytest.mark.parametrize("several", ["distributed.num_procs=2", "data.train.num_workers=1"])
+def test_parts_that_other_processes_cannot_import(several: str, tmp_path: Path) -> None:
+    text = refused(tiny(output=tmp_path, source=StrangerConf(), batch_size=4), several)
     assert text == (
         "data.train.source: is defined in __main__, which other processes cannot import: move it to a module"
     )
     assert not list(tmp_path.iterdir())
+
+
+class StrangeCallback(Callback):
+    """As if it were defined in a script."""
+
+
+StrangeCallback.__module__ = "__main__"
+StrangeCallbackConf = config_for(StrangeCallback)
+
+
+def test_workers_need_the_parts_that_read_data_alone(tmp_path: Path) -> None:
+    asked = tiny(output=tmp_path, steps=1, callbacks=[StrangeCallbackConf()])
+    assert "callbacks.0: is defined in __main__" in refused(asked, "distributed.num_procs=2", "data.train.batch_size=4")
+    assert launch(asked, ["data.train.num_workers=1"]).outcome is Outcome.FINISHED
+
+
+SCRIPT = """
+from tiny import tiny
+from ssltyped import launch
+run = launch(tiny(steps=2, batch_size=4), ["data.train.num_workers=1", "distributed.num_procs=2"])
+print(run.outcome, sorted(run.metrics))
+"""
+
+
+def test_a_script_needs_no_guard(tmp_path: Path) -> None:
+    """Neither ranks nor their workers run it again."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Outcome.FINISHED") == 1
 
 
 def test_a_mistake_that_a_rank_finds(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ from ssltyped.types import Batch, Moment, Outputs
 
 class Flat(torch.nn.Module):
     def forward(self, views, *, masks=(), heads=None, features=()):
-        return Outputs({"flat": torch.cat([view.flatten(1) for view in views])})
+        return Outputs({"flat": (torch.cat([view.flatten(1) for view in views]),)})
 
 
 def test_plain_loops() -> None:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-import signal
-import socket
-import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Optional
 
 import torch
@@ -24,16 +18,14 @@ from ssltyped.config.resolve import Resolution
 from ssltyped.engine.checkpoint import CheckpointStore
 from ssltyped.engine.folder import Start, prepare, write_result
 from ssltyped.engine.parallel import Device, Place, device_for, process_group, seed_step
+from ssltyped.engine.ranks import run_ranks, told
 from ssltyped.engine.strategy import Strategy
 from ssltyped.engine.trainer import Outcome
 from ssltyped.experiment import Experiment, FactFinder, build_module, build_trainer, resolve_experiment
 from ssltyped.model.files import write_weights
 from ssltyped.model.model import SSLModel
 from ssltyped.optimizers.rate import lr_path, peak_lr
-from ssltyped.types import Batch, Problem, StepOutput
-
-_ABORTED = 130
-_MISTAKE = 2
+from ssltyped.types import Batch, Facts, Problem, StepOutput
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +54,13 @@ def launch(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "ru
     find = FactFinder()
     resolution = resolve_experiment(asked, name, find)
     resolved, place = resolution.config, Place.from_environment()
-    if wrong := misfit(resolution, place) or find.data_problems(resolved):
+    if wrong := misfit(resolution, place) or _strangers(resolved, resolution.facts) or find.data_problems(resolved):
         raise ConfigError(wrong)
     if place is None and resolution.facts.world_size > 1:
         return _start_processes(asked, resolution)
     place = place or Place(rank=0, world_size=1, local_rank=0, local_world_size=1)
     device = device_for(resolved.distributed.device, place.local_rank)
-    with process_group(place, device, resolved.distributed.timeout_s):
+    with process_group(place, device, resolved.distributed.timeout_s), told():
         start = _agree_on_start(asked, resolution)
         trainer = build_trainer(
             resolved, device=device, folder=start.folder, facts=resolution.facts, starts=start.resume is None
@@ -172,23 +164,28 @@ def _fitting(resolution: Resolution[Experiment], procs: int) -> str:
     return text + ", which changes " + ", ".join(f"{name} {old:,} -> {new:,}" for name, old, new in pairs if old != new)
 
 
+def _strangers(resolved: Experiment, facts: Facts) -> list[Problem]:
+    """The parts that other processes, of ranks or of workers, would need and cannot import."""
+    splits = [split for split in (resolved.data.train, resolved.data.val) if split is not None]
+    beneath = "" if facts.world_size > 1 else "data."
+    if not beneath or any(split.num_workers for split in splits):
+        message = "is defined in __main__, which other processes cannot import: move it to a module"
+        return [
+            Problem(path, message)
+            for path, part in config.walk(resolved)
+            if path.startswith(beneath) and type(part).__module__ == "__main__"
+        ]
+    return []
+
+
 def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> Run:
     """One process a rank on this machine; signals are passed on, so that all of them save."""
     resolved = resolution.config
-    if strangers := [path for path, part in config.walk(resolved) if type(part).__module__ == "__main__"]:
-        message = "is defined in __main__, which other processes cannot import: move it to a module"
-        raise ConfigError([Problem(path, message) for path in strangers])
     start = _prepare(asked, resolution)  # a mistake is found here, and every process takes this folder
     folder, resumed_from = start.folder, start.resume
     resume = "auto" if resolved.resume == "never" else resolved.resume
     named = config.replaced(asked, {"name": str(folder.relative_to(resolved.output)), "resume": resume})
-    world_size = resolution.facts.world_size
-    with tempfile.TemporaryDirectory() as told:
-        arguments = (world_size, _free_port(), config.to_yaml(named), told)
-        processes = torch.multiprocessing.spawn(_worker, args=arguments, nprocs=world_size, join=False)  # type: ignore[no-untyped-call]  # torch's
-        assert processes is not None
-        with _passing_signals_on([process.pid or 0 for process in processes.processes]) as passed_on:
-            _join(processes, passed_on, Path(told))
+    run_ranks(_launch_rank, config.to_yaml(named), resolution.facts.world_size)
     result = json.loads((folder / "result.json").read_text())
     newest = CheckpointStore(folder / "checkpoints").newest() or resumed_from
     assert newest is not None, "a run saves at its end, and when it is interrupted"
@@ -199,68 +196,9 @@ def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> R
     return Run(Outcome(result["outcome"]), folder, metrics=result["metrics"], first=result["first"], model=model)
 
 
-def _join(processes: torch.multiprocessing.ProcessContext, passed_on: Sequence[int], told: Path) -> None:
-    """Until all have ended. One that fails ends the others; so does one that a second Ctrl-C aborts, or that a
-    signal ends which comes before it listens. A mistake that one leaves in the folder `told` is raised here."""
-    try:
-        while not processes.join():
-            pass
-    except torch.multiprocessing.ProcessExitedException as error:
-        if error.exit_code == _ABORTED or (passed_on and error.signal_name is not None):
-            raise KeyboardInterrupt from error
-        mistake = _mistake_file(told, error.error_index)
-        if error.exit_code == _MISTAKE and mistake.exists():
-            raise ConfigError([Problem(*pair) for pair in json.loads(mistake.read_text())]) from error
-        raise
-
-
-def _mistake_file(told: Path, rank: int) -> Path:
-    return told / f"rank_{rank}.json"
-
-
-def _worker(rank: int, world_size: int, port: int, asked: str, told: str) -> None:
-    """The body of one of our processes, which is as if torchrun had started it.
-
-    What it finds wrong with the config goes into the folder `told`: the user reads it from the first process.
-    """
-    os.environ.update(
-        {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)},
-        LOCAL_WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
-    )  # fmt: skip
-    if not torch.cuda.is_available():
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // world_size))
-    try:
-        launch(config.from_yaml(asked))
-    except KeyboardInterrupt:  # which torch would take for a good end, and the other ranks would wait
-        sys.exit(_ABORTED)
-    except ConfigError as error:
-        _mistake_file(Path(told), rank).write_text(json.dumps([(one.path, one.message) for one in error.problems]))
-        sys.exit(_MISTAKE)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextlib.contextmanager
-def _passing_signals_on(pids: Sequence[int]) -> Iterator[list[int]]:
-    """Within the block SIGTERM and Ctrl-C go to these processes too; gives the list of those that came."""
-    passed_on: list[int] = []
-
-    def forward(number: int, frame: Optional[FrameType]) -> None:
-        passed_on.append(number)
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-
-    previous = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield passed_on
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def _launch_rank(asked: str) -> None:
+    """The body of one of our processes, which is as if torchrun had started it."""
+    launch(config.from_yaml(asked))
 
 
 # --- replay ---------------------------------------------------------------------------------------------------

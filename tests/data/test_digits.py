@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from ssltyped.data.digits import Digits, DigitSplit, _digits
+from ssltyped.data.digits import Digits, DigitSplit, _load
 
 TRAIN, TEST = Digits(split=DigitSplit.TRAIN), Digits(split=DigitSplit.TEST)
 
@@ -21,7 +21,7 @@ def test_fixed_by_index() -> None:
 
 def test_splits_share_no_digit_and_hold_all_labels() -> None:
     assert not torch.equal(TRAIN.read(len(TRAIN) - 1), TEST.read(0))
-    labels = _digits()[1]
+    labels = _load()[1]
     assert [TRAIN.label(i) for i in range(len(TRAIN))] == labels[:1400].tolist()
     assert [TEST.label(i) for i in range(len(TEST))] == labels[1400:].tolist()
     assert set(labels[1400:].tolist()) == set(range(10))

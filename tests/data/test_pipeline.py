@@ -90,7 +90,7 @@ def test_the_same_bits_from_any_step_on(mixed: Path, num_workers: int) -> None:
 
 
 def test_closing_in_the_middle_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread of torchdata may be fetching the memory of a batch from a worker that is about to end."""
+    """Also if the memory of a batch is just being fetched from a worker."""
     noise: list[object] = []
     monkeypatch.setattr("threading.excepthook", noise.append)
     for count in range(12):

@@ -48,15 +48,9 @@ class Numbers(Source):
         return index % 7
 
 
-def never() -> bool:
-    return False
-
-
 def read(source: Source, sampler: Sampler, step: int, micro: int = 0) -> Reply:
     request = Request(sampler.epoch(step), sampler.positions(step, micro))
-    reply = ReadTrain(source, VIEWS, sampler)(request, never)
-    assert reply is not None
-    return reply
+    return ReadTrain(source, VIEWS, sampler)[request]
 
 
 def test_a_batch() -> None:
@@ -128,18 +122,8 @@ def test_each_image_is_decoded_once_for_all_views() -> None:
     assert source.reads == reply.index.tolist()
 
 
-def test_who_is_not_waited_for_stops() -> None:
-    source = Numbers(20)
-    request = Request(0, np.arange(8))
-    assert ReadTrain(source, VIEWS, Sampler(20, 8, 0))(request, lambda: len(source.reads) >= 3) is None
-    assert len(source.reads) == 3
-    assert ReadEval(source, [])(request, lambda: len(source.reads) >= 5) is None
-    assert len(source.reads) == 5
-
-
 def test_evaluation_leaves_out_what_it_cannot_read() -> None:
-    reply = ReadEval(Numbers(9, frozenset({4, 8})), [])(Request(0, np.array([8, 3, 4, 1])), never)
-    assert reply is not None
+    reply = ReadEval(Numbers(9, frozenset({4, 8})), [])[Request(0, np.array([8, 3, 4, 1]))]
     assert reply.index.tolist() == [3, 1]
     assert [record.index for record in reply.unreadable] == [8, 4]
     assert reply.views[0].shape == (2, 3, 4, 4)
@@ -157,13 +141,13 @@ class Grows(Transform):
 
 def test_a_failing_transform_is_not_a_broken_image() -> None:
     with pytest.raises(KeyError, match="a bug") as caught:
-        ReadEval(Numbers(9), [Fails()])(Request(0, np.array([5])), never)
+        ReadEval(Numbers(9), [Fails()])[Request(0, np.array([5]))]
     assert caught.value.__notes__ == ["while making the views of number 5, (3, 4, 4)"]
 
 
 def test_views_of_different_sizes_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"different sizes, \(3, 2, 2\) and \(3, 3, 2\)"):
-        ReadEval(Numbers(9), [Grows()])(Request(0, np.array([1, 2])), never)
+        ReadEval(Numbers(9), [Grows()])[Request(0, np.array([1, 2]))]
 
 
 def test_stack_is_a_plain_copy() -> None:
@@ -185,7 +169,7 @@ def test_randomness_is_of_the_image_not_of_its_place() -> None:
         seen.clear()
         views = RepeatViews(num_views=1, transforms=[Noted(), RandomResizedCrop(size=2)])
         for micro in range(sampler.accumulation):
-            ReadTrain(Numbers(16), views, sampler)(Request(0, sampler.positions(0, micro)), never)
+            ReadTrain(Numbers(16), views, sampler)[Request(0, sampler.positions(0, micro))]
         return dict(seen)
 
     assert run(Sampler(16, 16, 9)) == run(Sampler(16, 4, 9, accumulation=4))
@@ -196,9 +180,7 @@ def test_randomness_is_of_the_image_not_of_its_place() -> None:
 
 
 def reply_of(maker: ViewMaker, source: Source, count: int = 8) -> Reply:
-    reply = ReadTrain(source, maker, Sampler(len(source), count, 3))(Request(0, np.arange(count)), never)
-    assert reply is not None
-    return reply
+    return ReadTrain(source, maker, Sampler(len(source), count, 3))[Request(0, np.arange(count))]
 
 
 def test_the_label_of_a_pretext_task_takes_the_place_of_the_images() -> None:

@@ -1,29 +1,45 @@
 import itertools
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import cv2
 import pytest
+import torch
+from torch.utils.data import Dataset
 
-from ssltyped.data.reading import DataError, Stopped
-from ssltyped.data.workers import WorkerPool
+from ssltyped.data.reading import DataError
+from ssltyped.data.workers import Answers
+
+Answer = tuple[int, int]
 
 
-def square(request: int, stopped: Stopped) -> tuple[int, int]:
+class By(Dataset[Answer]):
+    """Answers by a function."""
+
+    def __init__(self, function: Callable[[int], Answer]) -> None:
+        self._function = function
+
+    def __getitem__(self, request: int) -> Answer:
+        return self._function(request)
+
+
+def square(request: int) -> Answer:
     time.sleep(0.002 * (request % 3))  # so that they do not finish in order
     return request * request, os.getpid()
 
 
-def same(answer: tuple[int, int]) -> tuple[int, int]:
-    return answer
-
-
-def pool_of(requests: Iterator[int] | range, num_workers: int = 2) -> WorkerPool[int, tuple[int, int]]:
-    return WorkerPool(answer=square, requests=requests, num_workers=num_workers, finish=same)
+def pool_of(
+    requests: Iterable[int], num_workers: int = 2, function: Callable[[int], Answer] = square
+) -> Answers[Answer]:
+    return Answers(By(function), requests, num_workers=num_workers)
 
 
 def alive(pid: int) -> bool:
@@ -51,9 +67,52 @@ def test_answers_in_order_from_all_workers() -> None:
 
 
 def test_no_requests() -> None:
-    pool = pool_of(range(0))
+    for num_workers in (0, 2):
+        pool = pool_of(range(0), num_workers)
+        assert list(pool) == []
+        assert list(pool) == []
+
+
+def test_no_workers() -> None:
+    """Then this process answers, when it is asked."""
+    asked = itertools.count()
+    pool = pool_of(asked, num_workers=0)
+    assert [next(pool) for _ in range(3)] == [(0, os.getpid()), (1, os.getpid()), (4, os.getpid())]
+    assert next(asked) == 3
+    pool.close()
     assert list(pool) == []
-    assert list(pool) == []
+
+
+def threads(request: int) -> Answer:
+    return torch.get_num_threads(), cv2.getNumThreads()
+
+
+def test_more_workers_than_cores_are_no_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(list(pool_of(range(3), (os.cpu_count() or 1) + 1))) == 3
+
+
+def test_other_processes_of_the_program_are_as_they_were() -> None:
+    """They too may be forked from a server, which is not ours."""
+    next(pool_of(range(1)))
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+    process = multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(60,))
+    process.start()
+    process.terminate()
+    process.join(timeout=20)
+    assert process.exitcode == -signal.SIGTERM
+
+
+def test_a_worker_computes_with_one_thread() -> None:
+    assert next(pool_of(range(1), function=threads)) == (1, 1)
+
+
+def test_the_random_numbers_of_the_main_process_are_not_touched() -> None:
+    before = torch.random.get_rng_state()
+    for num_workers in (0, 1):
+        next(pool_of(range(1), num_workers))
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_close_is_quick_and_ends_the_workers() -> None:
@@ -74,37 +133,28 @@ def test_a_pool_that_is_dropped_ends_its_workers() -> None:
     wait_until_dead(pids, 5)
 
 
-def slow_but_willing(request: int, stopped: Stopped) -> tuple[int, int]:
-    for _ in range(1000):
-        if stopped():
-            return -1, 0
-        time.sleep(0.01 if request else 0)
-    return request, os.getpid()
-
-
-def deaf(request: int, stopped: Stopped) -> tuple[int, int]:
+def deaf(request: int) -> Answer:
     time.sleep(60 if request else 0)
     return request, os.getpid()
 
 
-@pytest.mark.parametrize("answer, seconds", [(slow_but_willing, 2), (deaf, 4)])
-def test_close_in_the_middle_of_work(answer: type, seconds: float) -> None:
-    pool = WorkerPool(answer=answer, requests=itertools.count(), num_workers=1, finish=same)
+def test_close_in_the_middle_of_work() -> None:
+    pool = pool_of(itertools.count(), 1, deaf)
     _, pid = next(pool)
     start = time.monotonic()
     pool.close()
-    assert time.monotonic() - start < seconds
+    assert time.monotonic() - start < 2
     wait_until_dead({pid}, 1)
 
 
-def fails_at_3(request: int, stopped: Stopped) -> tuple[int, int]:
+def fails_at_3(request: int) -> Answer:
     if request == 3:
         raise ValueError("three is not for me")
     return request, 0
 
 
 def test_an_error_comes_through_at_its_place() -> None:
-    pool = WorkerPool(answer=fails_at_3, requests=itertools.count(), num_workers=2, finish=same)
+    pool = pool_of(itertools.count(), 2, fails_at_3)
     assert [next(pool)[0] for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="three is not for me"):
         next(pool)
@@ -117,34 +167,48 @@ def broken_requests() -> Iterator[int]:
 
 
 def test_an_error_of_the_requests_comes_through() -> None:
-    pool = pool_of(broken_requests())
-    assert next(pool)[0] == 1
+    """At once: they are read ahead of the answers."""
     with pytest.raises(KeyError, match="no more"):
-        next(pool)
+        list(pool_of(broken_requests()))
 
 
-def dies_at_5(request: int, stopped: Stopped) -> tuple[int, int]:
+def dies_at_5(request: int) -> Answer:
     if request == 5:
         os.kill(os.getpid(), signal.SIGKILL)
     return request, 0
 
 
-def leaves_at_5(request: int, stopped: Stopped) -> tuple[int, int]:
+def leaves_at_5(request: int) -> Answer:
     if request == 5:
         sys.exit()
     return request, 0
 
 
+def bus_error_at_5(request: int) -> Answer:
+    if request == 5:
+        os.kill(os.getpid(), signal.SIGBUS)
+    return request, 0
+
+
 @pytest.mark.parametrize(
-    "answer, message", [(dies_at_5, "SIGKILL; most likely memory ran out"), (leaves_at_5, "died with exit code 0")]
+    "function, message",
+    [
+        (dies_at_5, "SIGKILL; most likely memory ran out"),
+        (bus_error_at_5, "SIGBUS; most likely shared memory ran out"),
+        (leaves_at_5, "died with exit code 0"),
+    ],
 )
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_a_worker_that_dies_is_an_error_in_time(answer: type, message: str, num_workers: int) -> None:
-    pool = WorkerPool(answer=answer, requests=itertools.count(), num_workers=num_workers, finish=same)
+def test_a_worker_that_dies_is_an_error_in_time(
+    function: Callable[[int], Answer], message: str, num_workers: int
+) -> None:
+    pool = pool_of(itertools.count(), num_workers, function)
+    next(pool)
     start = time.monotonic()
     with pytest.raises(DataError, match=message):
         list(itertools.islice(pool, 100))
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 1
+    assert list(pool) == []
 
 
 def test_an_idle_worker_that_dies_is_noticed() -> None:
@@ -155,6 +219,17 @@ def test_an_idle_worker_that_dies_is_noticed() -> None:
     time.sleep(0.1)
     with pytest.raises(DataError, match="SIGKILL"):
         list(itertools.islice(pool, 5))
+
+
+def test_what_cannot_be_sent_is_an_error() -> None:
+    class Local(By):
+        pass
+
+    locked = By(square)
+    locked.lock = threading.Lock()  # type: ignore[attr-defined]
+    for dataset in (Local(square), locked):
+        with pytest.raises(DataError, match=r"cannot be given what reads the images: .* or take num_workers=0"):
+            Answers(dataset, range(3), num_workers=1)
 
 
 def test_signals_are_left_to_the_main_process() -> None:
@@ -175,27 +250,52 @@ print(*{next(pool)[1] for _ in range(20)}, flush=True)
 """
 
 
-def start(then: str) -> tuple[subprocess.Popen[str], set[int]]:
-    """A process with a pool; the process ids of its workers."""
+def start(folder: Path, then: str) -> tuple[subprocess.Popen[str], set[int]]:
+    """A script with a pool, that does not ask whether it is the main module; the process ids of its workers."""
+    (folder / "script.py").write_text(SCRIPT + then)
     path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": path}
+    environment.pop("OMP_NUM_THREADS", None)
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT + then], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
-    )
+        [sys.executable, "-W", "error", folder / "script.py"],
+        stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True,
+    )  # fmt: skip
     assert process.stdout is not None
     pids = {int(word) for word in process.stdout.readline().split()}
     assert len(pids) == 2
     return process, pids
 
 
-def test_workers_end_when_the_main_process_is_killed() -> None:
-    process, pids = start("import time; time.sleep(60)")
+def status(pid: int, field: str) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(f"{field}:")).split()[1])
+
+
+def test_who_forks_has_one_thread_and_all_end_when_the_main_process_is_killed(tmp_path: Path) -> None:
+    process, pids = start(tmp_path, "import time; time.sleep(60)")
+    (server,) = {status(pid, "PPid") for pid in pids}
+    assert server != process.pid
+    assert status(server, "Threads") == 1
     process.kill()
     process.wait()
+    wait_until_dead({server, *pids}, 5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_stops_no_worker(tmp_path: Path, number: signal.Signals) -> None:
+    """As a terminal and a cluster send it."""
+    ignored = "import signal; signal.signal(signal.SIGTERM, print); signal.signal(signal.SIGINT, print)\n"
+    process, pids = start(tmp_path, ignored + "print('now', flush=True)\nfor _ in range(2000): next(pool)\n")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "now\n"
+    os.killpg(process.pid, number)
+    assert process.wait(timeout=60) == 0
+    assert str(int(number)) in process.stdout.read()
     wait_until_dead(pids, 5)
 
 
 @pytest.mark.parametrize("then", ["", "sys.exit(3)", "raise SystemError('a crash')"])
-def test_a_process_that_never_closes_its_pool_ends(then: str) -> None:
-    process, pids = start(then)
+def test_a_process_that_never_closes_its_pool_ends(tmp_path: Path, then: str) -> None:
+    process, pids = start(tmp_path, then)
     assert process.wait(timeout=20) == (3 if "exit" in then else 1 if then else 0)
     wait_until_dead(pids, 5)

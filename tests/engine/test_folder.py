@@ -14,6 +14,7 @@ from ssltyped.engine.callbacks.nan_guard import NaNGuardConf
 from ssltyped.engine.checkpoint import CheckpointsConf, CheckpointStore
 from ssltyped.engine.folder import Start, prepare, write, write_result
 from ssltyped.experiment import Experiment, resolve_experiment
+from ssltyped.losses.moco import MoCoLossConf
 
 
 def start(output: Path, asked: Experiment, resume: str = "auto") -> Start:
@@ -127,7 +128,6 @@ def test_free_to_change(what: str, tmp_path: Path) -> None:
 NOT_FREE = {
     "seed": override(tiny(), ["seed=1"]),
     "global batch": override(tiny(), ["data.train.batch_size=4"]),
-    "accumulation": override(tiny(batch_size=4), ["accumulation=2"]),
     "images": tiny(source=PatchesConf(count=25)),
     "another part": override(tiny(), ["schedule=Constant"]),
     "one more transform": override(tiny(), ["+data.train.views.transforms=HorizontalFlip"]),
@@ -140,6 +140,13 @@ def test_not_free_to_change(what: str, tmp_path: Path) -> None:
     save(start(tmp_path, tiny()).folder, 2)
     with pytest.raises(ConfigError, match="holds a run with another config"):
         start(tmp_path, NOT_FREE[what])
+
+
+def test_accumulation_is_not_free_to_change(tmp_path: Path) -> None:
+    moco = MoCoLossConf(queue_size=24)
+    save(start(tmp_path, tiny(loss=moco)).folder, 2)
+    with pytest.raises(ConfigError, match="accumulation: was 1, is now 2"):
+        start(tmp_path, override(tiny(batch_size=4, loss=moco), ["accumulation=2"]))
 
 
 def test_a_new_start_has_no_result(tmp_path: Path) -> None:

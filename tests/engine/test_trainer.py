@@ -17,6 +17,7 @@ from ssltyped.config.overrides import override
 from ssltyped.engine.checkpoint import CheckpointsConf
 from ssltyped.engine.trainer import Outcome, Trainer
 from ssltyped.launch import launch
+from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.simclr import SimCLRLoss
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.sgd import SGDConf
@@ -170,7 +171,8 @@ def test_an_epoch_reads_every_image_once(tmp_path: Path) -> None:
 
 
 def test_logged_loss_is_the_mean_of_the_step(tmp_path: Path) -> None:
-    asked = override(tiny(steps=4, batch_size=4, callbacks=[ProbeConf()]), ["accumulation=2", "log_every=3"])
+    asked = tiny(steps=4, batch_size=4, loss=MoCoLossConf(queue_size=24), callbacks=[ProbeConf()])
+    asked = override(asked, ["accumulation=2", "log_every=3"])
     trainer = tiny_trainer(asked, tmp_path)
     trainer.fit()
     probe = probe_of(trainer)

@@ -52,7 +52,7 @@ def test_each_output_is_measured(tmp_path: Path) -> None:
     chosen = [ValidationConf(meters=[TopKAccuracyConf(topk=[1])], heads=["res5"])]
     assert "val_top1" in launch(supervised(tmp_path / "b", heads=2, callbacks=chosen)).metrics
     unknown = [ValidationConf(meters=[TopKAccuracyConf(topk=[1])], heads=["res6"])]
-    with pytest.raises(ConfigError, match=r"callbacks.0.heads.0: the model has no head 'res6'; did you mean 'res4'"):
+    with pytest.raises(ConfigError, match=r"callbacks.0.heads.0: the model has no head 'res6'; did you mean 'res5'"):
         resolve_experiment(supervised(tmp_path, heads=2, callbacks=unknown))
 
 

@@ -17,7 +17,7 @@ from ssltyped.model.files import about, read_weights
 from ssltyped.model.model import SSLModel
 from ssltyped.trunks.resnet import ResNet, ResNetConf, Stem
 from ssltyped.weights.load import Load, LoadConf
-from ssltyped.weights.vissl import TRUNKS
+from ssltyped.weights.vissl import trunk_layout
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +99,7 @@ def test_a_part_by_name_and_a_prefix(first: Run) -> None:
 def test_a_trunk_of_vissl(tmp_path: Path) -> None:
     """A file as VISSL writes it, by its names."""
     trunk = ResNet(depth=18, width_multiplier=0.125)
-    theirs = TRUNKS[ResNet](trunk).export(trunk)
+    theirs = trunk_layout(trunk).export(trunk)
     parts = {"trunk": theirs, "heads": {"0.clf.0.bias": torch.zeros(8)}}
     file = tmp_path / "model_final.torch"
     torch.save({"phase_idx": 1, "classy_state_dict": {"base_model": {"model": parts, "meta": {}}}}, file)

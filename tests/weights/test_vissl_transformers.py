@@ -63,7 +63,7 @@ class Forward:
 
 
 def layout_of(trunk: StagedTrunk) -> Layout:
-    return LAYOUTS[type(trunk)](trunk)
+    return LAYOUTS[type(trunk).__name__](trunk)
 
 
 def exported(trunk: StagedTrunk) -> dict[str, str]:

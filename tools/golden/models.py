@@ -28,7 +28,7 @@ from ssltyped.trunks.alexnet import AlexNet
 from ssltyped.trunks.resnet_sk import ResNetSK
 from ssltyped.types import Batch, Facts, Loss, Moment, Outputs, StepOutput, Trunk, Update
 from ssltyped.weights.layout import Layout
-from ssltyped.weights.vissl import TRUNKS
+from ssltyped.weights.vissl import trunk_layout
 
 RawCase: TypeAlias = Mapping[str, JsonValue]
 Arrays: TypeAlias = Callable[[JsonValue], Tensor]
@@ -329,7 +329,7 @@ def _load(module: nn.Module, layout: Layout, fill: Fill) -> None:
 
 
 def _layout(trunk: Trunk) -> Layout:
-    return TRUNKS[type(trunk)](trunk)
+    return trunk_layout(trunk)
 
 
 def _tree(node: JsonValue, arrays: Arrays) -> object:

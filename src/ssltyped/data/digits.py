@@ -28,7 +28,7 @@ class DigitSplit(Enum):
 
 
 @functools.cache
-def _digits() -> tuple[Float[np.ndarray, "N 8 8"], Int64[np.ndarray, "N"]]:
+def _load() -> tuple[Float[np.ndarray, "N 8 8"], Int64[np.ndarray, "N"]]:
     """Ink in [0, 1], and which digit it is."""
     from sklearn.datasets import load_digits
 
@@ -57,6 +57,11 @@ class Digits(Source):
     def __init__(self, *, split: DigitSplit = DigitSplit.TRAIN) -> None:
         self.split = split
 
+    @functools.cached_property
+    def _digits(self) -> tuple[Float[np.ndarray, "N 8 8"], Int64[np.ndarray, "N"]]:
+        # Here it goes to worker processes, which so need not import scikit-learn.
+        return _load()
+
     def _number(self, index: int) -> int:
         """The place among all 1797."""
         assert 0 <= index < len(self)
@@ -71,7 +76,7 @@ class Digits(Source):
         side = int(random.integers(CANVAS // 2, CANVAS + 1))
         top, left = random.integers(CANVAS - side + 1, size=2)
         ink = np.zeros((CANVAS, CANVAS, 1), dtype=np.float32)
-        digit = cv2.resize(_digits()[0][number], (side, side), interpolation=cv2.INTER_CUBIC)
+        digit = cv2.resize(self._digits[0][number], (side, side), interpolation=cv2.INTER_CUBIC)
         ink[top : top + side, left : left + side, 0] = digit.clip(0, 1)
         paper_colour, ink_colour = _two_colours(random)
         return to_image((paper_colour + (ink_colour - paper_colour) * ink).round().astype(np.uint8))
@@ -84,7 +89,7 @@ class Digits(Source):
         return True
 
     def label(self, index: int) -> int:
-        return int(_digits()[1][self._number(index)])
+        return int(self._digits[1][self._number(index)])
 
 
 DigitsConf = config_for(Digits)

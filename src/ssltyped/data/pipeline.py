@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from ssltyped.config import config_for
-from ssltyped.data.reading import DataError, ReadEval, ReadTrain, Reply, Request, Stopped, Unreadable
+from ssltyped.data.reading import DataError, ReadEval, ReadTrain, Reply, Request, Unreadable
 from ssltyped.data.sampler import Sampler
 from ssltyped.data.splits import EvalSplit, EvalSplitConf, Split, TrainSplit, TrainSplitConf
-from ssltyped.data.workers import WorkerPool
+from ssltyped.data.workers import Answers
 from ssltyped.types import Batch, Component, Facts, Problem, Random, Subset
 
 __all__ = [
@@ -48,54 +48,6 @@ NAMED = 10
 
 def ignore(records: Sequence[Unreadable]) -> None:
     """Report nothing."""
-
-
-class _Replies(Iterator[Reply]):
-    """The answers to requests, by worker processes or, with no workers, by this process when asked."""
-
-    def __init__(
-        self,
-        read: Callable[[Request, Stopped], Optional[Reply]],
-        requests: Iterable[Request],
-        num_workers: int,
-        pin_memory: bool,
-    ) -> None:
-        self._finish = _Pin(torch.cuda.current_device()) if pin_memory else _keep
-        self._pool: Optional[WorkerPool[Request, Optional[Reply]]] = None
-        if num_workers:
-            self._pool = WorkerPool(answer=read, requests=requests, num_workers=num_workers, finish=self._finish)
-            self._replies: Iterator[Optional[Reply]] = self._pool
-        else:
-            self._replies = (self._finish(read(request, _never)) for request in requests)
-
-    def __next__(self) -> Reply:
-        reply = next(self._replies)
-        assert reply is not None, "only a closed pool gives up"
-        return reply
-
-    def close(self) -> None:
-        self._replies = iter(())
-        if self._pool is not None:
-            self._pool.close()
-
-
-def _never() -> bool:
-    return False
-
-
-def _keep(reply: Optional[Reply]) -> Optional[Reply]:
-    return reply
-
-
-@dataclasses.dataclass(frozen=True)
-class _Pin:
-    """Pins replies; in the thread that does it, pages would otherwise be pinned through device 0."""
-
-    device: int
-
-    def __call__(self, reply: Optional[Reply]) -> Optional[Reply]:
-        torch.cuda.set_device(self.device)
-        return None if reply is None else reply.pinned()
 
 
 class TrainPipeline(Iterator[Batch]):
@@ -131,11 +83,10 @@ class TrainPipeline(Iterator[Batch]):
         sampler = Sampler(len(source), split.batch_size, seed, rank, world_size, accumulation)
         if sampler.steps_per_epoch == 0:
             raise ValueError(f"{len(source)} images are fewer than a global batch of {sampler.global_batch_size}")
-        if source.labelled:
-            source.label(0)  # what it loads is then loaded once, before the workers are forked
         split.views.prepare()
         read = ReadTrain(source, split.views, sampler)
-        self._replies = _Replies(read, _requests(sampler, start_step), split.num_workers, pin_memory)
+        requests = _requests(sampler, start_step)
+        self._replies = Answers(read, requests, num_workers=split.num_workers, pin_memory=pin_memory)
         self._max_unreadable = split.max_unreadable
         self._on_unreadable = on_unreadable
         self._first: list[Unreadable] = []
@@ -204,7 +155,8 @@ def iterate(
     mine = range(rank, len(source), world_size)
     parts = (np.array(mine[i : i + split.batch_size]) for i in range(0, len(mine), split.batch_size))
     read = ReadEval(source, split.transforms)
-    replies = _Replies(read, (Request(0, part) for part in parts), split.num_workers, pin_memory)
+    requests = (Request(0, part) for part in parts)
+    replies = Answers(read, requests, num_workers=split.num_workers, pin_memory=pin_memory)
     try:
         for reply in replies:
             if reply.unreadable:

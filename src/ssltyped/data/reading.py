@@ -11,12 +11,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from ssltyped.data.sampler import Sampler, random_of
 from ssltyped.types import Batch, Image, Random, Source, Transform, UnreadableImageError, ViewMaker, Views
-
-Stopped = Callable[[], bool]
-"""Whether nobody waits for the batch any more."""
 
 
 class DataError(Exception):
@@ -63,8 +61,8 @@ class Reply:
         masks = tuple(None if mask is None else torch.from_numpy(mask) for mask in self.masks)
         return Batch(views=self.views, index=torch.from_numpy(self.index), label=label, masks=masks)
 
-    def pinned(self) -> Reply:
-        """The same with the images in page-locked memory, from which copies to a GPU need not wait."""
+    def pin_memory(self) -> Reply:
+        """The same with the images in page-locked memory, from which copies to a GPU need not wait (for torch)."""
         return dataclasses.replace(self, views=tuple(view.pin_memory() for view in self.views))
 
 
@@ -83,6 +81,8 @@ class Reader:
         self._source = source
         self._views = views
         self._seed = seed
+        if source.labelled:
+            source.label(0)  # what it loads is then loaded once, before the workers get it
 
     def read(self, epoch: int, index: int, failed: list[Unreadable]) -> Optional[Views]:
         """The views; None if the image cannot be read, which is then added to `failed`."""
@@ -123,7 +123,7 @@ def _masks(views: Sequence[Views]) -> Iterator[Optional[Bool[np.ndarray, "B _ _"
         yield np.stack(known) if known else None
 
 
-class ReadTrain:
+class ReadTrain(Dataset[Reply]):
     """Batches of full size: an unreadable image is replaced by another (`Sampler.replacements`).
 
     A pure function of the request. Raises `DataError` if no image in the place of an unreadable one can be read.
@@ -134,13 +134,11 @@ class ReadTrain:
         self._reader = Reader(source, views, sampler.seed)
         self._sampler = sampler
 
-    def __call__(self, request: Request, stopped: Stopped) -> Optional[Reply]:
+    def __getitem__(self, request: Request) -> Reply:
         failed: list[Unreadable] = []
         read: list[tuple[int, Views]] = []
         images = self._sampler.images(request.epoch, request.positions)
         for position, index in zip(request.positions.tolist(), images.tolist(), strict=True):
-            if stopped():
-                return None
             read.append(self._read_one(request.epoch, position, index, failed))
         return self._reader.reply([views for _, views in read], [index for index, _ in read], failed)
 
@@ -157,7 +155,7 @@ class ReadTrain:
         return index, views
 
 
-class ReadEval:
+class ReadEval(Dataset[Reply]):
     """The readable images of a request, in order, each with one view by transforms that draw nothing random."""
 
     def __init__(self, source: Source, transforms: Sequence[Transform]) -> None:
@@ -170,12 +168,10 @@ class ReadEval:
             image = transform(image, stream)
         return Views([image])
 
-    def __call__(self, request: Request, stopped: Stopped) -> Optional[Reply]:
+    def __getitem__(self, request: Request) -> Reply:
         failed: list[Unreadable] = []
         read: list[tuple[int, Views]] = []
         for index in request.positions.tolist():
-            if stopped():
-                return None
             if (views := self._reader.read(request.epoch, index, failed)) is not None:
                 read.append((index, views))
         return self._reader.reply([views for _, views in read], [index for index, _ in read], failed)

@@ -1,217 +1,178 @@
-"""Answers to a sequence of requests, in their order, computed by worker processes (torchdata's `ParallelMapper`).
+"""Answers to a sequence of requests, in their order, by worker processes: torch's `DataLoader` over whole batches.
 
-What is added to it: workers that leave Ctrl-C and SIGTERM to the main process and that end when it is gone
-however it ended; an error instead of waiting for ever when a worker is killed; and a quick close.
+What is added to it: no process that has threads is forked, and a script needs no `if __name__ == "__main__":`; workers
+leave Ctrl-C and SIGTERM to the main process, end with it however it ends, and are closed quickly; one that dies is an
+error in a tenth of a second that says what it died of.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import multiprocessing
 import os
-import queue
+import pickle
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing import connection, forkserver, resource_tracker
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
-from multiprocessing.synchronize import Barrier, Event
 from multiprocessing.util import Finalize
-from typing import Generic, Optional, TypeVar, Union
+from types import ModuleType
+from typing import TypeVar
 
 import cv2
-import torch.multiprocessing
-from torchdata.nodes import BaseNode, ParallelMapper
+import torch
+from torch.utils.data import DataLoader, Dataset
 
-from ssltyped.data.reading import DataError, Stopped
+from ssltyped.data.reading import DataError
 
-Q = TypeVar("Q")
 A = TypeVar("A")
 
-PATIENCE = 1.0
+PATIENCE = 0.1
 """Seconds without an answer after which the workers are looked at."""
 
-START_TIMEOUT = 120.0
-"""Seconds in which all workers must have started; they import torch where processes are not forked."""
+GRACE = 0.3
+"""Seconds that a worker has to end by itself: the main process may be fetching the memory of an answer just now."""
 
-LINGER = 0.3
-"""Seconds that a worker stays after its last answer, whose memory it hands over."""
+LEFT_TO_MAIN = {signal.SIGINT, signal.SIGTERM}
+"""The main process saves what there is to save and then closes the workers."""
 
-READY = 2
-"""Finished answers that wait for the main process, beside the two a worker that torchdata keeps."""
-
-
-class _Requests(BaseNode[Optional[Q]]):
-    """One None for each worker, then the requests until there are no more or `stop` is set."""
-
-    def __init__(self, requests: Iterable[Q], num_workers: int, stop: Event) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torchdata does not annotate it
-        self._requests = requests
-        self._num_workers = num_workers
-        self._stop = stop
-
-    def reset(self, initial_state: Optional[dict[str, object]] = None) -> None:
-        super().reset(initial_state)
-        self._iterator = self._all()
-
-    def _all(self) -> Iterator[Optional[Q]]:
-        for _ in range(self._num_workers):
-            yield None
-        for request in self._requests:
-            if self._stop.is_set():
-                return
-            yield request
-
-    def next(self) -> Optional[Q]:
-        return next(self._iterator)
-
-    def get_state(self) -> dict[str, object]:
-        # A run resumes by its step, from which all requests follow.
-        return {}
+_SERVER = forkserver.ForkServer()
+"""Not the one that all of a program shares: what holds for ours would hold for processes that are not ours."""
 
 
-class _Answer(Generic[Q, A]):
-    """What runs in a worker. The first call, with None, prepares the process and gives its id."""
+class Answers(Iterator[A]):
+    """`dataset[request]` for every request, in order, in a process beside this one. Close it, or exhaust it.
 
-    def __init__(self, answer: Callable[[Q, Stopped], A], present: Barrier, stop: Event) -> None:
-        self._answer = answer
-        self._present = present
-        self._stop = stop
-
-    def __call__(self, request: Optional[Q]) -> Union[int, A]:
-        if request is not None:
-            return self._answer(request, self._stop.is_set)
-        # The main process saves what there is to save and then stops the workers.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-        # The main process may be fetching the memory of an answer just now; it looks for the end every 0.1 s. Before
-        # multiprocessing removes the socket for that, which it does at priority 0.
-        Finalize(None, time.sleep, args=(LINGER,), exitpriority=10)
-        cv2.setNumThreads(0)
-        # So that every worker takes part once.
-        self._present.wait(START_TIMEOUT)
-        return os.getpid()
-
-
-def _end_with_parent(parent: int) -> None:
-    """End this process when its parent has gone; neither a queue nor a killed parent tells it."""
-    main = multiprocessing.parent_process()
-    while os.getppid() == parent and (main is None or main.is_alive()):
-        time.sleep(1.0)
-    os._exit(1)
-
-
-class _End:
-    """After the last answer."""
-
-
-class _Pull(Generic[Q, A]):
-    """The thread that takes the answers from torchdata: there the main process could only wait without end."""
-
-    def __init__(self, mapper: ParallelMapper[Union[int, A]], num_workers: int, finish: Callable[[A], A]) -> None:
-        self.answers: queue.Queue[Union[A, _End, BaseException]] = queue.Queue(READY)
-        self.processes: list[BaseProcess] = []
-        self.stop = threading.Event()
-        self._mapper = mapper
-        self._num_workers = num_workers
-        self._finish = finish
-
-    def run(self) -> None:
-        last: Union[_End, BaseException] = _End()
-        try:
-            present = {next(self._mapper) for _ in range(self._num_workers)}
-            self.processes = [child for child in multiprocessing.active_children() if child.pid in present]
-            for answer in self._mapper:
-                assert not isinstance(answer, int)
-                self._put(self._finish(answer))
-                if self.stop.is_set():
-                    break
-        except BaseException as error:
-            last = error  # raised in the main thread
-        self._put(last)
-        del self._mapper  # which ends torchdata's threads
-
-    def _put(self, item: Union[A, _End, BaseException]) -> None:
-        while not self.stop.is_set():
-            try:
-                return self.answers.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-
-class WorkerPool(Generic[Q, A]):
-    """Iterates over `answer(request, stopped)` for every request, in order. Close it, or use it in a `with`.
-
-    `answer`, requests and answers are pickled, unless the platform forks. `stopped` tells a worker that it may give up.
-    Raises what `answer` raises, and `DataError` if a worker process dies.
+    Raises what the dataset raises, and `DataError` if a worker process dies, or cannot be given the dataset.
 
     Args:
-        answer: what a worker computes
-        requests: may be endless; read by a thread of this process
-        num_workers: processes, at least 1
-        finish: applied to each answer by a thread of this process
+        dataset: pickled, with the requests and the answers, if there are workers
+        requests: may be endless; read by this process, ahead of the answers
+        num_workers: processes; 0: this process answers when it is asked
+        pin_memory: put tensors in page-locked memory, for a GPU
     """
 
     def __init__(
-        self,
-        *,
-        answer: Callable[[Q, Stopped], A],
-        requests: Iterable[Q],
-        num_workers: int,
-        finish: Callable[[A], A],
+        self, dataset: Dataset[A], requests: Iterable[object], *, num_workers: int, pin_memory: bool = False
     ) -> None:
-        assert num_workers > 0
-        context = torch.multiprocessing.get_context()
-        stop: Event = context.Event()
-        worker = _Answer(answer, context.Barrier(num_workers), stop)
-        source = _Requests(requests, num_workers, stop)
-        mapper = ParallelMapper(source, map_fn=worker, num_workers=num_workers, in_order=True, method="process")
-        self._pull: _Pull[Q, A] = _Pull(mapper, num_workers, finish)
-        thread = threading.Thread(target=self._pull.run, daemon=True)
-        # Runs on garbage collection and at the end of the process, before multiprocessing joins its children,
-        # which ignore the SIGTERM that it would send.
-        self._close = Finalize(self, _stop, args=(self._pull, thread, stop), exitpriority=100)
-        thread.start()
-
-    def __iter__(self) -> Iterator[A]:
-        return self
+        alive, ours = multiprocessing.Pipe(duplex=False)
+        # Runs on garbage collection and at the end of the process, before multiprocessing joins its children.
+        self._close = Finalize(self, ours.close, exitpriority=100)
+        processes = _forked_from_server() if num_workers else contextlib.nullcontext()
+        with processes as context, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores
+            loader = DataLoader(
+                dataset,
+                batch_size=None,
+                sampler=requests,
+                collate_fn=_as_it_is,
+                num_workers=num_workers,
+                pin_memory=pin_memory,
+                timeout=PATIENCE if num_workers else 0,
+                worker_init_fn=functools.partial(_prepare, alive),
+                multiprocessing_context=context,
+                generator=torch.Generator(),  # or it draws from the global one
+            )
+            self._iterator: Iterator[A] = _started(loader)
+        self._workers: Sequence[BaseProcess] = getattr(self._iterator, "_workers", ())
+        alive.close()
 
     def __next__(self) -> A:
-        if not self._close.still_active():
-            raise StopIteration
         while True:
-            self._check(lambda process: process.exitcode not in (None, 0))
+            self._look_after_workers(0)
             try:
-                item = self._pull.answers.get(timeout=PATIENCE)
-                break
-            except queue.Empty:
-                self._check(lambda process: not process.is_alive())
-        if isinstance(item, _End):
-            self.close()
-            raise StopIteration
-        if isinstance(item, BaseException):
-            self.close()
-            raise item
-        return item
+                return next(self._iterator)
+            except StopIteration:
+                self.close()
+                raise
+            except BaseException as error:
+                if isinstance(error, RuntimeError) and str(error).startswith("DataLoader timed out"):
+                    continue
+                # An answer cannot be fetched from a worker that has just died.
+                self._look_after_workers(PATIENCE)
+                self.close()
+                raise
 
-    def _check(self, ended: Callable[[BaseProcess], bool]) -> None:
-        if dead := [process for process in self._pull.processes if ended(process)]:
+    def _look_after_workers(self, timeout: float) -> None:
+        if connection.wait([worker.sentinel for worker in self._workers], timeout):
+            dead = next(worker for worker in self._workers if not worker.is_alive())
             self.close()
-            raise DataError(_cause_of_death(dead[0]))
+            raise DataError(_cause_of_death(dead))
 
     def close(self) -> None:
-        """End the workers, within seconds whatever they do. What they have computed is lost."""
+        """End the workers, whatever they do. What they have computed is lost."""
         self._close()
+        self._iterator, self._workers = iter(()), ()
 
 
-def _stop(pull: _Pull[Q, A], thread: threading.Thread, stop: Event) -> None:
-    stop.set()
-    pull.stop.set()
-    if all(process.is_alive() for process in pull.processes):
-        thread.join(timeout=2.0)
-    for process in pull.processes:
-        process.kill()
-        process.join()
+def _started(loader: DataLoader[A]) -> Iterator[A]:
+    warnings.filterwarnings("ignore", "Got pickle error")  # torch advises to fork
+    try:
+        return iter(loader)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        message = "define classes at the top of a module, open files on first use, or take num_workers=0"
+        raise DataError(f"worker processes cannot be given what reads the images: {error}; {message}") from error
+
+
+def _as_it_is(answer: A) -> A:
+    return answer
+
+
+def _start_server() -> None:
+    """Start it if it does not run: it imports what workers need, has one thread, and blocks the signals as they do."""
+    _SERVER.set_forkserver_preload([__name__])
+    resource_tracker.ensure_running()  # which would unblock the signals
+    threads, blocked = os.environ.get("OMP_NUM_THREADS"), signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_MAIN)
+    os.environ["OMP_NUM_THREADS"] = "1"  # numpy's library starts its threads when it is imported
+    try:
+        _SERVER.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        del os.environ["OMP_NUM_THREADS"]
+        if threads is not None:
+            os.environ["OMP_NUM_THREADS"] = threads
+
+
+@contextlib.contextmanager
+def without_main() -> Iterator[None]:
+    """Processes started within the block do not run the main script again, which so needs no `if __name__ == ...`."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+@contextlib.contextmanager
+def _forked_from_server() -> Iterator[ForkServerContext]:
+    """A context whose processes are forked, within the block, from our server."""
+    _start_server()
+    connect = forkserver.connect_to_new_process
+    forkserver.connect_to_new_process = _SERVER.connect_to_new_process
+    try:
+        with without_main():
+            yield multiprocessing.get_context("forkserver")
+    finally:
+        forkserver.connect_to_new_process = connect
+
+
+def _prepare(alive: connection.Connection, worker: int) -> None:
+    """Run first in a worker. `alive` is at its end when the main process has closed the other one, or is gone."""
+    cv2.setNumThreads(0)
+    threading.Thread(target=_end_after, args=(alive,), daemon=True).start()
+
+
+def _end_after(alive: connection.Connection) -> None:
+    alive.poll(None)
+    time.sleep(GRACE)
+    os._exit(1)
 
 
 def _cause_of_death(process: BaseProcess) -> str:

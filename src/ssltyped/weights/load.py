@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ssltyped.config import ConfigError, config_for, join
 from ssltyped.config.hints import brief, nearest
-from ssltyped.types import Component, Facts, Problem, Trunk, named
+from ssltyped.types import Component, Facts, Problem, named
 from ssltyped.weights.layout import Layout
-from ssltyped.weights.vissl import TRUNKS, read_checkpoint
+from ssltyped.weights.vissl import read_checkpoint, trunk_layout
 
 _SHOWN = 5
 """Names that a report gives of each kind."""
@@ -126,10 +126,13 @@ class Load(Component):
         """What the file has for the part, by our names below it."""
         found = self._read()
         if isinstance(found, _OfVISSL):
-            if not isinstance(part, Trunk) or type(part) not in TRUNKS:
-                raise self._wrong("is VISSL's, of which the trunk can be read: into=trunk, with a trunk that VISSL has")
+            try:
+                layout = trunk_layout(part)
+            except ValueError as error:
+                advice = "is VISSL's, of which the trunk can be read: into=trunk, with a trunk that VISSL has"
+                raise self._wrong(advice) from error
             below = _below(found.tensors, "trunk" if self.prefix is None else self.prefix)
-            return _by_our_names(part, TRUNKS[type(part)](part), below)
+            return _by_our_names(part, layout, below)
         return _below(found, self.into if self.prefix is None else self.prefix)
 
     def _read(self) -> Mapping[str, Tensor] | _OfVISSL:

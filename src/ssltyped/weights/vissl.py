@@ -16,7 +16,7 @@ from ssltyped.weights import vissl_convolutional, vissl_transformers
 from ssltyped.weights.layout import Layout
 from ssltyped.weights.vissl_heads import LAYOUTS as HEADS
 
-TRUNKS = {**vissl_convolutional.LAYOUTS, **vissl_transformers.LAYOUTS}
+_TRUNKS = {**vissl_convolutional.LAYOUTS, **vissl_transformers.LAYOUTS}
 EVALUATED = "trunk.base_model."
 """What the entries of a trunk start with whose features are pooled for heads."""
 
@@ -39,13 +39,17 @@ class ModelLayout(Layout):
         return self.names[ours]
 
 
+def trunk_layout(trunk: nn.Module) -> Layout:
+    """How VISSL lays out a trunk's state dict. Raises ValueError for one that it does not have."""
+    name, module = type(trunk).__name__, type(trunk).__module__
+    if not isinstance(trunk, Trunk) or name not in _TRUNKS or not module.startswith("ssltyped.trunks."):
+        raise ValueError(f"{name} is no trunk of VISSL: its names there are not known")
+    return _TRUNKS[name](trunk)
+
+
 def model_layout(model: SSLModel, leaves: Sequence[Leaf], trunk_prefix: str = "trunk.") -> ModelLayout:
     """The layout of trunk and heads. Raises ValueError for a head or a trunk whose names there are not known."""
-    trunk = model.trunk
-    assert isinstance(trunk, Trunk)
-    if type(trunk) not in TRUNKS:
-        raise ValueError(f"{type(trunk).__name__} is no trunk of VISSL: its names there are not known")
-    parts: list[tuple[nn.Module, str, str, Layout]] = [(trunk, "trunk.", trunk_prefix, TRUNKS[type(trunk)](trunk))]
+    parts: list[tuple[nn.Module, str, str, Layout]] = [(model.trunk, "trunk.", trunk_prefix, trunk_layout(model.trunk))]
     for leaf in leaves:
         head = model.get_submodule(leaf.ours)
         assert isinstance(head, Head)

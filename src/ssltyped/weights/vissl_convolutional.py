@@ -2,13 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from ssltyped.trunks.alexnet import NAMES, AlexNet
-from ssltyped.trunks.efficientnet import EfficientNet
-from ssltyped.trunks.mobilenet import MobileNetV3
-from ssltyped.trunks.regnet import AnyNet, NamedRegNet, RegNet
-from ssltyped.trunks.resnet import ResNet
-from ssltyped.trunks.resnet_sk import ResNetSK
-from ssltyped.trunks.timm_trunk import TimmTrunk
+from ssltyped.trunks.alexnet import NAMES
 from ssltyped.types import Trunk
 from ssltyped.weights.layout import Layout
 
@@ -76,9 +70,8 @@ _MBCONV = {
 
 def _efficientnet(trunk: Trunk) -> Layout:
     """The layers of a block have names there and numbers here, which start one later where a block expands."""
-    assert isinstance(trunk, EfficientNet)
     renames = []
-    for i, block in enumerate(trunk.blocks):
+    for i, block in enumerate(trunk.get_submodule("blocks").children()):
         layers = list(block.get_submodule("block").children())
         expand, depthwise, squeeze, project = range(len(layers) - 4, len(layers))
         for ours, theirs in _MBCONV.items():
@@ -89,19 +82,18 @@ def _efficientnet(trunk: Trunk) -> Layout:
 
 def _timm(trunk: Trunk) -> Layout:
     """The same names; of MobileNet V3, the one network of timm's there, they leave out the last convolution."""
-    assert isinstance(trunk, TimmTrunk)
-    return Layout(dropped=r"^model\.conv_head\.") if trunk.name.startswith("mobilenetv3") else Layout()
+    return Layout(dropped=r"^model\.conv_head\.") if str(trunk.name).startswith("mobilenetv3") else Layout()
 
 
-LAYOUTS: Mapping[type[Trunk], Callable[[Trunk], Layout]] = {
-    ResNet: lambda trunk: RESNET,
-    ResNetSK: lambda trunk: RESNET_SK,
-    AlexNet: lambda trunk: ALEXNET,
-    AnyNet: lambda trunk: REGNET,
-    RegNet: lambda trunk: REGNET,
-    NamedRegNet: lambda trunk: REGNET,
-    EfficientNet: _efficientnet,
-    MobileNetV3: lambda trunk: MOBILENET,
-    TimmTrunk: _timm,
+LAYOUTS: Mapping[str, Callable[[Trunk], Layout]] = {
+    "ResNet": lambda trunk: RESNET,
+    "ResNetSK": lambda trunk: RESNET_SK,
+    "AlexNet": lambda trunk: ALEXNET,
+    "AnyNet": lambda trunk: REGNET,
+    "RegNet": lambda trunk: REGNET,
+    "NamedRegNet": lambda trunk: REGNET,
+    "EfficientNet": _efficientnet,
+    "MobileNetV3": lambda trunk: MOBILENET,
+    "TimmTrunk": _timm,
 }
-"""The layout of a trunk of each of these classes; where it depends on the trunk's options, from the trunk."""
+"""The layout of a trunk by the name of its class (which need not be imported); some depend on the trunk's options."""

@@ -2,13 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from ssltyped.trunks.beit import BEiT
-from ssltyped.trunks.convit import ConViT
-from ssltyped.trunks.convnext import ConvNeXt
-from ssltyped.trunks.swin import SwinTransformer
 from ssltyped.trunks.tokens import TokenTrunk
-from ssltyped.trunks.vit import VisionTransformer
-from ssltyped.trunks.xcit import XCiT
 from ssltyped.types import Trunk
 from ssltyped.weights.layout import Layout
 
@@ -42,12 +36,12 @@ def _convnext(trunk: Trunk) -> Layout:
     return Layout(renames=[(r"^blocks\.", "stages."), (r"\.fc([12])\.", r".pwconv\1.")])
 
 
-LAYOUTS: Mapping[type[Trunk], Callable[[Trunk], Layout]] = {
-    VisionTransformer: _tokens,
-    ConvNeXt: _convnext,
-    ConViT: _convit,
-    XCiT: _xcit,
-    BEiT: _beit,
-    SwinTransformer: _same,
+LAYOUTS: Mapping[str, Callable[[Trunk], Layout]] = {
+    "VisionTransformer": _tokens,
+    "ConvNeXt": _convnext,
+    "ConViT": _convit,
+    "XCiT": _xcit,
+    "BEiT": _beit,
+    "SwinTransformer": _same,
 }
 """By trunk: how VISSL lays out its state dict."""

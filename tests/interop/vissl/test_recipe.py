@@ -116,7 +116,7 @@ def test_gradients_are_clipped_and_the_forward_pass_is_in_single_precision_if_th
 
 
 def test_prototypes_are_frozen_for_some_steps_by_our_name() -> None:
-    names = "['module.heads.head.prototypes0.weight',5],['module.heads.head.projection_head.0.bias',0]"
+    names = "['module.heads.0.prototypes0.weight',5],['module.heads.0.projection_head.0.bias',0]"
     frozen = f"config.MODEL.TEMP_FROZEN_PARAMS_ITER_MAP=[{names}]"
     found = imported(SWAV, *SMALL, SMALL_HEAD, frozen)
     wanted = [FreezeConf(parts=["heads.head.prototypes.0.weight"], steps=5)]
@@ -172,7 +172,7 @@ def test_what_vissl_does_not_read_either_is_listed() -> None:
         ("+config.LOSS.simclr_info_nce_loss.temprature=1", "config.LOSS.simclr_info_nce_loss.temprature: is not known"),
         ("+config.MODEL.TRUNK.RESNETS.DEPT=18", "config.MODEL.TRUNK.RESNETS.DEPT: is not known"),
         ("config.MODEL.BASE_MODEL_NAME=other", "config.MODEL.BASE_MODEL_NAME: is not known"),
-        ("config.MODEL.TRUNK.NAME=vision_transformer", "in_dim 2048, but 'lastCLS' is 768 wide"),
+        ("config.MODEL.TRUNK.NAME=vision_transformer", "reads 2048, but 'lastCLS' is 768 wide"),
         ("config.LOSS.name=simclr_info_nse", "did you mean 'simclr_info_nce_loss'?"),
     ],
 )
@@ -207,5 +207,5 @@ def test_heads_that_ask_for_no_feature_read_what_vissl_gives(overrides: list[str
 def test_a_small_model_computes() -> None:
     found = imported(SWAV, *SMALL, SMALL_HEAD, "config.MODEL.TEMP_FROZEN_PARAMS_ITER_MAP=[]")
     model = build_model(found, {})
-    z, scores = model([torch.randn(2, 3, 32, 32), torch.randn(2, 3, 24, 24)])
+    z, scores = model([torch.randn(2, 3, 32, 32), torch.randn(2, 3, 24, 24)]).all_of("head")
     assert (z.shape, scores.shape) == ((4, 16), (4, 6))
