@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.outputs import inferred_width, precise, wrong_crops, wrong_outputs
 from ssltyped.losses.state import steps_from_epochs, warmed_up
-from ssltyped.losses.teacher import MomentumTeacher, cosine_momentum, move_center
-from ssltyped.types import Batch, Carry, Facts, Inference, Loss, Model, Moment, Problem, StepOutput
+from ssltyped.losses.teacher import TaughtLoss, move_center
+from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
 
 
-class DINOLoss(Loss):
+class DINOLoss(TaughtLoss):
     """Self-distillation without labels (Caron et al. 2021, arXiv 2104.14294, eq. 1 to 4 and algorithm 1).
 
     The student sees all V crops, the teacher the crops in `crops_for_teacher`; both give logits (rows by crop, K):
@@ -46,8 +46,6 @@ class DINOLoss(Loss):
         crops_for_teacher: crops that the teacher sees; the two of full resolution.
         center_momentum: m_c; 0.9.
     """
-
-    teacher: MomentumTeacher
 
     def __init__(
         self,
@@ -86,9 +84,6 @@ class DINOLoss(Loss):
         if facts.num_views < 2:
             yield Problem("", f"DINO needs at least 2 crops of every image; the data makes {facts.num_views}")
 
-    def setup(self, model: Model) -> None:
-        self.teacher = MomentumTeacher(model, batch_statistics=True)
-
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         if len(batch.views) <= max(self.crops_for_teacher):
             raise ValueError(f"crops_for_teacher is {self.crops_for_teacher}; the batch has {len(batch.views)} crops")
@@ -121,10 +116,7 @@ class DINOLoss(Loss):
     @torch.no_grad()
     def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
         move_center(self.center, [carry["mean"] for carry in carries], self.center_momentum)
-        self.teacher.update(model, cosine_momentum(self.momentum, moment.progress_after))
-
-    def product(self, model: Model) -> Model:
-        return self.teacher.product
+        super().update(model, carries, moment)
 
 
 DINOLossConf = config_for(DINOLoss)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.outputs import inferred_width, precise, wrong_outputs
 from ssltyped.losses.state import steps_from_epochs, warmed_up
-from ssltyped.losses.teacher import MomentumTeacher, cosine_momentum, move_center
-from ssltyped.types import Batch, Carry, Facts, Inference, Loss, Model, Moment, Outputs, Problem, StepOutput
+from ssltyped.losses.teacher import TaughtLoss, move_center
+from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Outputs, Problem, StepOutput
 
 
 class Terms(NamedTuple):
@@ -23,7 +23,7 @@ class Terms(NamedTuple):
     patch: Float[Tensor, ""]
 
 
-class IBOTLoss(Loss):
+class IBOTLoss(TaughtLoss):
     """Image BERT with an online tokenizer (Zhou et al. 2022, arXiv 2111.07832, eq. 1 to 4).
 
     The first `num_global_crops` G crops are global ones and carry masks m (B, h, w). The student sees them masked, and
@@ -65,7 +65,6 @@ class IBOTLoss(Loss):
     """
 
     takes_masks = True
-    teacher: MomentumTeacher
 
     def __init__(
         self,
@@ -127,9 +126,6 @@ class IBOTLoss(Loss):
         if config.local_feature not in facts.feature_dims:
             yield Problem("local_feature", f"the trunk has no feature {config.local_feature!r}")
 
-    def setup(self, model: Model) -> None:
-        self.teacher = MomentumTeacher(model, batch_statistics=True)
-
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         whole, rest = batch.views[: self.num_global_crops], batch.views[self.num_global_crops :]
         masks = [mask for mask in batch.masks[: self.num_global_crops] if mask is not None]
@@ -186,10 +182,7 @@ class IBOTLoss(Loss):
     def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
         move_center(self.center, [carry["cls"] for carry in carries], self.center_momentum)
         move_center(self.patch_center, [carry["patch"] for carry in carries], self.patch_center_momentum)
-        self.teacher.update(model, cosine_momentum(self.momentum, moment.progress_after))
-
-    def product(self, model: Model) -> Model:
-        return self.teacher.product
+        super().update(model, carries, moment)
 
 
 IBOTLossConf = config_for(IBOTLoss)

@@ -1,7 +1,7 @@
 """ResNet and ResNeXt of any width, with batch, layer or group normalization and an ImageNet or a small-image stem."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from functools import partial
 from typing import Annotated, Literal
@@ -149,6 +149,23 @@ def norm_maker(norm: Norm, groups: int) -> Callable[[int], nn.Module]:
     return partial(nn.GroupNorm, 1 if norm is Norm.LAYER else groups)
 
 
+def four_stage_dims(first: int, last: int) -> Mapping[str, int]:
+    """The widths of a residual network's features, of which its stem has `first` and its first stage `last`."""
+    stages = {f"res{stage + 2}": last * 2**stage for stage in range(4)}
+    return {"conv1": first, "res1": first, **stages, "res5avg": last * 8, "flatten": last * 8}
+
+
+def four_stages(stem: Stage, pool: nn.Module, layers: Iterable[nn.Sequential]) -> Iterator[Stage]:
+    """The way through a residual network, with its features by their names."""
+    yield stem
+    yield Stage("res1", pool)
+    for number, layer in enumerate(layers, start=2):
+        for i, block in enumerate(layer, start=1):
+            yield Stage(f"res{number}" if i == len(layer) else None, block)
+    yield Stage("res5avg", lambda x: F.adaptive_avg_pool2d(x, 1))
+    yield Stage("flatten", lambda x: x.flatten(1))
+
+
 class ResNet(StagedTrunk):
     """Residual network: images (B C H W) to the features of eight points of the network.
 
@@ -229,18 +246,11 @@ class ResNet(StagedTrunk):
 
     @property
     def feature_dims(self) -> Mapping[str, int]:
-        first, last = self._width, self._width * self._block.expansion
-        stages = {f"res{stage + 2}": last * 2**stage for stage in range(4)}
-        return {"conv1": first, "res1": first, **stages, "res5avg": last * 8, "flatten": last * 8}
+        return four_stage_dims(self._width, self._width * self._block.expansion)
 
     def stages(self) -> Iterator[Stage]:
-        yield Stage("conv1", lambda x: F.relu(self.bn1(self.conv1(x)), inplace=True))
-        yield Stage("res1", self.maxpool)
-        for number, layer in enumerate((self.layer1, self.layer2, self.layer3, self.layer4), start=2):
-            for i, block in enumerate(layer, start=1):
-                yield Stage(f"res{number}" if i == len(layer) else None, block)
-        yield Stage("res5avg", lambda x: F.adaptive_avg_pool2d(x, 1))
-        yield Stage("flatten", lambda x: x.flatten(1))
+        stem = Stage("conv1", lambda x: F.relu(self.bn1(self.conv1(x)), inplace=True))
+        return four_stages(stem, self.maxpool, (self.layer1, self.layer2, self.layer3, self.layer4))
 
     def _faults(self) -> Iterator[Problem]:
         if self.depth not in NUM_BLOCKS:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ssltyped.config import config_for, refuse
 from ssltyped.trunks.base import Stage, StagedTrunk
 from ssltyped.trunks.input import Input, InputConf
-from ssltyped.trunks.resnet import NUM_BLOCKS, Conv2d
+from ssltyped.trunks.resnet import NUM_BLOCKS, Conv2d, four_stage_dims, four_stages
 from ssltyped.types import Problem
 
 DEPTHS = (50, 101, 152, 200)
@@ -128,18 +128,11 @@ class ResNetSK(StagedTrunk):
 
     @property
     def feature_dims(self) -> Mapping[str, int]:
-        first, last = self._width, self._width * EXPANSION
-        stages = {f"res{stage + 2}": last * 2**stage for stage in range(4)}
-        return {"conv1": first, "res1": first, **stages, "res5avg": last * 8, "flatten": last * 8}
+        return four_stage_dims(self._width, self._width * EXPANSION)
 
     def stages(self) -> Iterator[Stage]:
-        yield Stage("conv1", self.conv1)
-        yield Stage("res1", self.maxpool)
-        for number, layer in enumerate((self.layer1, self.layer2, self.layer3, self.layer4), start=2):
-            for i, block in enumerate(layer, start=1):
-                yield Stage(f"res{number}" if i == len(layer) else None, block)
-        yield Stage("res5avg", lambda x: F.adaptive_avg_pool2d(x, 1))
-        yield Stage("flatten", lambda x: x.flatten(1))
+        layers = (self.layer1, self.layer2, self.layer3, self.layer4)
+        return four_stages(Stage("conv1", self.conv1), self.maxpool, layers)
 
     def _faults(self) -> Iterator[Problem]:
         if self.depth not in DEPTHS:
