@@ -115,9 +115,9 @@ def _build_defaults(target: type, configs: Mapping[str, Any]) -> None:
     original = cast("Callable[..., None]", target.__init__)  # type: ignore[misc]  # of this class
 
     @functools.wraps(original)
-    def __init__(self: object, **fields: Any) -> None:
+    def __init__(part: object, /, **fields: Any) -> None:
         left_out = {name: instantiate(one, name) for name, one in configs.items() if name not in fields}
-        original(self, **left_out, **fields)
+        original(part, **left_out, **fields)
 
     if configs:
         setattr(target, "__init__", __init__)  # noqa: B010  # mypy takes it for a method of all classes
