@@ -13,26 +13,19 @@ import os
 # It is read when torch is first imported; whoever sets it decides.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from ssltyped.config import INFERRED, REQUIRED, ConfigError, build, changed, check, config_for, from_yaml, part, to_yaml
-from ssltyped.config.overrides import override
-from ssltyped.experiment import Experiment, ExperimentConf
-from ssltyped.launch import Run, launch, replay
-
-__all__ = [
-    "INFERRED",
-    "REQUIRED",
-    "ConfigError",
-    "Experiment",
-    "ExperimentConf",
-    "Run",
-    "build",
-    "changed",
-    "check",
-    "config_for",
-    "from_yaml",
-    "launch",
-    "override",
-    "part",
-    "replay",
-    "to_yaml",
-]
+from ssltyped.config import INFERRED as INFERRED
+from ssltyped.config import REQUIRED as REQUIRED
+from ssltyped.config import ConfigError as ConfigError
+from ssltyped.config import build as build
+from ssltyped.config import changed as changed
+from ssltyped.config import check as check
+from ssltyped.config import config_for as config_for
+from ssltyped.config import from_yaml as from_yaml
+from ssltyped.config import part as part
+from ssltyped.config import to_yaml as to_yaml
+from ssltyped.config.overrides import override as override
+from ssltyped.experiment import Experiment as Experiment
+from ssltyped.experiment import ExperimentConf as ExperimentConf
+from ssltyped.launch import Run as Run
+from ssltyped.launch import launch as launch
+from ssltyped.launch import replay as replay

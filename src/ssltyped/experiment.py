@@ -102,14 +102,12 @@ class Experiment(Component):
         name: Optional[str] = None,
         resume: str = "auto",
     ) -> None:
-        self.trunk, self.heads, self.loss, self.data = trunk, heads, loss, data
-        self.optimizer, self.schedule, self.epochs, self.steps = optimizer, schedule, epochs, steps
-        self.passes, self.freeze, self.init = passes, freeze, init
-        self.product, self.compiled = product, compiled
-        self.global_batch_size, self.accumulation = global_batch_size, accumulation
-        self.precision, self.grad_clip, self.distributed = precision, grad_clip, distributed
-        self.checkpoints, self.callbacks, self.seed, self.log_every = checkpoints, callbacks, seed, log_every
-        self.output, self.name, self.resume = output, name, resume
+        self.trunk, self.heads, self.loss, self.data, self.optimizer = trunk, heads, loss, data, optimizer
+        self.schedule, self.epochs, self.steps, self.passes, self.freeze = schedule, epochs, steps, passes, freeze
+        self.init, self.product, self.compiled, self.global_batch_size = init, product, compiled, global_batch_size
+        self.accumulation, self.precision, self.grad_clip = accumulation, precision, grad_clip
+        self.distributed, self.checkpoints, self.callbacks, self.seed = distributed, checkpoints, callbacks, seed
+        self.log_every, self.output, self.name, self.resume = log_every, output, name, resume
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:

@@ -1,7 +1,5 @@
 """One hash for all that is drawn as a function of numbers: the order of an epoch, the negatives of an image."""
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 import numpy as np

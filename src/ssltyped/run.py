@@ -1,7 +1,5 @@
 """The command line: `python -m ssltyped.run RECIPE [OVERRIDE ...]`."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 import traceback

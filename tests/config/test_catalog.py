@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
 from ssltyped import config
-from ssltyped.config.catalog import argument_docs, components, imports_of, summary
+from ssltyped.config.catalog import argument_docs, components, summary
 from ssltyped.config.show import component
 from ssltyped.types import Component
 
@@ -76,12 +75,6 @@ def test_no_documented_arguments(text: str) -> None:
 )
 def test_the_first_sentence(text: str, first: str) -> None:
     assert summary(text) == first
-
-
-def test_the_imports_of_a_file(tmp_path: Path) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text("import a.b, c as d\nfrom e import f\nfrom . import g\ndef h() -> None:\n    import i\n")
-    assert imports_of(file) == {"a.b", "c", "e", "e.f", "i"}
 
 
 @pytest.mark.parametrize("name", list(components()))

@@ -146,7 +146,7 @@ def test_a_run_starts_from_them_and_a_resumed_one_does_not_need_them(first: Run,
 def test_a_teacher_is_made_from_the_loaded_student(first: Run, tmp_path: Path) -> None:
     """And the trunk of a teacher can be taken out of a checkpoint, by its prefix."""
     trunk = ResNetConf(depth=18, width_multiplier=0.125, stem=Stem.SMALL)
-    asked = replaced(METHODS["moco"], {"trunk": trunk, "output": tmp_path, "steps": 1, "optimizer.lr": 1e-30})
+    asked = replaced(METHODS["moco"], {"trunk": trunk, "output": tmp_path, "steps": 1, "optimizer.rate.lr": 1e-30})
     run = launch(replaced(asked, {"init": [LoadConf(path=first.folder)]}), name="moco")
     state = torch.load(run.folder / "checkpoints" / "step_00000001" / "state.pt", weights_only=True)["module"]
     wanted = first.model.trunk.state_dict()["conv1.weight"]

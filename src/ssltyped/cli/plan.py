@@ -1,7 +1,5 @@
 """`--plan`: what would run, and why. Nothing runs: shapes go through the parts on torch's meta device."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 

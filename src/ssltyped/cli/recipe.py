@@ -1,7 +1,5 @@
 """Recipes by name: `recipes.simclr_8node`, `my_recipes:large`, `runs/simclr/resolved.yaml`."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import sys

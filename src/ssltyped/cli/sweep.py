@@ -1,7 +1,5 @@
 """The runs that a command asks for: one, or every combination of a sweep."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from ssltyped import config

@@ -6,46 +6,28 @@ hydra-zen generates the dataclasses, pydantic validates, OmegaConf reads YAML an
 model; it is the only one that imports these libraries, and the one where `Any` is allowed.
 """
 
-from ssltyped.config.change import changed, get, part, replaced
-from ssltyped.config.component import INFERRED, ConfigError
-from ssltyped.config.generate import (
-    REQUIRED,
-    TARGET,
-    Part,
-    config_for,
-    is_config,
-    join,
-    part_of,
-    parts,
-    walk,
-)
-from ssltyped.config.overrides import override
-from ssltyped.config.tree import Tree, from_tree, from_yaml, import_targets, to_tree, to_yaml
-from ssltyped.config.validate import build, check
-
-__all__ = [
-    "INFERRED",
-    "REQUIRED",
-    "TARGET",
-    "ConfigError",
-    "Part",
-    "Tree",
-    "build",
-    "changed",
-    "check",
-    "config_for",
-    "from_tree",
-    "from_yaml",
-    "get",
-    "import_targets",
-    "is_config",
-    "join",
-    "override",
-    "part",
-    "part_of",
-    "parts",
-    "replaced",
-    "to_tree",
-    "to_yaml",
-    "walk",
-]
+from ssltyped.config.change import changed as changed
+from ssltyped.config.change import get as get
+from ssltyped.config.change import part as part
+from ssltyped.config.change import replaced as replaced
+from ssltyped.config.component import INFERRED as INFERRED
+from ssltyped.config.component import ConfigError as ConfigError
+from ssltyped.config.component import refuse as refuse
+from ssltyped.config.generate import REQUIRED as REQUIRED
+from ssltyped.config.generate import TARGET as TARGET
+from ssltyped.config.generate import Part as Part
+from ssltyped.config.generate import config_for as config_for
+from ssltyped.config.generate import is_config as is_config
+from ssltyped.config.generate import join as join
+from ssltyped.config.generate import part_of as part_of
+from ssltyped.config.generate import parts as parts
+from ssltyped.config.generate import walk as walk
+from ssltyped.config.overrides import override as override
+from ssltyped.config.tree import Tree as Tree
+from ssltyped.config.tree import from_tree as from_tree
+from ssltyped.config.tree import from_yaml as from_yaml
+from ssltyped.config.tree import import_targets as import_targets
+from ssltyped.config.tree import to_tree as to_tree
+from ssltyped.config.tree import to_yaml as to_yaml
+from ssltyped.config.validate import build as build
+from ssltyped.config.validate import check as check

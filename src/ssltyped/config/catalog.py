@@ -1,8 +1,5 @@
 """What there is: the names of all components, read from the source text, so that nothing is imported for it."""
 
-from __future__ import annotations
-
-import ast
 import functools
 import re
 from collections.abc import Mapping
@@ -44,14 +41,3 @@ def summary(docstring: str) -> str:
     """The first sentence of a docstring."""
     text = " ".join(docstring.strip().partition("\n\n")[0].split())
     return re.split(r"(?<=\.) ", text)[0]
-
-
-def imports_of(file: Path) -> set[str]:
-    """The modules that a file imports anywhere in it, as absolute dotted names."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found.update({node.module, *(f"{node.module}.{alias.name}" for alias in node.names)})
-    return found

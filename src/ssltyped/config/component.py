@@ -164,6 +164,12 @@ class ConfigError(ValueError):
         super().__init__("\n".join(str(problem) for problem in problems))
 
 
+def refuse(problems: Iterable[Problem]) -> None:
+    """Raises ValueError with all of the problems, if there are any: for constructors."""
+    if found := list(problems):
+        raise ValueError("; ".join(map(str, found)))
+
+
 class Component:
     """A part that a recipe can name. Constructors are keyword-only and take values and other parts.
 
@@ -213,11 +219,11 @@ def _built_when_resolved(constructor: Callable[..., None]) -> Callable[..., None
     """The constructor, which says so if a field that is left to inference has no value."""
 
     @functools.wraps(constructor)
-    def __init__(self: object, *args: object, **fields: object) -> None:
+    def __init__(part: object, /, *args: object, **fields: object) -> None:
         if missing := sorted(n for n in left_to_inference(constructor) if fields.get(n) is INFERRED):
-            message = f"{type(self).__name__} cannot be built without {' and '.join(missing)}"
+            message = f"{type(part).__name__} cannot be built without {' and '.join(missing)}"
             raise ValueError(f"{message}: give a value, or resolve the recipe first, which infers it")
-        constructor(self, *args, **fields)
+        constructor(part, *args, **fields)
 
     return __init__
 

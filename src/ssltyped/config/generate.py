@@ -5,8 +5,6 @@ loss = SimCLRLossConf(temperature=0.2)          # to a type checker a SimCLRLoss
 build(loss)                                     # the object
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import inspect
@@ -117,9 +115,9 @@ def _build_defaults(target: type, configs: Mapping[str, Any]) -> None:
     original = cast("Callable[..., None]", target.__init__)  # type: ignore[misc]  # of this class
 
     @functools.wraps(original)
-    def __init__(self: object, **fields: Any) -> None:
+    def __init__(part: object, /, **fields: Any) -> None:
         left_out = {name: instantiate(one, name) for name, one in configs.items() if name not in fields}
-        original(self, **left_out, **fields)
+        original(part, **left_out, **fields)
 
     if configs:
         setattr(target, "__init__", __init__)  # noqa: B010  # mypy takes it for a method of all classes
@@ -140,7 +138,7 @@ def is_config(value: object) -> bool:
 
 
 def join(path: str, *steps: object) -> str:
-    return ".".join([path, *map(str, steps)] if path else map(str, steps))
+    return ".".join(step for step in (path, *map(str, steps)) if step)
 
 
 def children(value: object) -> Iterator[tuple[str, Any]]:

@@ -1,7 +1,5 @@
 """Types in words: how a declared type reads in an error, in `--help` and in `--list`."""
 
-from __future__ import annotations
-
 import difflib
 import traceback
 from collections.abc import Mapping, Sequence

@@ -10,8 +10,6 @@ Outer fields are set before inner ones, so `optimizer.rate.lr=1e-3 optimizer=Ada
 removed last, so that the numbers in the other overrides stay what they were.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 import itertools

@@ -6,8 +6,6 @@ the warmup from the learning rate. A value that the user set is never overwritte
 that is an error. Resolving a resolved config changes nothing.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

@@ -1,7 +1,5 @@
 """Configs and components as text: `--print`, `--help` and `--list`."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum

@@ -1,7 +1,5 @@
 """Configs as plain data and as YAML: what overrides change, and what a run's folder keeps."""
 
-from __future__ import annotations
-
 import importlib
 from enum import Enum
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Validation: every value of a config against the declared type of its field, the whole config at once."""
 
-from __future__ import annotations
-
 import functools
 from enum import Enum
 from pathlib import Path
@@ -11,15 +9,7 @@ from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 import pydantic
 
 from ssltyped.config.component import ConfigError, Problem
-from ssltyped.config.generate import (
-    REQUIRED,
-    TARGET,
-    instantiate,
-    is_config,
-    join,
-    part_of,
-    parts,
-)
+from ssltyped.config.generate import REQUIRED, TARGET, instantiate, is_config, join, part_of, parts
 from ssltyped.config.hints import brief, describe, nearest
 
 R = TypeVar("R")

@@ -1,33 +1,15 @@
 """What ranks tell each other; in one process each collective is the identity."""
 
-from ssltyped.distributed.collectives import (
-    all_reduce,
-    all_reduce_max,
-    all_reduce_mean,
-    all_reduce_sum,
-    barrier,
-    broadcast,
-    gather,
-    gather_no_grad,
-    gather_uneven,
-    is_main,
-    mean_over_ranks,
-    rank,
-    world_size,
-)
-
-__all__ = [
-    "all_reduce",
-    "all_reduce_max",
-    "all_reduce_mean",
-    "all_reduce_sum",
-    "barrier",
-    "broadcast",
-    "gather",
-    "gather_no_grad",
-    "gather_uneven",
-    "is_main",
-    "mean_over_ranks",
-    "rank",
-    "world_size",
-]
+from ssltyped.distributed.collectives import all_reduce as all_reduce
+from ssltyped.distributed.collectives import all_reduce_max as all_reduce_max
+from ssltyped.distributed.collectives import all_reduce_mean as all_reduce_mean
+from ssltyped.distributed.collectives import all_reduce_sum as all_reduce_sum
+from ssltyped.distributed.collectives import barrier as barrier
+from ssltyped.distributed.collectives import broadcast as broadcast
+from ssltyped.distributed.collectives import gather as gather
+from ssltyped.distributed.collectives import gather_no_grad as gather_no_grad
+from ssltyped.distributed.collectives import gather_uneven as gather_uneven
+from ssltyped.distributed.collectives import is_main as is_main
+from ssltyped.distributed.collectives import mean_over_ranks as mean_over_ranks
+from ssltyped.distributed.collectives import rank as rank
+from ssltyped.distributed.collectives import world_size as world_size

@@ -7,8 +7,6 @@ must take part in the backward pass too, in the same order.
 All tensors of one call have the same dtype on every rank and, but for `gather_uneven`, the same shape.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import cast
 
@@ -46,20 +44,20 @@ def barrier() -> None:
 
 def all_reduce_sum(x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
     """sum_r x_r on every rank, a new tensor without gradient."""
-    if world_size() == 1:
-        return x.detach()
-    total = x.detach().clone(memory_format=torch.contiguous_format)
-    dist.all_reduce(total)
-    return total
+    return _reduced(x, dist.ReduceOp.SUM)
 
 
 def all_reduce_max(x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
     """max_r x_r on every rank, a new tensor without gradient."""
+    return _reduced(x, dist.ReduceOp.MAX)
+
+
+def _reduced(x: Shaped[Tensor, "..."], op: dist.ReduceOp.RedOpType) -> Shaped[Tensor, "..."]:
     if world_size() == 1:
         return x.detach()
-    most = x.detach().clone(memory_format=torch.contiguous_format)
-    dist.all_reduce(most, op=dist.ReduceOp.MAX)
-    return most
+    found = x.detach().clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(found, op=op)
+    return found
 
 
 def all_reduce_mean(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

@@ -9,8 +9,6 @@ file and the checksums are on disk. The files are `torch.save` files that `torch
 torch.distributed.checkpoint would execute pickle on loading (its metadata is one).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

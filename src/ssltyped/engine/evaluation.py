@@ -1,7 +1,5 @@
 """What a model makes of all images of a subset, while it trains."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

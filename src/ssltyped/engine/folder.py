@@ -5,8 +5,6 @@ runs/simclr/asked.yaml  resolved.yaml  inferences.json      written before the f
            weights.pt  result.json                          at the end
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import json

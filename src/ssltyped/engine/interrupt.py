@@ -1,7 +1,5 @@
 """Stopping a run in the middle without losing anything."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Iterator

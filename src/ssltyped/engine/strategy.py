@@ -4,8 +4,6 @@ A strategy is one object, and the only place that knows how parameters and state
 DDP every rank holds all of it; what shards them overrides the same methods.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 import warnings

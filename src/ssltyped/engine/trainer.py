@@ -1,7 +1,5 @@
 """The training loop: reads batches, steps, logs, evaluates, saves; knows a method only as a `Loss`."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections import Counter

@@ -1,7 +1,5 @@
 """Clusters of the training images as the labels of another training: the first stage of ClusterFit."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Optional, Self

@@ -1,7 +1,5 @@
 """Weighted k-nearest-neighbour classification of frozen features."""
 
-from __future__ import annotations
-
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """Is the representation getting better? A kNN evaluation of the frozen trunk while it trains."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Annotated, Self
 

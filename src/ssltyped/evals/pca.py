@@ -1,7 +1,5 @@
 """Principal components, each scaled to unit length: whitening of descriptors."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import torch

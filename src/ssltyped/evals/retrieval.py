@@ -1,7 +1,5 @@
 """Retrieval of instances: descriptors from feature maps, and how good a ranking of a database is."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence

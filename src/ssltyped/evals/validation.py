@@ -1,7 +1,5 @@
 """How well do the model's own outputs predict the labels of images that it is not trained on?"""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Self

@@ -1,7 +1,5 @@
 """The classifiers that trunks were published with: of the vision transformer and of MobileNetV3."""
 
-from __future__ import annotations
-
 import math
 from typing import Annotated, Optional
 

@@ -1,7 +1,5 @@
 """The head of linear evaluations: batch normalization, then a linear layer or more."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Annotated, Optional, Self
 
@@ -19,9 +17,8 @@ class EvalMLPHead(Head):
 
     (B in_channels h w), or the same flattened (B in_dim), -> (B dims[-1]); BN is over the channels, with scale and
     shift, and in_dim = in_channels h w. A feature of S vectors, (B S in_dim), gives (B S dims[-1]): BN over in_dim,
-    then the MLP on each vector.
-    Goyal et al. 2019 (arXiv 1905.01235), appendix. Raises ValueError when built without in_dim, or
-    called with another number of values an image.
+    then the MLP on each vector. Goyal et al. 2019 (arXiv 1905.01235), appendix. Raises ValueError when built without
+    in_dim, or called with another number of values an image.
 
     Args:
         dims: output width of each linear layer.

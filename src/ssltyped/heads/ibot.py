@@ -1,7 +1,5 @@
 """The heads of iBOT: one MLP for the class token and for the patches."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from functools import partial
@@ -93,9 +91,8 @@ class IBOTHead(Head):
     ) -> None:
         super().__init__(feature=feature, input=input)
         self.in_dim, self.num_layers, self.hidden_dim, self.shared = in_dim, num_layers, hidden_dim, shared
-        self.num_prototypes, self.num_patch_prototypes = num_prototypes, num_patch_prototypes
-        self.norm, self.activation = norm, activation
-        self.bottleneck_dim, self.scale = bottleneck_dim, scale
+        self.num_prototypes, self.num_patch_prototypes, self.norm = num_prototypes, num_patch_prototypes, norm
+        self.activation, self.bottleneck_dim, self.scale = activation, bottleneck_dim, scale
         self._dims = (num_prototypes, num_prototypes if num_patch_prototypes is None else num_patch_prototypes)
         self.layers = gelu_mlp([in_dim, *[hidden_dim] * (num_layers - 1), bottleneck_dim], norm.maker(), activation)
         self.prototypes = Prototypes(self._dims[0], bottleneck_dim, scale)

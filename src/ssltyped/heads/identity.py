@@ -17,11 +17,7 @@ class IdentityHead(Head):
     """
 
     def __init__(
-        self,
-        *,
-        in_dim: Annotated[int, Gt(0)] = INFERRED,
-        feature: Optional[str] = None,
-        input: Optional[str] = None,
+        self, *, in_dim: Annotated[int, Gt(0)] = INFERRED, feature: Optional[str] = None, input: Optional[str] = None
     ) -> None:
         super().__init__(feature=feature, input=input)
         self.in_dim = in_dim

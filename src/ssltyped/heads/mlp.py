@@ -1,7 +1,5 @@
 """Multilayer perceptron: the projection head of most methods, and with one width a linear classifier."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Annotated, Optional, Self
@@ -11,7 +9,7 @@ from annotated_types import Ge, Gt, Le, Len, Lt
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ssltyped.config import INFERRED, config_for
+from ssltyped.config import INFERRED, config_for, refuse
 from ssltyped.types import Facts, Head, Problem
 
 BN_EPS, BN_MOMENTUM = 1e-5, 0.1
@@ -60,8 +58,7 @@ class MLPHead(Head):
         self.dims, self.in_dim, self.use_bn, self.use_relu, self.dropout = dims, in_dim, use_bn, use_relu, dropout
         self.last_layer_bare, self.bn_eps, self.bn_momentum = last_layer_bare, bn_eps, bn_momentum
         self.use_bias, self.init_scale, self.residual = use_bias, init_scale, residual
-        if faults := list(_faults(dims, last_layer_bare, (use_bn, bn_eps, bn_momentum), dropout)):
-            raise ValueError("; ".join(map(str, faults)))
+        refuse(_faults(dims, last_layer_bare, (use_bn, bn_eps, bn_momentum), dropout))
         self.layers = nn.Sequential()
         for index, (before, after) in enumerate(pairwise([in_dim, *dims])):
             layers: list[nn.Module] = [_scaled(nn.Linear(before, after, bias=use_bias), init_scale)]

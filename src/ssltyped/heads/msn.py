@@ -1,7 +1,5 @@
 """The head of MSN: an embedding, and which prototypes it is assigned to."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated, Optional
 
@@ -18,10 +16,9 @@ from ssltyped.types import Head
 class MSNHead(Head):
     """q = MLP(x), of length 1, (B, D); p = softmax(q C^T / T) L (B, K), C prototypes of length 1, L smoothed labels.
 
-    Three linear layers with GELU between them; L = (1 - s) I + s / K. Assran et al. 2022 (arXiv 2204.07141),
-    section 3. `MSNLoss` has prototypes of its own and
-    reads an embedding (MLPHead); this head is for distillation and for weights of others. Prototypes start uniform in
-    +-1/sqrt(D).
+    Three linear layers with GELU between them; L = (1 - s) I + s / K. Assran et al. 2022 (arXiv 2204.07141), section 3.
+    `MSNLoss` has prototypes of its own and reads an embedding (MLPHead); this head is for distillation and for weights
+    of others. Prototypes start uniform in +-1/sqrt(D).
 
     Args:
         num_prototypes: K.
@@ -51,9 +48,8 @@ class MSNHead(Head):
         return_embedding: bool = False,
     ) -> None:
         super().__init__(feature=feature, input=input)
-        self.in_dim, self.hidden_dim, self.use_bn = in_dim, hidden_dim, use_bn
-        self.num_prototypes, self.embedding_dim = num_prototypes, embedding_dim
-        self.freeze_prototypes = freeze_prototypes
+        self.in_dim, self.hidden_dim, self.use_bn, self.num_prototypes = in_dim, hidden_dim, use_bn, num_prototypes
+        self.embedding_dim, self.freeze_prototypes = embedding_dim, freeze_prototypes
         self._dims = (num_prototypes, embedding_dim) if return_embedding else (num_prototypes,)
         self.temperature, self.label_smoothing, self.return_embedding = temperature, label_smoothing, return_embedding
         self.layers = nn.Sequential()

@@ -1,7 +1,5 @@
 """Pooling of a feature map to a fixed number of values: what evaluations read of early layers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from enum import Enum
 from typing import Annotated, Optional, Self

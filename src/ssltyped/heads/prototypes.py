@@ -1,7 +1,5 @@
 """Prototypes: rows of a matrix that embeddings are compared with; the heads of SwAV and DINO."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from itertools import pairwise
@@ -109,10 +107,9 @@ class PrototypesHead(Head):
     ) -> None:
         super().__init__(feature=feature, input=input)
         self.in_dim, self.dims, self.num_prototypes = in_dim, dims, list(num_prototypes)
-        self.use_bias, self.last_layer_bare = use_bias, last_layer_bare
-        self.use_bn, self.bn_eps, self.bn_momentum = use_bn, bn_eps, bn_momentum
-        self.activation, self.scale = activation, scale
-        self.normalize, self.return_embedding = normalize, return_embedding
+        self.use_bias, self.last_layer_bare, self.use_bn, self.bn_eps = use_bias, last_layer_bare, use_bn, bn_eps
+        self.bn_momentum, self.activation, self.scale, self.normalize = bn_momentum, activation, scale, normalize
+        self.return_embedding = return_embedding
         layers: list[nn.Module] = []
         for index, (before, after) in enumerate(pairwise([in_dim, *dims])):
             layers.append(nn.Linear(before, after, bias=use_bias))
@@ -186,8 +183,7 @@ class DINOHead(Head):
     ) -> None:
         super().__init__(feature=feature, input=input)
         self.in_dim, self.num_prototypes, self.num_layers = in_dim, num_prototypes, num_layers
-        self.hidden_dim, self.bottleneck_dim = hidden_dim, bottleneck_dim
-        self.use_bn, self.scale = use_bn, scale
+        self.hidden_dim, self.bottleneck_dim, self.use_bn, self.scale = hidden_dim, bottleneck_dim, use_bn, scale
         widths = [in_dim, *[hidden_dim] * (num_layers - 1), bottleneck_dim]
         self.layers = gelu_mlp(widths, nn.BatchNorm1d if use_bn else None)
         self.prototypes = Prototypes(num_prototypes, bottleneck_dim, scale)

@@ -1,7 +1,5 @@
 """Heads in a row."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Annotated, Optional, Self

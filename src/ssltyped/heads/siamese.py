@@ -1,7 +1,5 @@
 """The towers of a siamese network, side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Annotated, Optional, Self
 

@@ -1,7 +1,5 @@
 """Barlow Twins: the cross-correlation of two views' embeddings is to be the identity."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Annotated, Self
 
@@ -28,9 +26,8 @@ class BarlowTwinsLoss(Loss):
         C = 1/N  sum_n a_n b_n^T          (a, b: the standardized views; D x D)
         loss = scale ( sum_i (1 - C_ii)^2 + lambda_off sum_{i != j} C_ij^2 )
 
-    The statistics and C are those of all ranks, with gradient. Memory
-    grows as D^2 for C and B D for the embeddings, time as B D^2.
-    Logs `diagonal`, the mean of C_ii: 1 when the views agree.
+    The statistics and C are those of all ranks, with gradient. Memory grows as D^2 for C and B D for the embeddings,
+    time as B D^2. Logs `diagonal`, the mean of C_ii: 1 when the views agree.
 
     Raises:
         ValueError: a batch that has not exactly 2 views, or a head that has not exactly one output.

@@ -1,7 +1,5 @@
 """Supervised losses, also those of pretext tasks: one target, one or several outputs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Annotated, Optional, Self
 

@@ -1,7 +1,5 @@
 """DeepCluster v2: clusters of all images, made anew every epoch, are the classes of the next one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Self
 
@@ -9,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Len
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
@@ -55,9 +53,6 @@ class DeepClusterV2Loss(CountingLoss):
     row: int = 0
     is_filled: int = 0
     same_on_all_ranks = ("assignments", "centroids")
-    memory: Tensor
-    memory_index: Tensor
-    assignments: Tensor
 
     def __init__(
         self,
@@ -76,9 +71,9 @@ class DeepClusterV2Loss(CountingLoss):
         self.num_clusters, self.crops_for_memory = list(num_clusters), list(crops_for_memory)
         self.embedding_dim, self.num_images, self.images_per_rank = embedding_dim, num_images, images_per_rank
         self.temperature, self.kmeans_iters = temperature, kmeans_iters
-        self.register_buffer("memory", torch.zeros(len(crops_for_memory), images_per_rank, embedding_dim))
-        self.register_buffer("memory_index", torch.full((images_per_rank,), -1))
-        self.register_buffer("assignments", torch.full((len(num_clusters), num_images), UNASSIGNED))
+        self.memory = nn.Buffer(torch.zeros(len(crops_for_memory), images_per_rank, embedding_dim))
+        self.memory_index = nn.Buffer(torch.full((images_per_rank,), -1))
+        self.assignments = nn.Buffer(torch.full((len(num_clusters), num_images), UNASSIGNED))
         for number, count in enumerate(num_clusters):
             self.register_buffer(f"centroids{number}", torch.zeros(count, embedding_dim))
 

@@ -1,7 +1,5 @@
 """DINO: a student matches the centred and sharpened outputs of its momentum teacher on other views."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Optional, Self
@@ -10,16 +8,16 @@ import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le, Len
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.outputs import inferred_width, precise, wrong_crops, wrong_outputs
 from ssltyped.losses.state import steps_from_epochs, warmed_up
-from ssltyped.losses.teacher import MomentumTeacher, cosine_momentum, move_center
-from ssltyped.types import Batch, Carry, Facts, Inference, Loss, Model, Moment, Problem, StepOutput
+from ssltyped.losses.teacher import TaughtLoss, move_center
+from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
 
 
-class DINOLoss(Loss):
+class DINOLoss(TaughtLoss):
     """Self-distillation without labels (Caron et al. 2021, arXiv 2104.14294, eq. 1 to 4 and algorithm 1).
 
     The student sees all V crops, the teacher the crops in `crops_for_teacher`; both give logits (rows by crop, K):
@@ -49,9 +47,6 @@ class DINOLoss(Loss):
         center_momentum: m_c; 0.9.
     """
 
-    center: Tensor
-    teacher: MomentumTeacher
-
     def __init__(
         self,
         *,
@@ -73,7 +68,7 @@ class DINOLoss(Loss):
         self.temperature_warmup_steps = temperature_warmup_steps
         self.temperature_warmup_epochs = temperature_warmup_epochs
         self.crops_for_teacher, self.center_momentum = list(crops_for_teacher), center_momentum
-        self.register_buffer("center", torch.zeros(1, num_prototypes))
+        self.center = nn.Buffer(torch.zeros(1, num_prototypes))
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
@@ -88,9 +83,6 @@ class DINOLoss(Loss):
         yield from wrong_crops("crops_for_teacher", config.crops_for_teacher, facts)
         if facts.num_views < 2:
             yield Problem("", f"DINO needs at least 2 crops of every image; the data makes {facts.num_views}")
-
-    def setup(self, model: Model) -> None:
-        self.teacher = MomentumTeacher(model, batch_statistics=True)
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         if len(batch.views) <= max(self.crops_for_teacher):
@@ -124,10 +116,7 @@ class DINOLoss(Loss):
     @torch.no_grad()
     def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
         move_center(self.center, [carry["mean"] for carry in carries], self.center_momentum)
-        self.teacher.update(model, cosine_momentum(self.momentum, moment.progress_after))
-
-    def product(self, model: Model) -> Model:
-        return self.teacher.product
+        super().update(model, carries, moment)
 
 
 DINOLossConf = config_for(DINOLoss)

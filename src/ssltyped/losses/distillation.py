@@ -1,7 +1,5 @@
 """Distillation of a trained, frozen teacher into a student."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Annotated, Self
@@ -62,8 +60,7 @@ class DistillationLoss(Loss):
         soft: Soft = Soft.KL,
     ) -> None:
         super().__init__()
-        self.head, self.teacher, self.alpha = head, teacher, alpha
-        self.temperature, self.soft = temperature, soft
+        self.head, self.teacher, self.alpha, self.temperature, self.soft = head, teacher, alpha, temperature, soft
         self.hard = CrossEntropyLoss(heads=[head])
 
     @classmethod
@@ -128,8 +125,7 @@ class CropDistillationLoss(Loss):
         student_temperature: Annotated[float, Gt(0)] = 0.1,
     ) -> None:
         super().__init__()
-        self.head, self.teacher, self.swapped = head, teacher, swapped
-        self.student_temperature = student_temperature
+        self.head, self.teacher, self.swapped, self.student_temperature = head, teacher, swapped, student_temperature
         self.crops_for_teacher = list(crops_for_teacher)
 
     @classmethod

@@ -1,7 +1,5 @@
 """Random numbers that are a function of what they are for, not of which rank draws them."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Int64
 from torch import Tensor

@@ -1,7 +1,5 @@
 """iBOT: DINO on the class token, and the same on the tokens of masked patches."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Annotated, NamedTuple, Optional, Self
 
@@ -9,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.outputs import inferred_width, precise, wrong_outputs
 from ssltyped.losses.state import steps_from_epochs, warmed_up
-from ssltyped.losses.teacher import MomentumTeacher, cosine_momentum, move_center
-from ssltyped.types import Batch, Carry, Facts, Inference, Loss, Model, Moment, Outputs, Problem, StepOutput
+from ssltyped.losses.teacher import TaughtLoss, move_center
+from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Outputs, Problem, StepOutput
 
 
 class Terms(NamedTuple):
@@ -25,7 +23,7 @@ class Terms(NamedTuple):
     patch: Float[Tensor, ""]
 
 
-class IBOTLoss(Loss):
+class IBOTLoss(TaughtLoss):
     """Image BERT with an online tokenizer (Zhou et al. 2022, arXiv 2111.07832, eq. 1 to 4).
 
     The first `num_global_crops` G crops are global ones and carry masks m (B, h, w). The student sees them masked, and
@@ -67,9 +65,6 @@ class IBOTLoss(Loss):
     """
 
     takes_masks = True
-    center: Tensor
-    patch_center: Tensor
-    teacher: MomentumTeacher
 
     def __init__(
         self,
@@ -95,19 +90,17 @@ class IBOTLoss(Loss):
         masking_start_epochs: Optional[Annotated[float, Ge(0)]] = None,
     ) -> None:
         super().__init__()
-        self.head = head
-        self.num_prototypes, self.num_patch_prototypes = num_prototypes, num_patch_prototypes
+        self.head, self.num_prototypes, self.num_patch_prototypes = head, num_prototypes, num_patch_prototypes
         self.num_global_crops, self.local_feature, self.momentum = num_global_crops, local_feature, momentum
         self.student_temperature, self.temperature_warmup_steps = student_temperature, temperature_warmup_steps
-        self.temperature_warmup_epochs = temperature_warmup_epochs
-        self.teacher_temperature, self.warmup_teacher_temperature = teacher_temperature, warmup_teacher_temperature
+        self.temperature_warmup_epochs, self.teacher_temperature = temperature_warmup_epochs, teacher_temperature
+        self.warmup_teacher_temperature = warmup_teacher_temperature
         self.teacher_patch_temperature = teacher_patch_temperature
-        self.warmup_teacher_patch_temperature = warmup_teacher_patch_temperature
-        self.center_momentum, self.patch_center_momentum = center_momentum, patch_center_momentum
-        self.lambda_cls, self.lambda_patch = lambda_cls, lambda_patch
+        self.warmup_teacher_patch_temperature, self.center_momentum = warmup_teacher_patch_temperature, center_momentum
+        self.patch_center_momentum, self.lambda_cls, self.lambda_patch = patch_center_momentum, lambda_cls, lambda_patch
         self.masking_start_steps, self.masking_start_epochs = masking_start_steps, masking_start_epochs
-        self.register_buffer("center", torch.zeros(1, num_prototypes))
-        self.register_buffer("patch_center", torch.zeros(1, 1, num_patch_prototypes))
+        self.center = nn.Buffer(torch.zeros(1, num_prototypes))
+        self.patch_center = nn.Buffer(torch.zeros(1, 1, num_patch_prototypes))
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
@@ -132,9 +125,6 @@ class IBOTLoss(Loss):
             yield Problem("num_global_crops", message)
         if config.local_feature not in facts.feature_dims:
             yield Problem("local_feature", f"the trunk has no feature {config.local_feature!r}")
-
-    def setup(self, model: Model) -> None:
-        self.teacher = MomentumTeacher(model, batch_statistics=True)
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         whole, rest = batch.views[: self.num_global_crops], batch.views[self.num_global_crops :]
@@ -192,10 +182,7 @@ class IBOTLoss(Loss):
     def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
         move_center(self.center, [carry["cls"] for carry in carries], self.center_momentum)
         move_center(self.patch_center, [carry["patch"] for carry in carries], self.patch_center_momentum)
-        self.teacher.update(model, cosine_momentum(self.momentum, moment.progress_after))
-
-    def product(self, model: Model) -> Model:
-        return self.teacher.product
+        super().update(model, carries, moment)
 
 
 IBOTLossConf = config_for(IBOTLoss)

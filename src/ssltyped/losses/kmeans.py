@@ -1,7 +1,5 @@
 """Spherical k-means over the rows of all ranks."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64

@@ -1,7 +1,5 @@
 """MoCo: a query must pick its key, made by a momentum encoder, out of a queue of earlier keys."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Self
@@ -10,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
@@ -50,7 +48,6 @@ class MoCoLoss(CountingLoss):
     counters = ("pointer",)
     same_on_all_ranks = ("queue",)
     pointer: int = 0
-    queue: Tensor
     encoder: MomentumTeacher
 
     def __init__(
@@ -66,7 +63,7 @@ class MoCoLoss(CountingLoss):
         super().__init__()
         self.head, self.embedding_dim = head, embedding_dim
         self.queue_size, self.momentum, self.temperature, self.shuffle = queue_size, momentum, temperature, shuffle
-        self.register_buffer("queue", F.normalize(torch.randn(queue_size, embedding_dim), dim=1))
+        self.queue = nn.Buffer(F.normalize(torch.randn(queue_size, embedding_dim), dim=1))
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:

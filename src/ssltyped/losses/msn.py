@@ -1,8 +1,6 @@
 """MSN: masked views are assigned to the prototypes that the whole view is assigned to."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Annotated, Self
 
 import torch
@@ -14,11 +12,11 @@ from torch import Tensor, nn
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.outputs import full_precision, inferred_width, precise, wrong_outputs
-from ssltyped.losses.teacher import MomentumTeacher, cosine_momentum
-from ssltyped.types import Batch, Carry, Facts, Inference, Loss, Model, Moment, Problem, StepOutput
+from ssltyped.losses.teacher import TaughtLoss
+from ssltyped.types import Batch, Facts, Inference, Model, Moment, Problem, StepOutput
 
 
-class MSNLoss(Loss):
+class MSNLoss(TaughtLoss):
     """Masked siamese networks (Assran et al. 2022, arXiv 2204.07141, eq. 1 and 2).
 
     View 0 is the target: the teacher sees it whole. The other A views are anchors: the student sees them masked, where
@@ -46,7 +44,6 @@ class MSNLoss(Loss):
 
     takes_masks = True
     whole_batch = "the mean entropy is that of the anchors of one batch"
-    teacher: MomentumTeacher
 
     def __init__(
         self,
@@ -80,9 +77,6 @@ class MSNLoss(Loss):
         if facts.mask_grids and facts.mask_grids[0] is not None:
             yield Problem("", "MSN's target is view 0, which the teacher sees whole; the data masks it")
 
-    def setup(self, model: Model) -> None:
-        self.teacher = MomentumTeacher(model, batch_statistics=True)
-
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         if len(batch.views) < 2:
             raise ValueError("MSN needs a target and at least one anchor view; the batch has 1")
@@ -101,12 +95,6 @@ class MSNLoss(Loss):
         prototypes = F.normalize(self.prototypes.to(z.dtype), dim=1)
         with full_precision(z):
             return F.log_softmax(F.normalize(z, dim=1) @ prototypes.T / self.temperature, dim=1)
-
-    def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
-        self.teacher.update(model, cosine_momentum(self.momentum, moment.progress_after))
-
-    def product(self, model: Model) -> Model:
-        return self.teacher.product
 
 
 MSNLossConf = config_for(MSNLoss)

@@ -1,7 +1,5 @@
 """SimCLR with more than two views: every other crop of an image is a positive in turn."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from typing import Annotated, Self

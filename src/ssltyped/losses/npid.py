@@ -1,7 +1,5 @@
 """NPID, NPID++ and PIRL: every image is its own class, held in a memory bank of embeddings."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from enum import Enum
@@ -11,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
@@ -62,8 +60,6 @@ class MemoryBankLoss(Loss):
     """
 
     same_on_all_ranks = ("memory", "z")
-    memory: Tensor
-    z: Tensor
 
     def __init__(
         self,
@@ -90,8 +86,8 @@ class MemoryBankLoss(Loss):
         self.norm_constant = norm_constant
         bound = (embedding_dim / 3) ** -0.5
         rows = torch.empty(num_images, embedding_dim).uniform_(-bound, bound)
-        self.register_buffer("memory", F.normalize(rows, dim=1))
-        self.register_buffer("z", torch.tensor(-1.0 if norm_constant is None else norm_constant))
+        self.memory = nn.Buffer(F.normalize(rows, dim=1))
+        self.z: Tensor = nn.Buffer(torch.tensor(-1.0 if norm_constant is None else norm_constant))
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:

@@ -1,7 +1,5 @@
 """What methods ask of a model's outputs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext

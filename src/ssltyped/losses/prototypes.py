@@ -1,7 +1,5 @@
 """How a method reaches the prototypes that a head of the model holds."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 

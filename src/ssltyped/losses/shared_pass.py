@@ -1,7 +1,5 @@
 """The model as methods share it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Optional

@@ -1,7 +1,5 @@
 """SimCLR: every image is its own class; two views of it attract, all other images of the world repel."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from typing import Annotated, Self, cast

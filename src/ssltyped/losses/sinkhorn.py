@@ -1,7 +1,5 @@
 """Balanced assignments of samples to prototypes: Sinkhorn and Knopp's iteration over the samples of all ranks."""
 
-from __future__ import annotations
-
 import math
 
 import torch

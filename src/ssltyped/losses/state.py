@@ -1,7 +1,5 @@
 """State that several methods keep."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Optional
 

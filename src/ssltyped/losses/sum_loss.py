@@ -1,7 +1,5 @@
 """Several methods at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Optional, Self
 

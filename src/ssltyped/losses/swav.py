@@ -1,7 +1,5 @@
 """SwAV: the cluster of one view is predicted from another view of the same image."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Optional, Self
 
@@ -9,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le, Len
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssltyped.config import INFERRED, ConfigError, config_for
 from ssltyped.losses.outputs import BALANCED, full_precision, inferred_width, precise, wrong_crops, wrong_outputs
@@ -61,7 +59,6 @@ class SwAVLoss(CountingLoss):
     counters = ("filled",)
     whole_batch = BALANCED
     filled: int = 0
-    queue: Tensor
 
     def __init__(
         self,
@@ -91,7 +88,7 @@ class SwAVLoss(CountingLoss):
         self.hard_assignment_steps, self.hard_assignment_epochs = hard_assignment_steps, hard_assignment_epochs
         self.queue_start_steps, self.queue_start_epochs = queue_start_steps, queue_start_epochs
         self.head, self.queue_size, self.local_queue_size = head, queue_size, local_queue_size
-        self.register_buffer("queue", torch.zeros(len(crops_for_assign), self.local_queue_size, embedding_dim))
+        self.queue = nn.Buffer(torch.zeros(len(crops_for_assign), self.local_queue_size, embedding_dim))
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:

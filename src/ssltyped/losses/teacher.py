@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ssltyped import distributed
 from ssltyped.losses.shared_pass import module_of
-from ssltyped.types import Model, Outputs
+from ssltyped.types import Carry, Loss, Model, Moment, Outputs
 
 
 class MomentumTeacher(nn.Module):
@@ -69,6 +69,22 @@ class MomentumTeacher(nn.Module):
         torch._foreach_lerp_([ours[name] for name in averaged], [theirs[name] for name in averaged], 1.0 - momentum)
         for name in ours.keys() - set(averaged):
             ours[name].copy_(theirs[name])
+
+
+class TaughtLoss(Loss):
+    """A method whose momentum teacher is what it is for; m rises from `momentum` to 1 along a cosine."""
+
+    teacher: MomentumTeacher
+    momentum: float
+
+    def setup(self, model: Model) -> None:
+        self.teacher = MomentumTeacher(model, batch_statistics=True)
+
+    def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
+        self.teacher.update(model, cosine_momentum(self.momentum, moment.progress_after))
+
+    def product(self, model: Model) -> Model:
+        return self.teacher.product
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:

@@ -1,7 +1,5 @@
 """Any loss of `torch.nn` by its name."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterable, Mapping
 from typing import Self
@@ -9,7 +7,7 @@ from typing import Self
 import torch
 from torch import nn
 
-from ssltyped.config import INFERRED, config_for
+from ssltyped.config import INFERRED, config_for, refuse
 from ssltyped.config.hints import nearest
 from ssltyped.losses.cross_entropy import labels_of, needs_labels
 from ssltyped.losses.outputs import all_outputs
@@ -58,8 +56,7 @@ class TorchLoss(Loss):
     ) -> None:
         super().__init__()
         self.heads, self.name, self.args = list(heads), name, dict(args)
-        if wrong := list(_faults(name, self.args)):
-            raise ValueError("; ".join(map(str, wrong)))
+        refuse(_faults(name, self.args))
         self.loss = KNOWN[name](**self.args)
 
     @classmethod

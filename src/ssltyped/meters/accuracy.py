@@ -1,7 +1,5 @@
 """Top-k accuracy over an epoch and over all ranks."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor

@@ -1,7 +1,5 @@
 """What the meters share that need all scores at once."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 
 import torch

@@ -1,7 +1,5 @@
 """Mean average precision of several classes an image."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor

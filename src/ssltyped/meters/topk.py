@@ -1,7 +1,5 @@
 """What the meters of the k highest scores share: counts, summed over batches and ranks."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Annotated
 

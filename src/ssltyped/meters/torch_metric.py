@@ -1,7 +1,5 @@
 """Any measure of torchmetrics's classification metrics, by its name."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,7 +8,7 @@ from typing import Self, TypeAlias
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ssltyped.config import config_for
+from ssltyped.config import config_for, refuse
 from ssltyped.config.hints import nearest
 from ssltyped.meters.gathered import GatheredMeter
 from ssltyped.types import Facts, Problem
@@ -41,8 +39,7 @@ class TorchMetric(GatheredMeter):
     def __init__(self, *, name: str, args: dict[str, Value] = {}) -> None:  # noqa: B006  # a config shows it
         super().__init__()
         self.name, self.args = name, dict(args)
-        if wrong := _faults(name, self.args):
-            raise ValueError("; ".join(map(str, wrong)))
+        refuse(_faults(name, self.args))
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:

@@ -1,7 +1,5 @@
 """Files of weights: tensors by name, and what they are."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path

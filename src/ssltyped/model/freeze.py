@@ -1,7 +1,5 @@
 """Parts of the model that do not learn, for ever or for a while."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Optional, Self
 

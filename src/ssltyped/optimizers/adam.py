@@ -1,7 +1,5 @@
 """Adam."""
 
-from __future__ import annotations
-
 from typing import Annotated, Optional
 
 import torch

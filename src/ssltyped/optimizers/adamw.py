@@ -1,7 +1,5 @@
 """Adam with decoupled weight decay."""
 
-from __future__ import annotations
-
 from typing import Annotated, Optional
 
 import torch

@@ -1,7 +1,5 @@
 """Any optimizer of torch.optim, by its name."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Optional, Self, TypeAlias, cast
@@ -10,7 +8,7 @@ import torch
 from annotated_types import Ge
 from torch import nn
 
-from ssltyped.config import config_for
+from ssltyped.config import config_for, refuse
 from ssltyped.config.hints import nearest
 from ssltyped.optimizers.base import GroupedOptimizer
 from ssltyped.optimizers.decay import Decay, DecayConf
@@ -54,8 +52,7 @@ class TorchOptimizer(GroupedOptimizer):
         super().__init__(rate=rate, weight_decay=weight_decay, decay=decay, groups=groups, larc=larc, zero=zero)
         self.name, self.args = name, args
         decays = weight_decay > 0 or any(group.weight_decay for group in groups)
-        if faults := list(_faults(name, args or {}, decays)):
-            raise ValueError("; ".join(map(str, faults)))
+        refuse(_faults(name, args or {}, decays))
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:

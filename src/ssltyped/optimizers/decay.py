@@ -1,7 +1,5 @@
 """Which parameters weight decay moves, and how it changes over the run."""
 
-from __future__ import annotations
-
 from typing import Optional
 
 from torch import nn

@@ -1,14 +1,12 @@
 """Parameter groups: what is decayed and what is not, the layers of the trunk, and parts that learn in their own way."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, NamedTuple, Optional, Self
 
 from annotated_types import Ge, Gt, Len
 from torch import nn
 
-from ssltyped.config import config_for, join
+from ssltyped.config import config_for, join, refuse
 from ssltyped.config.hints import nearest
 from ssltyped.optimizers.decay import Decay
 from ssltyped.optimizers.layers import depths
@@ -81,8 +79,7 @@ def param_groups(
     `schedule`: the name of its group if that has a schedule of its own, or "". Raises ValueError if nothing is
     trainable, for what is wrong with the names (`faults`, `exclude`), or for a trunk without layers to tell apart.
     """
-    if wrong := list(faults(module, [group.parts for group in groups])):
-        raise ValueError("; ".join(map(str, wrong)))
+    refuse(faults(module, [group.parts for group in groups]))
     owner = {p: i for i, group in enumerate(groups) for part in group.parts for p in parameters_of(module, part)}
     layers, last = ({}, 0) if rate.layer_decay is None else _layers(module)
     found: dict[_Key, list[nn.Parameter]] = {}

@@ -1,7 +1,5 @@
 """LARC: a learning rate for each parameter tensor, from the norms of its weights and its gradient."""
 
-from __future__ import annotations
-
 from typing import Annotated, cast
 
 import torch

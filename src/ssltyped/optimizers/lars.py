@@ -1,7 +1,5 @@
 """LARS: momentum SGD with a learning rate for each tensor from the norms of its weights and its direction."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Annotated, Optional, Self
 

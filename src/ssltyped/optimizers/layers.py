@@ -1,7 +1,5 @@
 """How deep in its trunk a parameter is: what layer-wise learning rates are made from."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable

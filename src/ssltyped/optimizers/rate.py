@@ -1,7 +1,5 @@
 """The learning rate of an optimizer: given, or from the images of a step."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from enum import Enum

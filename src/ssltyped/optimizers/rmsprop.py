@@ -1,7 +1,5 @@
 """RMSprop."""
 
-from __future__ import annotations
-
 from typing import Annotated, Optional
 
 import torch

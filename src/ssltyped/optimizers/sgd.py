@@ -1,7 +1,5 @@
 """Stochastic gradient descent with momentum."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Annotated, Optional, Self
 

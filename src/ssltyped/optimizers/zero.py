@@ -1,7 +1,5 @@
 """ZeRO, stage 1: each rank keeps and updates a share of the optimizer's state."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence

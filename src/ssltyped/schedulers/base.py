@@ -1,7 +1,5 @@
 """What most schedules share: one of their values is the learning rate of the optimizer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import ClassVar, Self
 

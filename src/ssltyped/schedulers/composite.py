@@ -1,7 +1,5 @@
 """Schedules one after another: a warmup, then a decay."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from itertools import accumulate
@@ -9,7 +7,7 @@ from typing import Annotated, Optional, Self
 
 from annotated_types import Gt, Len
 
-from ssltyped.config import config_for
+from ssltyped.config import config_for, refuse
 from ssltyped.types import Facts, Problem, Scheduler, Update
 
 # Lengths are written with a few digits: 0.3333 three times is meant to be 1.
@@ -52,8 +50,7 @@ class Composite(Scheduler):
         update: Update = Update.STEP,
     ) -> None:
         self.schedulers, self.lengths, self.intervals, self.update = schedulers, lengths, intervals, update
-        if faults := list(_faults(len(schedulers), lengths, intervals)):
-            raise ValueError("; ".join(map(str, faults)))
+        refuse(_faults(len(schedulers), lengths, intervals))
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:

@@ -1,7 +1,5 @@
 """A value that does not change."""
 
-from __future__ import annotations
-
 from ssltyped.config import INFERRED, config_for
 from ssltyped.schedulers.base import FromLR
 from ssltyped.types import Update

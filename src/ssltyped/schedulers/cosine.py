@@ -1,7 +1,5 @@
 """Half a cosine wave, from one value to another."""
 
-from __future__ import annotations
-
 import math
 
 from ssltyped.config import INFERRED, config_for

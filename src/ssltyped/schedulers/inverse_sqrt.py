@@ -1,7 +1,5 @@
 """One over the root of the progress: what transformers were first trained with after their warmup."""
 
-from __future__ import annotations
-
 import math
 from typing import Annotated
 

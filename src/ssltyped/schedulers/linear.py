@@ -1,7 +1,5 @@
 """A straight line: the warmup of a learning rate."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Self
 

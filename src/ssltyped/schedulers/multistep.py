@@ -1,7 +1,5 @@
 """A value that falls at given epochs."""
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
@@ -10,7 +8,7 @@ from typing import Annotated, Self
 
 from annotated_types import Gt, Len
 
-from ssltyped.config import INFERRED, config_for
+from ssltyped.config import INFERRED, config_for, refuse
 from ssltyped.types import Facts, Inference, Problem, Scheduler, Update
 
 DEFAULT_GAMMA = 0.1
@@ -43,8 +41,7 @@ class MultiStep(Scheduler):
         update: Update = Update.EPOCH,
     ) -> None:
         self.milestones, self.values, self.gamma, self.epochs, self.update = milestones, values, gamma, epochs, update
-        if faults := list(_faults(milestones, values, gamma)):
-            raise ValueError("; ".join(map(str, faults)))
+        refuse(_faults(milestones, values, gamma))
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:

@@ -1,7 +1,5 @@
 """Values of equal length, one after another: given ones, or each a fixed factor of the one before."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Len

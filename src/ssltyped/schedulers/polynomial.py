@@ -1,7 +1,5 @@
 """A power of what is left of the run."""
 
-from __future__ import annotations
-
 import math
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Cosine waves that start again."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator
 from enum import Enum
@@ -9,7 +7,7 @@ from typing import Annotated, Self
 
 from annotated_types import Gt, Le
 
-from ssltyped.config import INFERRED, config_for
+from ssltyped.config import INFERRED, config_for, refuse
 from ssltyped.schedulers.base import FromLR
 from ssltyped.schedulers.cosine import wave
 from ssltyped.types import Facts, Problem, Update
@@ -60,8 +58,7 @@ class CosineWarmRestarts(FromLR):
     ) -> None:
         self.start, self.end, self.interval, self.wave = start, end, interval, wave
         self.gamma, self.adaptive, self.update = gamma, adaptive, update
-        if faults := list(_faults(gamma, adaptive)):
-            raise ValueError("; ".join(map(str, faults)))
+        refuse(_faults(gamma, adaptive))
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:

@@ -1,7 +1,5 @@
 """Several transforms as one, with a probability."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from annotated_types import Ge, Le, Len

@@ -1,7 +1,5 @@
 """Gaussian blur."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from enum import Enum
@@ -39,10 +37,9 @@ def gaussian(array: Array, sigma: float) -> Array:
 def box_kernel(sigma: float) -> Float32[np.ndarray, "K"]:
     """The box with fractional ends [a, 1, ..., 1, a] / (2 a + 2 l + 1) that, applied three times, has variance sigma^2.
 
-    "Theoretical foundations of Gaussian convolution by extended box filtering" (Gwosdek et al., SSVM 2011),
-    equations 13 and 14. Pillow cuts the weights to whole numbers of 24 bits, which decides whether a half (common
-    when sigma is a round number) is rounded up or down; float32 cannot hold so small a difference, therefore it
-    is enlarged.
+    "Theoretical foundations of Gaussian convolution by extended box filtering" (Gwosdek et al., SSVM 2011), equations
+    13 and 14. Pillow cuts the weights to whole numbers of 24 bits, which decides whether a half (common when sigma is a
+    round number) is rounded up or down; float32 cannot hold so small a difference, therefore it is enlarged.
     """
     variance = sigma * sigma / PASSES
     whole = math.floor((math.sqrt(12 * variance + 1) - 1) / 2)

@@ -5,9 +5,7 @@ L = 0.299 R + 0.587 G + 0.114 B, and a factor f blends x with what f = 0 gives: 
 which both turn in 8 bits, is as near to the exact colours as Pillow's.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Annotated, Self
 
 import cv2
@@ -21,12 +19,14 @@ from ssltyped.types import Facts, Image, Problem, Random, Transform
 LEVELS = np.arange(256, dtype=np.float64)
 
 
-def colour_problems(facts: Facts) -> Iterator[Problem]:
-    """What is wrong with a transform that needs red, green and blue, for images of another number of channels."""
-    if facts.num_channels not in (None, 3):
-        yield Problem(
-            "", f"needs 3 channels (red, green, blue), and the images have {facts.num_channels}: leave it out"
-        )
+class ColourTransform(Transform):
+    """A transform that needs red, green and blue."""
+
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if facts.num_channels not in (None, 3):
+            message = f"needs 3 channels (red, green, blue), and the images have {facts.num_channels}: leave it out"
+            yield Problem("", message)
 
 
 def needs_colour(array: Array) -> None:
@@ -70,7 +70,7 @@ def grey(array: Array) -> Array:
     return cv2.cvtColor(cv2.cvtColor(array, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
 
-class ColorJitter(Transform):
+class ColorJitter(ColourTransform):
     """With probability p: brightness, contrast, saturation and hue changed by random factors in random order.
 
     The factor of each of the first three is U(max(0, 1 - s), 1 + s) for its strength s; the hue turns by
@@ -94,15 +94,7 @@ class ColorJitter(Transform):
         hue: Annotated[float, Ge(0), Le(0.5)] = 0.2,
         p: Annotated[float, Ge(0), Le(1)] = 0.8,
     ) -> None:
-        self.brightness = brightness
-        self.contrast = contrast
-        self.saturation = saturation
-        self.hue = hue
-        self.p = p
-
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return colour_problems(facts)
+        self.brightness, self.contrast, self.saturation, self.hue, self.p = brightness, contrast, saturation, hue, p
 
     def __call__(self, image: Image, random: Random) -> Image:
         if random.random() >= self.p:
@@ -121,7 +113,7 @@ class ColorJitter(Transform):
         return (brighten, contrast, saturate)[change](array, factor) if strength else array
 
 
-class RandomGrayscale(Transform):
+class RandomGrayscale(ColourTransform):
     """With probability p the grey image: L = 0.299 R + 0.587 G + 0.114 B in all channels. [3, H, W] both ways.
 
     Raises ValueError for another number of channels. SimCLR (arXiv 2002.05709), appendix A.
@@ -133,10 +125,6 @@ class RandomGrayscale(Transform):
     def __init__(self, *, p: Annotated[float, Ge(0), Le(1)] = 0.2) -> None:
         self.p = p
 
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return colour_problems(facts)
-
     def __call__(self, image: Image, random: Random) -> Image:
         if random.random() >= self.p:
             return image
@@ -145,7 +133,7 @@ class RandomGrayscale(Transform):
         return to_image(grey(array))
 
 
-class ColorDistortion(Transform):
+class ColorDistortion(ColourTransform):
     """SimCLR's colour distortion of strength s, on [3, H, W]:
 
         with probability 0.8: ColorJitter(brightness=0.8 s, contrast=0.8 s, saturation=0.8 s, hue=0.2 s)
@@ -163,10 +151,6 @@ class ColorDistortion(Transform):
             brightness=0.8 * strength, contrast=0.8 * strength, saturation=0.8 * strength, hue=0.2 * strength, p=0.8
         )
         self._grayscale = RandomGrayscale(p=0.2)
-
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return colour_problems(facts)
 
     def __call__(self, image: Image, random: Random) -> Image:
         return self._grayscale(self._jitter(image, random), random)

@@ -1,7 +1,5 @@
 """Where the pixels of a view come from: crops, resizing, flips."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from typing import Annotated, Self
@@ -49,9 +47,7 @@ class RandomResizedCrop(Transform):
         scale: tuple[float, float] = (0.08, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
     ) -> None:
-        self.size = size
-        self.scale = scale
-        self.ratio = ratio
+        self.size, self.scale, self.ratio = size, scale, ratio
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:

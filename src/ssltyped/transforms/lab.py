@@ -1,16 +1,11 @@
 """The CIE LAB colour space, in which colorization and contrastive multiview coding work."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable
-from typing import Self
-
 import cv2
 
 from ssltyped.config import config_for
-from ssltyped.transforms.colour import colour_problems, needs_colour
+from ssltyped.transforms.colour import ColourTransform, needs_colour
 from ssltyped.transforms.opencv import to_array, to_image
-from ssltyped.types import Facts, Image, Problem, Random, Transform
+from ssltyped.types import Image, Random
 
 LAB_MEAN = (0.5, 128 / 255, 128 / 255)
 """With LAB_STD: (x / 255 - mean) / std is L - 50 in [-50, 50] and a, b in [-128, 127], from the levels of `ToLab`."""
@@ -19,17 +14,13 @@ LAB_STD = (0.01, 1 / 255, 1 / 255)
 """See LAB_MEAN; both are given to the data's normalization."""
 
 
-class ToLab(Transform):
+class ToLab(ColourTransform):
     """Red, green, blue -> L, a, b as levels: 255 L / 100, a + 128, b + 128. [3, H, W] both ways.
 
     It is OpenCV's conversion in 8 bits (sRGB, white point D65). What the network sees is made on the batch, by
     normalizing with LAB_MEAN and LAB_STD. Transforms of colours come before it. Raises ValueError for another number
     of channels. Zhang et al. 2016, "Colorful Image Colorization" (arXiv 1603.08511), section 2.1.
     """
-
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return colour_problems(facts)
 
     def __call__(self, image: Image, random: Random) -> Image:
         array = to_array(image)

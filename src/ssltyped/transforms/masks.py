@@ -1,7 +1,5 @@
 """Which patches of a view are masked."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum

@@ -1,7 +1,5 @@
 """The bridge between image tensors and OpenCV: the same memory seen as C H W by us and as H W C by OpenCV."""
 
-from __future__ import annotations
-
 from typing import TypeAlias
 
 import numpy as np

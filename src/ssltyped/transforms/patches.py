@@ -1,7 +1,5 @@
 """Pretext tasks from parts of an image: patches, in their order or a permuted one."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Iterable, Sequence

@@ -1,7 +1,5 @@
 """Fixed sets of permutations that are as different from one another as possible."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 

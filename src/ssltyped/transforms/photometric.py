@@ -1,7 +1,5 @@
 """Levels put through a curve, and sharpness: solarize, posterize, autocontrast, and all of them at random."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Annotated, Optional, Self
 
@@ -65,10 +63,7 @@ class Solarize(Transform):
     """
 
     def __init__(
-        self,
-        *,
-        p: Annotated[float, Ge(0), Le(1)] = 0.66,
-        threshold: Optional[Annotated[int, Ge(0), Le(256)]] = None,
+        self, *, p: Annotated[float, Ge(0), Le(1)] = 0.66, threshold: Optional[Annotated[int, Ge(0), Le(256)]] = None
     ) -> None:
         self.p, self.threshold = p, threshold
 

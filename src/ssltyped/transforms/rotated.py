@@ -1,7 +1,5 @@
 """The pretext task of RotNet: which way up an image is."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Optional, Self
 

@@ -1,7 +1,5 @@
 """Rotation about the centre."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import numpy as np

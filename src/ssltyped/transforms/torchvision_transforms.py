@@ -1,7 +1,5 @@
 """Transforms of torchvision: any by its name, and the learned policies as parts of their own."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
@@ -12,7 +10,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 from torchvision.transforms import v2
 
-from ssltyped.config import config_for
+from ssltyped.config import config_for, refuse
 from ssltyped.config.hints import brief, nearest
 from ssltyped.transforms.opencv import to_array, to_image
 from ssltyped.types import Facts, Image, Problem, Random, Transform
@@ -111,10 +109,7 @@ class AutoAugment(Transform):
     """
 
     def __init__(
-        self,
-        *,
-        policy: AutoAugmentPolicy = AutoAugmentPolicy.IMAGENET,
-        fill: Annotated[int, Ge(0), Le(255)] = 128,
+        self, *, policy: AutoAugmentPolicy = AutoAugmentPolicy.IMAGENET, fill: Annotated[int, Ge(0), Le(255)] = 128
     ) -> None:
         self.policy, self.fill = policy, fill
         self._apply: Apply = v2.AutoAugment(policy=v2.AutoAugmentPolicy(policy.value), fill=fill)
@@ -141,15 +136,10 @@ class TorchvisionTransform(Transform):
     """
 
     def __init__(
-        self,
-        *,
-        name: str,
-        args: Optional[dict[str, Value]] = None,
-        size: Optional[Annotated[int, Gt(0)]] = None,
+        self, *, name: str, args: Optional[dict[str, Value]] = None, size: Optional[Annotated[int, Gt(0)]] = None
     ) -> None:
         self.name, self.args, self.size = name, args, size
-        if faults := list(_faults(name, args or {})):
-            raise ValueError("; ".join(map(str, faults)))
+        refuse(_faults(name, args or {}))
         self._apply = _built(name, args or {})
 
     @classmethod

@@ -1,7 +1,5 @@
 """Image to views."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Annotated, Optional, Self
@@ -41,8 +39,7 @@ class RepeatViews(ViewMaker):
     """
 
     def __init__(self, *, num_views: Annotated[int, Gt(0)] = 2, transforms: list[Transform]) -> None:
-        self.num_views = num_views
-        self.transforms = transforms
+        self.num_views, self.transforms = num_views, transforms
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:

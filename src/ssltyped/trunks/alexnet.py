@@ -1,21 +1,19 @@
 """AlexNet as five methods have drawn it: one table, one class."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import partial
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, NamedTuple
 
 import torch
 from annotated_types import Gt
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ssltyped.config import config_for
-from ssltyped.trunks.base import Stage, StagedTrunk, refuse
+from ssltyped.config import config_for, refuse
+from ssltyped.trunks.base import Stage, StagedTrunk
 from ssltyped.trunks.input import Input, InputColor, InputConf
-from ssltyped.types import Facts, Problem
+from ssltyped.types import Problem
 
 NAMES = ("conv1", "pool1", "conv2", "pool2", "conv3", "conv4", "conv5", "pool5")
 POOL_SIZE, POOL_STRIDE = 3, 2
@@ -114,15 +112,11 @@ class AlexNet(StagedTrunk):
     """
 
     def __init__(
-        self,
-        *,
-        variant: AlexNetVariant,
-        image_size: Annotated[int, Gt(0)] = 224,
-        input: Input = InputConf(),
+        self, *, variant: AlexNetVariant, image_size: Annotated[int, Gt(0)] = 224, input: Input = InputConf()
     ) -> None:
         super().__init__(input=input)
         self.variant, self.image_size = variant, image_size
-        refuse(AlexNet._variant_problems(self))
+        refuse(AlexNet._faults(self))
         drawing = DRAWINGS[variant]
         self.sobel = sobel(self.input.seen_channels) if drawing.sobel else nn.Identity()
         before = [2 if drawing.sobel else self.input.seen_channels, *(conv.channels for conv in drawing.convs)]
@@ -153,12 +147,7 @@ class AlexNet(StagedTrunk):
             )
         return x.flatten(1)
 
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return AlexNet._variant_problems(config)
-
-    def _variant_problems(self) -> Iterator[Problem]:
-        """What the types of the constructor cannot say; self may be a config."""
+    def _faults(self) -> Iterator[Problem]:
         if self.variant is AlexNetVariant.COLORIZATION and self.input.color is not InputColor.LAB:
             yield Problem("input.color", "COLORIZATION sees the L of LAB images: set LAB")
         if last_size(self.variant, self.image_size) < 1:

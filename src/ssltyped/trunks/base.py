@@ -1,7 +1,5 @@
 """What all trunks share: named features on the way through the network, activation checkpointing."""
 
-from __future__ import annotations
-
 import difflib
 import itertools
 from abc import abstractmethod
@@ -15,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from ssltyped.config.component import AnyConfig
 from ssltyped.trunks.input import Input
-from ssltyped.types import Features, Problem, Trunk
+from ssltyped.types import Facts, Features, Problem, Trunk
 
 
 class Stage(NamedTuple):
@@ -46,6 +45,14 @@ class StagedTrunk(Trunk):
     def __init__(self, *, input: Input) -> None:
         super().__init__()
         self.input = input
+
+    @classmethod
+    def problems(cls, config: AnyConfig, facts: Facts) -> Iterable[Problem]:
+        return cls._faults(config)
+
+    def _faults(self) -> Iterable[Problem]:
+        """What the types of the constructor cannot say, of a trunk or of its config."""
+        return ()
 
     @abstractmethod
     def stages(self) -> Iterable[Stage]:
@@ -112,9 +119,3 @@ def check_names(wanted: Iterable[str], known: Mapping[str, int]) -> None:
     for name in sorted(set(wanted).difference(known)):
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
         raise ValueError(f"unknown feature {name!r}: did you mean {nearest!r}? There are {', '.join(known)}")
-
-
-def refuse(problems: Iterable[Problem]) -> None:
-    """Raises ValueError with all of the problems, if there are any: for constructors."""
-    if found := list(problems):
-        raise ValueError("; ".join(map(str, found)))

@@ -1,12 +1,10 @@
 """BEiT: a vision transformer with biases for relative positions, layer scale and mean pooling."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Optional, Self
+from typing import Annotated, Optional
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -14,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssltyped.config import config_for
-from ssltyped.trunks.base import Stage, refuse
+from ssltyped.config import config_for, refuse
+from ssltyped.trunks.base import Stage
 from ssltyped.trunks.input import Input, InputConf
 from ssltyped.trunks.tokens import Masking, Part, Reading, TokenTrunk
 from ssltyped.trunks.transformer import (
@@ -28,7 +26,7 @@ from ssltyped.trunks.transformer import (
     size_problems,
     width_problems,
 )
-from ssltyped.types import Facts, Problem
+from ssltyped.types import Problem
 
 
 class RelativeBias(nn.Module):
@@ -152,9 +150,8 @@ class BEiT(TokenTrunk):
         )
         self.num_heads, self.use_rel_pos_bias = num_heads, use_rel_pos_bias
         self.use_shared_rel_pos_bias, self.use_abs_pos_emb = use_shared_rel_pos_bias, use_abs_pos_emb
-        self.use_mean_pooling, self.init_values = use_mean_pooling, init_values
-        self.num_layers, self.mlp_ratio = num_layers, mlp_ratio
-        self.dropout_rate, self.attention_dropout_rate = dropout_rate, attention_dropout_rate
+        self.use_mean_pooling, self.init_values, self.num_layers = use_mean_pooling, init_values, num_layers
+        self.mlp_ratio, self.dropout_rate, self.attention_dropout_rate = mlp_ratio, dropout_rate, attention_dropout_rate
         self.drop_path_rate, self.qkv_bias, self.qk_scale = drop_path_rate, qkv_bias, qk_scale
         refuse(BEiT._faults(self))
         dropouts = dropout_rate, attention_dropout_rate
@@ -193,10 +190,6 @@ class BEiT(TokenTrunk):
         yield from width_problems("hidden_dim", self.hidden_dim, "num_heads", self.num_heads)
         if self.masking is Masking.DROP and (self.use_rel_pos_bias or self.use_shared_rel_pos_bias):
             yield Problem("masking", "DROP leaves no grid of patches for biases of relative positions; take REPLACE")
-
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return BEiT._faults(config)
 
 
 def _divide(weight: Tensor, divisor: float) -> None:

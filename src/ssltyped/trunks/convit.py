@@ -1,12 +1,10 @@
 """ConViT: a vision transformer whose first layers can start as convolutions."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import partial
-from typing import Annotated, Optional, Self
+from typing import Annotated, Optional
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -14,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssltyped.config import config_for
-from ssltyped.trunks.base import Stage, StagedTrunk, check_names, refuse
+from ssltyped.config import config_for, refuse
+from ssltyped.trunks.base import Stage, StagedTrunk, check_names
 from ssltyped.trunks.input import Input, InputConf
 from ssltyped.trunks.transformer import (
     Attention,
@@ -30,7 +28,7 @@ from ssltyped.trunks.transformer import (
     size_problems,
     width_problems,
 )
-from ssltyped.types import Facts, Features, Problem
+from ssltyped.types import Features, Problem
 
 NORM_EPS = 1e-5
 
@@ -162,9 +160,8 @@ class ConViT(StagedTrunk):
         self.image_size, self.patch_size, self.num_layers = image_size, patch_size, num_layers
         self.n_gpsa_layers, self.num_heads, self.hidden_dim = n_gpsa_layers, num_heads, hidden_dim
         self.class_token_in_local_layers, self.classifier = class_token_in_local_layers, classifier
-        self.use_local_init, self.locality_strength = use_local_init, locality_strength
-        self.locality_dim, self.mlp_dim = locality_dim, mlp_dim
-        self.dropout_rate, self.attention_dropout_rate = dropout_rate, attention_dropout_rate
+        self.use_local_init, self.locality_strength, self.locality_dim = use_local_init, locality_strength, locality_dim
+        self.mlp_dim, self.dropout_rate, self.attention_dropout_rate = mlp_dim, dropout_rate, attention_dropout_rate
         self.drop_path_rate, self.qkv_bias, self.qk_scale = drop_path_rate, qkv_bias, qk_scale
         refuse(ConViT._faults(self))
         self.grid: Grid = (image_size // patch_size, image_size // patch_size)
@@ -225,10 +222,6 @@ class ConViT(StagedTrunk):
             yield Problem("class_token_in_local_layers", "has no effect: n_gpsa_layers is 0")
         if self.locality_strength != 1.0 and not self.use_local_init:
             yield Problem("locality_strength", "has no effect: use_local_init is false")
-
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return ConViT._faults(config)
 
 
 def grid_offsets(grid: Grid, class_token: bool, device: torch.device) -> Float[Tensor, "T T 3"]:

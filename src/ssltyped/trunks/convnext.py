@@ -1,10 +1,8 @@
 """ConvNeXt: a convolutional network of depthwise 7x7 convolutions and MLPs over channels."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import Annotated, Self
+from typing import Annotated
 
 import torch
 from annotated_types import Ge, Gt, Lt, MinLen
@@ -12,11 +10,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssltyped.config import config_for
-from ssltyped.trunks.base import Stage, StagedTrunk, refuse
+from ssltyped.config import config_for, refuse
+from ssltyped.trunks.base import Stage, StagedTrunk
 from ssltyped.trunks.input import Input, InputConf
 from ssltyped.trunks.transformer import DropPath, Linear, drop_path_rates, truncated_normal_
-from ssltyped.types import Facts, Problem
+from ssltyped.types import Problem
 
 EPS = 1e-6
 LAYER_SCALE = 1e-6
@@ -130,10 +128,6 @@ class ConvNeXt(StagedTrunk):
     def _faults(self) -> Iterator[Problem]:
         if len(self.depths) != len(self.dims):
             yield Problem("dims", f"there are {len(self.dims)} widths for the {len(self.depths)} stages of depths")
-
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return ConvNeXt._faults(config)
 
 
 ConvNeXtConf = config_for(ConvNeXt)

@@ -1,12 +1,10 @@
 """EfficientNet B0 to B7, of torchvision's blocks."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import partial
-from typing import Annotated, NamedTuple, Optional, Self
+from typing import Annotated, NamedTuple, Optional
 
 from annotated_types import Ge, Gt, Lt
 from torch import nn
@@ -14,10 +12,10 @@ from torch.nn import functional as F
 from torchvision.models.efficientnet import MBConv, MBConvConfig
 from torchvision.ops.misc import Conv2dNormActivation, SqueezeExcitation
 
-from ssltyped.config import config_for
-from ssltyped.trunks.base import Stage, StagedTrunk, refuse
+from ssltyped.config import config_for, refuse
+from ssltyped.trunks.base import Stage, StagedTrunk
 from ssltyped.trunks.input import Input, InputConf
-from ssltyped.types import Facts, Problem
+from ssltyped.types import Problem
 
 STEM_WIDTH, FINAL_WIDTH = 32, 1280
 
@@ -115,7 +113,7 @@ class EfficientNet(StagedTrunk):
         self.version, self.width_divisor, self.min_width = version, width_divisor, min_width
         self.drop_connect_rate, self.use_se = drop_connect_rate, use_se
         self.bn_epsilon, self.bn_momentum = bn_epsilon, bn_momentum
-        refuse(EfficientNet._width_problems(self))
+        refuse(EfficientNet._faults(self))
         scale = SCALES[version]
         norm = partial(nn.BatchNorm2d, eps=bn_epsilon, momentum=bn_momentum)
         layer = partial(Conv2dNormActivation, norm_layer=norm, activation_layer=nn.SiLU)
@@ -166,12 +164,7 @@ class EfficientNet(StagedTrunk):
         yield Stage("flatten", lambda x: x.flatten(1))
         yield Stage("dropout", self.dropout)
 
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return EfficientNet._width_problems(config)
-
-    def _width_problems(self) -> Iterator[Problem]:
-        """What the types of the constructor cannot say; self may be a config."""
+    def _faults(self) -> Iterator[Problem]:
         for name, value in (("width_divisor", self.width_divisor), ("min_width", self.min_width)):
             if value is not None and value % 8:
                 yield Problem(name, f"{value} is no multiple of 8, in which the blocks count their channels")

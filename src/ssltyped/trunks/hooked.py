@@ -1,7 +1,5 @@
 """A trunk around any network that someone else has written: features are outputs of its modules, by their names."""
 
-from __future__ import annotations
-
 import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """What every trunk is told about its images: channels, colours, and how much of the way through it is kept."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Annotated, Self
@@ -10,7 +8,7 @@ from annotated_types import Ge, Gt
 from jaxtyping import Float
 from torch import Tensor
 
-from ssltyped.config import config_for
+from ssltyped.config import config_for, refuse
 from ssltyped.types import Component, Facts, Problem
 
 
@@ -45,8 +43,7 @@ class Input(Component):
         checkpoint_splits: Annotated[int, Ge(0)] = 0,
     ) -> None:
         self.channels, self.color, self.checkpoint_splits = channels, color, checkpoint_splits
-        if faults := list(self._faults()):
-            raise ValueError("; ".join(map(str, faults)))
+        refuse(self._faults())
 
     @property
     def seen_channels(self) -> int:

@@ -1,7 +1,5 @@
 """MobileNet V3, torchvision's."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import partial

@@ -1,7 +1,5 @@
 """RegNet X and Y: by name, by the five numbers of its design, or stage by stage."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
@@ -13,8 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models.regnet import AnyStage, ResBottleneckBlock, SimpleStemIN
 
-from ssltyped.config import config_for
-from ssltyped.trunks.base import Stage, StagedTrunk, refuse
+from ssltyped.config import config_for, refuse
+from ssltyped.trunks.base import Stage, StagedTrunk
 from ssltyped.trunks.input import Input, InputConf
 from ssltyped.trunks.regnet_designs import DESIGNS, Design, RegNetName, stages_of
 from ssltyped.types import Facts, Problem
@@ -91,7 +89,7 @@ class AnyNet(StagedTrunk):
         self.bottleneck_multipliers, self.strides = bottleneck_multipliers, strides
         self.stem_type, self.stem_width, self.activation = stem_type, stem_width, activation
         self.se_ratio, self.bn_epsilon, self.bn_momentum = se_ratio, bn_epsilon, bn_momentum
-        refuse(AnyNet._stage_problems(self))
+        refuse(AnyNet._faults(self))
         norm = partial(nn.BatchNorm2d, eps=bn_epsilon, momentum=bn_momentum)
         act = nn.ReLU if activation is Activation.RELU else nn.SiLU
         self.conv1 = _stem(stem_type, self.input.seen_channels, stem_width, norm, act)
@@ -123,12 +121,7 @@ class AnyNet(StagedTrunk):
         yield Stage("avgpool", lambda x: F.adaptive_avg_pool2d(x, 1))
         yield Stage("flatten", lambda x: x.flatten(1))
 
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return AnyNet._stage_problems(config)
-
-    def _stage_problems(self) -> Iterator[Problem]:
-        """What the types of the constructor cannot say; self may be a config."""
+    def _faults(self) -> Iterator[Problem]:
         for name in ("widths", "group_widths", "bottleneck_multipliers", "strides"):
             if len(getattr(self, name)) != len(self.depths):
                 yield Problem(name, f"has {len(getattr(self, name))} stages; depths has {len(self.depths)}")

@@ -1,7 +1,5 @@
 """The published RegNets in numbers, and the stages that numbers make."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple

@@ -1,12 +1,10 @@
 """ResNet and ResNeXt of any width, with batch, layer or group normalization and an ImageNet or a small-image stem."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from functools import partial
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Gt
@@ -14,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssltyped.config import config_for
-from ssltyped.trunks.base import Stage, StagedTrunk, refuse
+from ssltyped.config import config_for, refuse
+from ssltyped.trunks.base import Stage, StagedTrunk
 from ssltyped.trunks.input import Input, InputConf
-from ssltyped.types import Facts, Problem
+from ssltyped.types import Problem
 
 NUM_BLOCKS: Mapping[int, tuple[int, int, int, int]] = {
     18: (2, 2, 2, 2),
@@ -151,6 +149,23 @@ def norm_maker(norm: Norm, groups: int) -> Callable[[int], nn.Module]:
     return partial(nn.GroupNorm, 1 if norm is Norm.LAYER else groups)
 
 
+def four_stage_dims(first: int, last: int) -> Mapping[str, int]:
+    """The widths of a residual network's features, of which its stem has `first` and its first stage `last`."""
+    stages = {f"res{stage + 2}": last * 2**stage for stage in range(4)}
+    return {"conv1": first, "res1": first, **stages, "res5avg": last * 8, "flatten": last * 8}
+
+
+def four_stages(stem: Stage, pool: nn.Module, layers: Iterable[nn.Sequential]) -> Iterator[Stage]:
+    """The way through a residual network, with its features by their names."""
+    yield stem
+    yield Stage("res1", pool)
+    for number, layer in enumerate(layers, start=2):
+        for i, block in enumerate(layer, start=1):
+            yield Stage(f"res{number}" if i == len(layer) else None, block)
+    yield Stage("res5avg", lambda x: F.adaptive_avg_pool2d(x, 1))
+    yield Stage("flatten", lambda x: x.flatten(1))
+
+
 class ResNet(StagedTrunk):
     """Residual network: images (B C H W) to the features of eight points of the network.
 
@@ -196,9 +211,8 @@ class ResNet(StagedTrunk):
         input: Input = InputConf(),
     ) -> None:
         super().__init__(input=input)
-        self.depth, self.width_multiplier = depth, width_multiplier
-        self.norm, self.groupnorm_groups = norm, groupnorm_groups
-        self.groups, self.width_per_group = groups, width_per_group
+        self.depth, self.width_multiplier, self.norm = depth, width_multiplier, norm
+        self.groupnorm_groups, self.groups, self.width_per_group = groupnorm_groups, groups, width_per_group
         self.zero_init_residual, self.standardize_convolutions = zero_init_residual, standardize_convolutions
         self.layer4_stride, self.stem = layer4_stride, stem
         refuse(ResNet._faults(self))
@@ -232,25 +246,13 @@ class ResNet(StagedTrunk):
 
     @property
     def feature_dims(self) -> Mapping[str, int]:
-        first, last = self._width, self._width * self._block.expansion
-        stages = {f"res{stage + 2}": last * 2**stage for stage in range(4)}
-        return {"conv1": first, "res1": first, **stages, "res5avg": last * 8, "flatten": last * 8}
+        return four_stage_dims(self._width, self._width * self._block.expansion)
 
     def stages(self) -> Iterator[Stage]:
-        yield Stage("conv1", lambda x: F.relu(self.bn1(self.conv1(x)), inplace=True))
-        yield Stage("res1", self.maxpool)
-        for number, layer in enumerate((self.layer1, self.layer2, self.layer3, self.layer4), start=2):
-            for i, block in enumerate(layer, start=1):
-                yield Stage(f"res{number}" if i == len(layer) else None, block)
-        yield Stage("res5avg", lambda x: F.adaptive_avg_pool2d(x, 1))
-        yield Stage("flatten", lambda x: x.flatten(1))
-
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return ResNet._faults(config)
+        stem = Stage("conv1", lambda x: F.relu(self.bn1(self.conv1(x)), inplace=True))
+        return four_stages(stem, self.maxpool, (self.layer1, self.layer2, self.layer3, self.layer4))
 
     def _faults(self) -> Iterator[Problem]:
-        """What the types of the constructor cannot say; takes a config or a self."""
         if self.depth not in NUM_BLOCKS:
             yield Problem("depth", f"{self.depth} is none of {', '.join(map(str, NUM_BLOCKS))}")
         widths = [int(64 * self.width_multiplier) * 2**stage for stage in range(4)]

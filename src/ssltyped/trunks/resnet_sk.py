@@ -1,9 +1,7 @@
 """ResNet with selective kernels, as SimCLR v2 has it."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Gt
@@ -11,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssltyped.config import config_for
-from ssltyped.trunks.base import Stage, StagedTrunk, refuse
+from ssltyped.config import config_for, refuse
+from ssltyped.trunks.base import Stage, StagedTrunk
 from ssltyped.trunks.input import Input, InputConf
-from ssltyped.trunks.resnet import NUM_BLOCKS, Conv2d
-from ssltyped.types import Facts, Problem
+from ssltyped.trunks.resnet import NUM_BLOCKS, Conv2d, four_stage_dims, four_stages
+from ssltyped.types import Problem
 
 DEPTHS = (50, 101, 152, 200)
 EXPANSION = 4
@@ -110,7 +108,7 @@ class ResNetSK(StagedTrunk):
     ) -> None:
         super().__init__(input=input)
         self.depth, self.width_multiplier, self.sk_ratio = depth, width_multiplier, sk_ratio
-        refuse(ResNetSK._size_problems(self))
+        refuse(ResNetSK._faults(self))
         self._width = width = int(64 * width_multiplier)
         half = width // 2
         stem = [*_convolved(self.input.seen_channels, half, 2), *_convolved(half, half, 1), *_convolved(half, width, 1)]
@@ -130,25 +128,13 @@ class ResNetSK(StagedTrunk):
 
     @property
     def feature_dims(self) -> Mapping[str, int]:
-        first, last = self._width, self._width * EXPANSION
-        stages = {f"res{stage + 2}": last * 2**stage for stage in range(4)}
-        return {"conv1": first, "res1": first, **stages, "res5avg": last * 8, "flatten": last * 8}
+        return four_stage_dims(self._width, self._width * EXPANSION)
 
     def stages(self) -> Iterator[Stage]:
-        yield Stage("conv1", self.conv1)
-        yield Stage("res1", self.maxpool)
-        for number, layer in enumerate((self.layer1, self.layer2, self.layer3, self.layer4), start=2):
-            for i, block in enumerate(layer, start=1):
-                yield Stage(f"res{number}" if i == len(layer) else None, block)
-        yield Stage("res5avg", lambda x: F.adaptive_avg_pool2d(x, 1))
-        yield Stage("flatten", lambda x: x.flatten(1))
+        layers = (self.layer1, self.layer2, self.layer3, self.layer4)
+        return four_stages(Stage("conv1", self.conv1), self.maxpool, layers)
 
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return ResNetSK._size_problems(config)
-
-    def _size_problems(self) -> Iterator[Problem]:
-        """What the types of the constructor cannot say; self may be a config."""
+    def _faults(self) -> Iterator[Problem]:
         if self.depth not in DEPTHS:
             yield Problem("depth", f"{self.depth} is none of {', '.join(map(str, DEPTHS))}")
         width = int(64 * self.width_multiplier)

@@ -1,11 +1,9 @@
 """Swin transformer: attention within windows that shift from block to block, on maps that get smaller and wider."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Annotated, Optional, Self
+from typing import Annotated, Optional
 
 import torch
 from annotated_types import Ge, Gt, Lt, MinLen
@@ -13,8 +11,8 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssltyped.config import config_for
-from ssltyped.trunks.base import Stage, StagedTrunk, refuse
+from ssltyped.config import config_for, refuse
+from ssltyped.trunks.base import Stage, StagedTrunk
 from ssltyped.trunks.input import Input, InputConf
 from ssltyped.trunks.transformer import (
     Block,
@@ -28,7 +26,7 @@ from ssltyped.trunks.transformer import (
     relative_index,
     width_problems,
 )
-from ssltyped.types import Facts, Problem
+from ssltyped.types import Problem
 
 NORM_EPS = 1e-5
 OTHER_REGION = -100.0
@@ -46,8 +44,7 @@ class WindowAttention(nn.Module):
 
     def __init__(self, style: Style, window: int, shift: int) -> None:
         super().__init__()
-        self.window, self.shift = window, shift
-        self.style = style
+        self.window, self.shift, self.style = window, shift, style
         self.relative_position_bias_table = drawn((2 * window - 1) ** 2, style.num_heads)
         self.relative_position_index = nn.Buffer(relative_index((window, window)))
         self.qkv = Linear(style.dim, 3 * style.dim, bias=style.qkv_bias)
@@ -197,9 +194,8 @@ class SwinTransformer(StagedTrunk):
         input: Input = InputConf(),
     ) -> None:
         super().__init__(input=input)
-        self.image_size, self.patch_size, self.embed_dim = image_size, patch_size, embed_dim
-        self.depths, self.num_heads = depths, num_heads
-        self.window_size, self.mlp_ratio = window_size, mlp_ratio
+        self.image_size, self.patch_size, self.embed_dim, self.depths = image_size, patch_size, embed_dim, depths
+        self.num_heads, self.window_size, self.mlp_ratio = num_heads, window_size, mlp_ratio
         self.dropout_rate, self.attention_dropout_rate = dropout_rate, attention_dropout_rate
         self.drop_path_rate, self.qkv_bias, self.qk_scale = drop_path_rate, qkv_bias, qk_scale
         refuse(SwinTransformer._faults(self))
@@ -238,10 +234,6 @@ class SwinTransformer(StagedTrunk):
             yield from width_problems(f"width of stage {i + 1}", self.embed_dim * 2**i, "num_heads", heads)
         if self.image_size < (least := self.patch_size * 2 ** (len(self.depths) - 1)):
             yield Problem("image_size", f"{self.image_size} leaves the last stage no token; {least} leaves it one")
-
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return SwinTransformer._faults(config)
 
 
 SwinTransformerConf = config_for(SwinTransformer)

@@ -1,7 +1,5 @@
 """Any network of timm as a trunk, by its name there; needs the extra `timm`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from typing import Annotated, Self
@@ -9,9 +7,8 @@ from typing import Annotated, Self
 from annotated_types import Gt
 from torch import nn
 
-from ssltyped.config import config_for
+from ssltyped.config import config_for, refuse
 from ssltyped.config.hints import nearest
-from ssltyped.trunks.base import refuse
 from ssltyped.trunks.hooked import HookedTrunk
 from ssltyped.trunks.input import Input, InputConf
 from ssltyped.types import Facts, Problem
@@ -30,19 +27,9 @@ class TimmTrunk(HookedTrunk):
         input: the images as it takes them.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        image_size: Annotated[int, Gt(0)] = 224,
-        input: Input = InputConf(),
-    ) -> None:
+    def __init__(self, *, name: str, image_size: Annotated[int, Gt(0)] = 224, input: Input = InputConf()) -> None:
         refuse(_name_problems(name))
-        super().__init__(
-            model=_network(name, input.seen_channels, image_size),
-            image_size=image_size,
-            input=input,
-        )
+        super().__init__(model=_network(name, input.seen_channels, image_size), image_size=image_size, input=input)
         self.name = name
 
     @classmethod

@@ -1,7 +1,5 @@
 """Trunks that are one row of blocks over a class token and patches: how tokens are made, masked, and read."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
@@ -144,10 +142,7 @@ class TokenTrunk(StagedTrunk, MaskedTrunk):
         return [Stage(f"block{i}", block) for i, block in enumerate(self.blocks)]
 
     def forward(
-        self,
-        images: Float[Tensor, "B C H W"],
-        features: Sequence[str],
-        mask: Optional[Bool[Tensor, "B h w"]] = None,
+        self, images: Float[Tensor, "B C H W"], features: Sequence[str], mask: Optional[Bool[Tensor, "B h w"]] = None
     ) -> Features:
         check_names(features, self.feature_dims)
         known = self.readings

@@ -1,7 +1,5 @@
 """Any classification network of torchvision as a trunk, by its name there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Self
 
@@ -10,9 +8,8 @@ from annotated_types import Gt
 from torch import nn
 from torchvision import models
 
-from ssltyped.config import config_for
+from ssltyped.config import config_for, refuse
 from ssltyped.config.hints import nearest
-from ssltyped.trunks.base import refuse
 from ssltyped.trunks.hooked import HookedTrunk, replace, see_channels
 from ssltyped.trunks.input import Input, InputConf
 from ssltyped.types import Facts, Problem
@@ -34,22 +31,12 @@ class TorchvisionTrunk(HookedTrunk):
         input: the images as it takes them.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        image_size: Annotated[int, Gt(0)] = 224,
-        input: Input = InputConf(),
-    ) -> None:
+    def __init__(self, *, name: str, image_size: Annotated[int, Gt(0)] = 224, input: Input = InputConf()) -> None:
         refuse(_name_problems(name))
         model = _network(name, image_size)
         _remove_classifier(model)
         see_channels(model, input.seen_channels)
-        super().__init__(
-            model=model,
-            image_size=image_size,
-            input=input,
-        )
+        super().__init__(model=model, image_size=image_size, input=input)
         self.name = name
 
     @classmethod

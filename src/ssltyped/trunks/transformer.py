@@ -1,7 +1,5 @@
 """What the transformer trunks share: layers that start as they should, attention, blocks, positions of other grids."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 from typing import Optional, TypeAlias

@@ -1,19 +1,16 @@
 """Vision transformer, with or without class token, for images that may be masked."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Iterator
-from typing import Annotated, Optional, Self
+from collections.abc import Iterator
+from typing import Annotated, Optional
 
 from annotated_types import Ge, Gt, Lt
 from torch import nn
 
-from ssltyped.config import config_for
-from ssltyped.trunks.base import refuse
+from ssltyped.config import config_for, refuse
 from ssltyped.trunks.input import Input, InputConf
 from ssltyped.trunks.tokens import Masking, TokenTrunk
 from ssltyped.trunks.transformer import Attention, Block, Style, drop_path_rates, size_problems, width_problems
-from ssltyped.types import Facts, Problem
+from ssltyped.types import Problem
 
 
 class VisionTransformer(TokenTrunk):
@@ -94,10 +91,6 @@ class VisionTransformer(TokenTrunk):
     def _faults(self) -> Iterator[Problem]:
         yield from size_problems(self.image_size, self.patch_size)
         yield from width_problems("hidden_dim", self.hidden_dim, "num_heads", self.num_heads)
-
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return VisionTransformer._faults(config)
 
 
 VisionTransformerConf = config_for(VisionTransformer)

@@ -1,11 +1,9 @@
 """XCiT: attention between features instead of tokens, and a class token that reads the patches at the end."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Annotated, Literal, Optional, Self
+from typing import Annotated, Literal, Optional
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -13,11 +11,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssltyped.config import config_for
-from ssltyped.trunks.base import Stage, StagedTrunk, check_names, refuse
+from ssltyped.config import config_for, refuse
+from ssltyped.trunks.base import Stage, StagedTrunk, check_names
 from ssltyped.trunks.input import Input, InputConf
 from ssltyped.trunks.transformer import MLP, DropPath, Grid, Linear, Style, attend, drawn, width_problems
-from ssltyped.types import Facts, Features, Problem
+from ssltyped.types import Features, Problem
 
 CLASS_LAYERS = 2
 POSITION_DIM = 32
@@ -257,10 +255,6 @@ class XCiT(StagedTrunk):
             yield Problem("patch_size", f"{self.patch_size} is neither 8 nor 16")
         elif self.hidden_dim % (self.patch_size // 2):
             yield Problem("hidden_dim", f"{self.hidden_dim} cannot be halved for each convolution of the patches")
-
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return XCiT._faults(config)
 
 
 XCiTConf = config_for(XCiT)

@@ -8,92 +8,41 @@ Dimension letters, used in every shape of the project:
 Data flows   index -> Image -> Views -> Batch -> Outputs -> StepOutput.
 """
 
-from ssltyped.config.component import (
-    Component,
-    Fact,
-    Facts,
-    Inference,
-    Problem,
-    Published,
-)
-from ssltyped.types.names import (
-    as_named,
-    named,
-    parameters_of,
-)
-from ssltyped.types.parts import (
-    PATCH_SIZE,
-    Collator,
-    Head,
-    Loss,
-    MaskedTrunk,
-    Meter,
-    Model,
-    Optimizer,
-    Scheduler,
-    Source,
-    Transform,
-    Trunk,
-    UnreadableImageError,
-    Update,
-    ViewMaker,
-    heads_of,
-)
-from ssltyped.types.values import (
-    Batch,
-    Carry,
-    Features,
-    Image,
-    Moment,
-    Outputs,
-    Random,
-    StepOutput,
-    Target,
-    Views,
-)
-from ssltyped.types.watching import (
-    Callback,
-    Subset,
-    TrainState,
-)
-
-__all__ = [
-    "PATCH_SIZE",
-    "Batch",
-    "Callback",
-    "Carry",
-    "Collator",
-    "Component",
-    "Fact",
-    "Facts",
-    "Features",
-    "Head",
-    "Image",
-    "Inference",
-    "Loss",
-    "MaskedTrunk",
-    "Meter",
-    "Model",
-    "Moment",
-    "Optimizer",
-    "Outputs",
-    "Problem",
-    "Published",
-    "Random",
-    "Scheduler",
-    "Source",
-    "StepOutput",
-    "Subset",
-    "Target",
-    "TrainState",
-    "Transform",
-    "Trunk",
-    "UnreadableImageError",
-    "Update",
-    "ViewMaker",
-    "Views",
-    "as_named",
-    "heads_of",
-    "named",
-    "parameters_of",
-]
+from ssltyped.config.component import Component as Component
+from ssltyped.config.component import Fact as Fact
+from ssltyped.config.component import Facts as Facts
+from ssltyped.config.component import Inference as Inference
+from ssltyped.config.component import Problem as Problem
+from ssltyped.config.component import Published as Published
+from ssltyped.types.names import as_named as as_named
+from ssltyped.types.names import named as named
+from ssltyped.types.names import parameters_of as parameters_of
+from ssltyped.types.parts import PATCH_SIZE as PATCH_SIZE
+from ssltyped.types.parts import Collator as Collator
+from ssltyped.types.parts import Head as Head
+from ssltyped.types.parts import Loss as Loss
+from ssltyped.types.parts import MaskedTrunk as MaskedTrunk
+from ssltyped.types.parts import Meter as Meter
+from ssltyped.types.parts import Model as Model
+from ssltyped.types.parts import Optimizer as Optimizer
+from ssltyped.types.parts import Scheduler as Scheduler
+from ssltyped.types.parts import Source as Source
+from ssltyped.types.parts import Transform as Transform
+from ssltyped.types.parts import Trunk as Trunk
+from ssltyped.types.parts import UnreadableImageError as UnreadableImageError
+from ssltyped.types.parts import Update as Update
+from ssltyped.types.parts import ViewMaker as ViewMaker
+from ssltyped.types.parts import heads_of as heads_of
+from ssltyped.types.values import Batch as Batch
+from ssltyped.types.values import Carry as Carry
+from ssltyped.types.values import Features as Features
+from ssltyped.types.values import Image as Image
+from ssltyped.types.values import Moment as Moment
+from ssltyped.types.values import Outputs as Outputs
+from ssltyped.types.values import Random as Random
+from ssltyped.types.values import StepOutput as StepOutput
+from ssltyped.types.values import Target as Target
+from ssltyped.types.values import Views as Views
+from ssltyped.types.watching import Callback as Callback
+from ssltyped.types.watching import Subset as Subset
+from ssltyped.types.watching import TrainState as TrainState

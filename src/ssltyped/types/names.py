@@ -1,7 +1,5 @@
 """What a user calls the parts of a model and of a method."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from ssltyped.config.hints import nearest

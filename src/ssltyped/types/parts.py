@@ -1,7 +1,5 @@
 """The base class of every kind of part that makes, reads or trains on images."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
@@ -34,10 +32,7 @@ class MaskedTrunk(Trunk):
 
     @abstractmethod
     def forward(
-        self,
-        images: Float[Tensor, "B C H W"],
-        features: Sequence[str],
-        mask: Optional[Bool[Tensor, "B h w"]] = None,
+        self, images: Float[Tensor, "B C H W"], features: Sequence[str], mask: Optional[Bool[Tensor, "B h w"]] = None
     ) -> Features:
         """As `Trunk.forward`; the patches at the true places of `mask` are masked."""
 

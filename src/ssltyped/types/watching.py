@@ -1,7 +1,5 @@
 """What watches a training, and what it may see of it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path

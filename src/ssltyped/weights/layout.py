@@ -1,7 +1,5 @@
 """How another code base names and shapes the entries of a module's state dict, and loading what it saved."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """How VISSL names the entries of a whole model's state dict, and what stands in the files that it writes."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence

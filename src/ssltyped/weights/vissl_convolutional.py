@@ -1,7 +1,5 @@
 """How VISSL names the entries of a convolutional trunk's state dict: the keys below `trunk.` of its checkpoints."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 from ssltyped.trunks.alexnet import NAMES

@@ -1,7 +1,5 @@
 """How VISSL names the entries of a head's state dict: the keys below `heads.{i}.` of its checkpoints."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 from torch import nn

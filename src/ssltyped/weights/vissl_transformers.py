@@ -1,7 +1,5 @@
 """Names and shapes that VISSL gives the weights of its transformer trunks and of ConvNeXt."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 from ssltyped.trunks.tokens import TokenTrunk
@@ -16,8 +14,7 @@ def _same(trunk: Trunk) -> Layout:
 def _tokens(trunk: Trunk) -> Layout:
     assert isinstance(trunk, TokenTrunk)
     return Layout(
-        renames=[(r"^mask_token$", "patch_masking.masked_embed")],
-        shapes=[(r"^mask_token$", (1, trunk.hidden_dim))],
+        renames=[(r"^mask_token$", "patch_masking.masked_embed")], shapes=[(r"^mask_token$", (1, trunk.hidden_dim))]
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 from ssltyped import config
 from ssltyped.config import ConfigError
 from ssltyped.config.resolve import Row
-from ssltyped.interop.vissl.losses import LOSSES, Run, loss
+from ssltyped.interop.vissl.losses import LOSSES, Given, loss
 from ssltyped.interop.vissl.settings import Settings
 from ssltyped.interop.vissl.yaml import Tree
 from ssltyped.losses.barlow_twins import BarlowTwinsLossConf
@@ -95,7 +95,7 @@ CASES: list[tuple[str, Tree, Loss]] = [
 
 def imported(name: str, values: Tree, rows: list[Row]) -> tuple[Loss, set[str]]:
     section = Settings({"name": name, name: values}, "config.LOSS", set())
-    run = Run(
+    run = Given(
         global_batch=8, sync_bn=True, feature_of={"local_views": "lastPOOL"}, heads=["images", "patches"], rows=rows
     )
     return loss(section, run), section.read
@@ -123,7 +123,7 @@ def test_a_queue_is_cut_to_whole_batches_and_that_is_said() -> None:
 
 def test_without_synchronised_batch_norm_moco_shuffles() -> None:
     section = Settings({"name": "moco_loss"}, "config.LOSS", set())
-    assert config.get(loss(section, Run(8, False, {}, ["head"], [])), "shuffle") is True
+    assert config.get(loss(section, Given(8, False, {}, ["head"], [])), "shuffle") is True
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Metrics as JSON lines: one object a logged step, for plots and tables."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """Stop on a loss that is not finite, with all that is needed to look into it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Progress: a bar on a terminal, plain lines elsewhere (a log file, a batch system)."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Mapping

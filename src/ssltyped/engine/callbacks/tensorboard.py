@@ -1,7 +1,5 @@
 """Metrics for TensorBoard."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Optional

@@ -1,7 +1,5 @@
 """`MODEL.HEAD.PARAMS` of VISSL to configs of our heads: ["mlp", {"dims": [2048, 128]}], or a list of those in a row."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

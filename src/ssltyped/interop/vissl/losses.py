@@ -1,7 +1,5 @@
 """`LOSS` of VISSL to the config of one of our methods."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
@@ -23,7 +21,7 @@ from ssltyped.types import Loss
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class Given:
     """What a loss depends on beside its own section.
 
     Args:
@@ -41,12 +39,12 @@ class Run:
     rows: list[Row]
 
 
-def loss(section: Settings, run: Run) -> Loss:
+def loss(section: Settings, given: Given) -> Loss:
     """The loss of a `LOSS` section. Raises `ConfigError`."""
     name = section.require("name", str)
     own = section.at(name)
     if name in LOSSES:
-        return LOSSES[name](own, run)
+        return LOSSES[name](own, given)
     if name in KNOWN:
         own.skip_all()
         return make(TorchLoss, {"name": name, "args": dict(own.values)}, own.path)
@@ -55,21 +53,21 @@ def loss(section: Settings, run: Run) -> Loss:
     raise section.wrong("name", f"there is no such loss{nearest(name, sorted([*LOSSES, *KNOWN]))}")
 
 
-def _simclr(s: Settings, run: Run) -> Loss:
+def _simclr(s: Settings, given: Given) -> Loss:
     s.skip("buffer_params")
     return make(SimCLRLoss, {"temperature": s.get("temperature", float, 0.1)}, s.path)
 
 
-def _multicrop_simclr(s: Settings, run: Run) -> Loss:
+def _multicrop_simclr(s: Settings, given: Given) -> Loss:
     s.skip("buffer_params", "num_crops")
     return make(MultiCropSimCLRLoss, {"temperature": s.get("temperature", float, 0.1)}, s.path)
 
 
-def _swav(s: Settings, run: Run) -> Loss:
+def _swav(s: Settings, given: Given) -> Loss:
     s.skip("num_crops", "num_prototypes", "embedding_dim", "output_dir")
     hard = s.get("temp_hard_assignment_iters", int, 0)
     fields = {
-        **_swav_fields(s, run),
+        **_swav_fields(s, given),
         "hard_assignment_steps": hard or None,
         "double_precision": s.get("use_double_precision", bool, False),
         "power_law": s.get("shk_powerlaw", float, 0.0),
@@ -77,22 +75,22 @@ def _swav(s: Settings, run: Run) -> Loss:
     return make(SwAVLoss, fields, s.path)
 
 
-def _swav_momentum(s: Settings, run: Run) -> Loss:
+def _swav_momentum(s: Settings, given: Given) -> Loss:
     # use_double_precision is not read there; the momentum encoder is always in eval mode here.
     s.skip("num_crops", "num_prototypes", "embedding_dim", "use_double_precision")
     if s.get("momentum_eval_mode_iter_start", int, 0) != 0:
         raise s.wrong("momentum_eval_mode_iter_start", "the momentum encoder is in eval mode from the start: want 0")
-    return make(SwAVLoss, {**_swav_fields(s, run), "momentum": s.get("momentum", float, 0.99)}, s.path)
+    return make(SwAVLoss, {**_swav_fields(s, given), "momentum": s.get("momentum", float, 0.99)}, s.path)
 
 
-def _swav_fields(s: Settings, run: Run) -> dict[str, object]:
+def _swav_fields(s: Settings, given: Given) -> dict[str, object]:
     queue = s.at("queue")
     queue.skip("local_queue_length")
     length = queue.get("queue_length", int, 0)
-    whole = length - length % run.global_batch
+    whole = length - length % given.global_batch
     if whole != length:
-        rule = f"a multiple of the {run.global_batch} images of a step"
-        run.rows.append(Row(f"{queue.path}.queue_length", length, whole, rule))
+        rule = f"a multiple of the {given.global_batch} images of a step"
+        given.rows.append(Row(f"{queue.path}.queue_length", length, whole, rule))
     start = queue.get("start_iter", int, 0)
     return {
         "temperature": s.get("temperature", float, 0.1),
@@ -105,7 +103,7 @@ def _swav_fields(s: Settings, run: Run) -> dict[str, object]:
     }
 
 
-def _dino(s: Settings, run: Run) -> Loss:
+def _dino(s: Settings, given: Given) -> Loss:
     s.skip("output_dim", "num_crops", "normalize_last_layer")
     fields = {
         "momentum": s.get("momentum", float, 0.996),
@@ -119,11 +117,11 @@ def _dino(s: Settings, run: Run) -> Loss:
     return make(DINOLoss, fields, s.path)
 
 
-def _ibot(s: Settings, run: Run) -> Loss:
+def _ibot(s: Settings, given: Given) -> Loss:
     s.skip("num_global_crops", "num_local_crops", "out_dim", "patch_out_dim", "num_epochs")
     mask_start = s.get("mim_start_epoch", int, 0)
     fields = {
-        "local_feature": run.feature_of.get("local_views", "lastCLS"),
+        "local_feature": given.feature_of.get("local_views", "lastCLS"),
         "momentum": s.get("teacher_momentum", float, 0.996),
         "student_temperature": s.get("student_temp", float, 0.1),
         "teacher_temperature": s.get("teacher_temp", float, 0.04),
@@ -140,24 +138,24 @@ def _ibot(s: Settings, run: Run) -> Loss:
     return make(IBOTLoss, fields, s.path)
 
 
-def _moco(s: Settings, run: Run) -> Loss:
+def _moco(s: Settings, given: Given) -> Loss:
     fields = {
         "embedding_dim": s.get("embedding_dim", int, 128),
         "queue_size": s.get("queue_size", int, 65536),
         "momentum": s.get("momentum", float, 0.999),
         "temperature": s.get("temperature", float, 0.2),
-        "shuffle": not run.sync_bn,
+        "shuffle": not given.sync_bn,
     }
     return make(MoCoLoss, fields, s.path)
 
 
-def _barlow(s: Settings, run: Run) -> Loss:
+def _barlow(s: Settings, given: Given) -> Loss:
     s.skip("embedding_dim")
     fields = {"lambda_off": s.get("lambda_", float, 0.0051), "scale": s.get("scale_loss", float, 0.024)}
     return make(BarlowTwinsLoss, fields, s.path)
 
 
-def _memory_bank(s: Settings, run: Run) -> Loss:
+def _memory_bank(s: Settings, given: Given) -> Loss:
     s.skip("num_train_samples", "ignore_index")
     memory, sampling = s.at("memory_params"), s.at("negative_sampling_params")
     memory.skip("memory_size")
@@ -168,8 +166,8 @@ def _memory_bank(s: Settings, run: Run) -> Loss:
     constant = s.get("norm_constant", float, -1.0)
     output = s.get("update_mem_with_emb_index", int, -100)
     on_forward = memory.get("update_mem_on_forward", bool, True)
-    if not on_forward and output >= len(run.heads):
-        raise s.wrong("update_mem_with_emb_index", f"the model has {len(run.heads)} outputs, from 0")
+    if not on_forward and output >= len(given.heads):
+        raise s.wrong("update_mem_with_emb_index", f"the model has {len(given.heads)} outputs, from 0")
     fields = {
         "embedding_dim": memory.get("embedding_dim", int, 128),
         "contrast": choice(s, "loss_type", _CONTRASTS, "nce"),
@@ -177,7 +175,7 @@ def _memory_bank(s: Settings, run: Run) -> Loss:
         "temperature": s.get("temperature", float, 0.07),
         "momentum": memory.get("momentum", float, 0.5),
         "loss_weights": s.get("loss_weights", list[float], [1.0]),
-        "memory_head": None if on_forward or output < 0 else run.heads[output],
+        "memory_head": None if on_forward or output < 0 else given.heads[output],
         "norm_constant": constant if constant > 0 else None,
         "normalize": s.get("norm_embedding", bool, True),
     }
@@ -187,7 +185,7 @@ def _memory_bank(s: Settings, run: Run) -> Loss:
 _CONTRASTS = {"nce": Contrast.NCE, "cross_entropy": Contrast.INFO_NCE}
 
 
-def _deepcluster(s: Settings, run: Run) -> Loss:
+def _deepcluster(s: Settings, given: Given) -> Loss:
     s.skip("DROP_LAST", "BATCHSIZE_PER_REPLICA", "num_crops", "num_train_samples")
     memory = s.at("memory_params")
     fields = {
@@ -200,7 +198,7 @@ def _deepcluster(s: Settings, run: Run) -> Loss:
     return make(DeepClusterV2Loss, fields, s.path)
 
 
-def _cross_entropy(s: Settings, run: Run) -> Loss:
+def _cross_entropy(s: Settings, given: Given) -> Loss:
     # VISSL reads `reduction` and then always takes the mean.
     s.skip("reduction")
     fields = {
@@ -213,12 +211,12 @@ def _cross_entropy(s: Settings, run: Run) -> Loss:
     return make(CrossEntropyLoss, fields, s.path)
 
 
-def _bce(s: Settings, run: Run) -> Loss:
+def _bce(s: Settings, given: Given) -> Loss:
     s.skip("reduction", "world_size")
     return make(BCELoss, {"normalize": s.get("normalize_output", bool, False)}, s.path)
 
 
-LOSSES: Mapping[str, Callable[[Settings, Run], Loss]] = {
+LOSSES: Mapping[str, Callable[[Settings, Given], Loss]] = {
     "simclr_info_nce_loss": _simclr,
     "multicrop_simclr_info_nce_loss": _multicrop_simclr,
     "swav_loss": _swav,

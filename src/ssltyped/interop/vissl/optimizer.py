@@ -1,7 +1,5 @@
 """`OPTIMIZER` of VISSL to the config of one of our optimizers with its parameter groups, and the schedule."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -101,10 +99,7 @@ OPTIMIZERS: Mapping[str, tuple[type[Optimizer], Mapping[str, str]]] = {
     "adam": (Adam, _BETAS),
     "adamw": (AdamW, _BETAS),
     "adamw_mt": (AdamW, _BETAS),
-    "lars": (
-        LARS,
-        {"momentum": "momentum", "eta": "eta", "exclude_bias_and_norm": "exclude_bias_and_norm"},
-    ),
+    "lars": (LARS, {"momentum": "momentum", "eta": "eta", "exclude_bias_and_norm": "exclude_bias_and_norm"}),
     "rmsprop": (RMSprop, {"momentum": "momentum", "alpha": "alpha", "eps": "eps", "centered": "centered"}),
 }
 """VISSL's names, with the options that each reads: theirs and ours."""

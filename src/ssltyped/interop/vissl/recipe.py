@@ -10,8 +10,6 @@ given and is not the default is read, or is in one of two tables of the result, 
     ignored     what VISSL does not read either, in any run or with this trunk, loss and optimizer (`UNREAD`, `ONE_OF`)
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +22,7 @@ from ssltyped.config import ConfigError
 from ssltyped.config.hints import nearest
 from ssltyped.config.resolve import Row
 from ssltyped.engine.parallel import Distributed, Precision
-from ssltyped.interop.vissl.losses import Run, loss
+from ssltyped.interop.vissl.losses import Given, loss
 from ssltyped.interop.vissl.optimizer import Weights, training
 from ssltyped.interop.vissl.schedules import Size
 from ssltyped.interop.vissl.settings import Settings, changed, covered, make
@@ -203,7 +201,7 @@ def _imported(top: Settings) -> Imported:
     return Imported(
         trunk=its_trunk,
         wired=wired,
-        loss=loss(top.at("LOSS"), Run(batch * nodes * procs, sync != 1, wired.feature_of, list(wired.heads), rows)),
+        loss=loss(top.at("LOSS"), Given(batch * nodes * procs, sync != 1, wired.feature_of, list(wired.heads), rows)),
         optimizer=trained.optimizer,
         schedule=trained.schedule,
         epochs=trained.epochs,

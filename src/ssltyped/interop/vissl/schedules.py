@@ -5,12 +5,11 @@ and the values of the schedule are scaled to it: they only say its shape. A line
 it starts at the learning rate of one node's batch, and on one node, where that is where it ends, it is left out.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from ssltyped.config import ConfigError, join
 from ssltyped.config.hints import nearest
@@ -131,14 +130,11 @@ def _constant(s: Settings, epochs: int, update: Update) -> Scheduler:
     return make(Constant, {"value": s.require("value", float)}, s.path)
 
 
-def _cosine(s: Settings, epochs: int, update: Update) -> Scheduler:
-    fields = {"start": s.require("start_value", float), "end": s.require("end_value", float), "update": update}
-    return make(Cosine, fields, s.path)
-
-
-def _linear(s: Settings, epochs: int, update: Update) -> Scheduler:
-    fields = {"start": s.require("start_value", float), "end": s.require("end_value", float), "update": update}
-    return make(Linear, fields, s.path)
+def _plain(
+    kind: type[Scheduler], fields: Mapping[str, tuple[str, type]], s: Settings, epochs: int, update: Update
+) -> Scheduler:
+    """A schedule each of whose fields is a setting that must be there: its name and type."""
+    return make(kind, {field: s.require(*setting) for field, setting in fields.items()} | {"update": update}, s.path)
 
 
 def _multistep(s: Settings, epochs: int, update: Update) -> Scheduler:
@@ -147,30 +143,6 @@ def _multistep(s: Settings, epochs: int, update: Update) -> Scheduler:
     milestones = s.get("milestones", list[int], [stride * i for i in range(1, len(values))])
     fields = {"values": values, "milestones": milestones, "epochs": s.get("num_epochs", int, epochs), "update": update}
     return make(MultiStep, fields, s.path)
-
-
-def _step(s: Settings, epochs: int, update: Update) -> Scheduler:
-    return make(PiecewiseConstant, {"values": s.require("values", list[float]), "update": update}, s.path)
-
-
-def _fixed_gamma(s: Settings, epochs: int, update: Update) -> Scheduler:
-    fields = {
-        "start": s.require("base_value", float),
-        "gamma": s.require("gamma", float),
-        "num_decays": s.require("num_decays", int),
-        "update": update,
-    }
-    return make(Staircase, fields, s.path)
-
-
-def _polynomial(s: Settings, epochs: int, update: Update) -> Scheduler:
-    fields = {"start": s.require("base_value", float), "power": s.require("power", float), "update": update}
-    return make(Polynomial, fields, s.path)
-
-
-def _inverse_sqrt(s: Settings, epochs: int, update: Update) -> Scheduler:
-    start, warmup = s.require("start_value", float), s.require("warmup_interval_length", float)
-    return make(InverseSqrt, {"start": start, "warmup": warmup, "update": update}, s.path)
 
 
 def _warm_restarts(s: Settings, epochs: int, update: Update) -> Scheduler:
@@ -204,16 +176,21 @@ def _composite(s: Settings, epochs: int, update: Update) -> Scheduler:
 
 Build = Callable[[Settings, int, Update], Scheduler]
 
+_ENDS = {"start": ("start_value", float), "end": ("end_value", float)}
+_DECAYS = {"start": ("base_value", float), "gamma": ("gamma", float), "num_decays": ("num_decays", int)}
+_POWER = {"start": ("base_value", float), "power": ("power", float)}
+_WARMUP = {"start": ("start_value", float), "warmup": ("warmup_interval_length", float)}
+
 SCHEDULES: Mapping[str, tuple[Build, Update]] = {
     "constant": (_constant, Update.EPOCH),
-    "cosine": (_cosine, Update.STEP),
-    "linear": (_linear, Update.STEP),
+    "cosine": (partial(_plain, Cosine, _ENDS), Update.STEP),
+    "linear": (partial(_plain, Linear, _ENDS), Update.STEP),
     "multistep": (_multistep, Update.EPOCH),
-    "step": (_step, Update.EPOCH),
-    "step_with_fixed_gamma": (_fixed_gamma, Update.STEP),
-    "polynomial": (_polynomial, Update.STEP),
+    "step": (partial(_plain, PiecewiseConstant, {"values": ("values", list[float])}), Update.EPOCH),
+    "step_with_fixed_gamma": (partial(_plain, Staircase, _DECAYS), Update.STEP),
+    "polynomial": (partial(_plain, Polynomial, _POWER), Update.STEP),
     "cosine_warm_restart": (_warm_restarts, Update.STEP),
-    "inverse_sqrt": (_inverse_sqrt, Update.STEP),
+    "inverse_sqrt": (partial(_plain, InverseSqrt, _WARMUP), Update.STEP),
     "composite": (_composite, Update.STEP),
 }
 """VISSL's names, and how often the value changes if that is not said."""

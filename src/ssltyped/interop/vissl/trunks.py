@@ -1,7 +1,5 @@
 """`MODEL.TRUNK` of VISSL to the config of one of our trunks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 

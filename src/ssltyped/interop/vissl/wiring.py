@@ -9,8 +9,6 @@ LINEAR_EVAL_FEAT_POOL_OPS_MAP                 the feature is pooled before its h
 EXTRACT_TRUNK_FEATURES_ONLY                   no heads: the features are the output
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence

@@ -5,8 +5,6 @@ The tree starts as `defaults.yaml`. `config=GROUP/NAME` merges `config/GROUP/NAM
 with `+` for a key that is not there, `~` to remove one) come last. Mappings merge, everything else is replaced.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import re
