@@ -7,15 +7,22 @@ from pathlib import Path
 import pytest
 import torch
 from methods import METHODS
-from tiny import TORCHRUN, tiny
+from tiny import TORCHRUN, PatchesConf, tiny, tiny_trainer
 
 from ssltyped.cli.plan import plan
 from ssltyped.config import ConfigError, replaced
+from ssltyped.data.splits import EvalSplitConf
+from ssltyped.engine.evaluation import Evaluation
+from ssltyped.evals.knn import knn_accuracy
+from ssltyped.evals.online_knn import KNNConf
 from ssltyped.heads.mlp import MLPHead
 from ssltyped.launch import Run, launch
+from ssltyped.losses.dino import DINOLoss
 from ssltyped.model.files import about, read_weights
 from ssltyped.model.model import SSLModel
+from ssltyped.transforms.geometry import CenterCropConf
 from ssltyped.trunks.resnet import ResNet, ResNetConf, Stem
+from ssltyped.types import Subset
 from ssltyped.weights.load import Load, LoadConf
 from ssltyped.weights.vissl import trunk_layout
 
@@ -157,7 +164,7 @@ def test_a_teacher_is_made_from_the_loaded_student(first: Run, tmp_path: Path) -
 
 
 def test_weights_say_what_they_are(tmp_path: Path) -> None:
-    """A DINO run gives its teacher: in weights.pt, as run.model, and to what evaluates while it trains."""
+    """A DINO run gives its teacher: in weights.pt, and as run.model."""
     run = launch(replaced(METHODS["dino"], {"output": tmp_path, "steps": 2}), name="dino")
     assert about(run.folder / "weights.pt") == {"product": "teacher", "method": "DINOLoss", "step": 2}
     state = torch.load(run.folder / "checkpoints" / "step_00000002" / "state.pt", weights_only=True)["module"]
@@ -172,3 +179,23 @@ def test_weights_say_what_they_are(tmp_path: Path) -> None:
     assert about(other.folder / "weights.pt")["product"] == "student"
     assert "product          student" in plan(student, "student")
     assert "product          teacher" in plan(METHODS["dino"], "dino")
+
+
+def test_what_evaluates_a_dino_run_sees_its_teacher(tmp_path: Path) -> None:
+    """kNN too: the features that callbacks get are those of the teacher's trunk, not of the student's."""
+    val = EvalSplitConf(source=PatchesConf(count=10), transforms=[CenterCropConf(size=16)], num_workers=0)
+    asked = replaced(METHODS["dino"], {"steps": 3, "data.val": val, "callbacks": [KNNConf(k=2)]})
+    trainer = tiny_trainer(asked, tmp_path)
+    trainer.fit()
+    assert isinstance(trainer.loss, DINOLoss)
+    got, _ = trainer.features(Subset.VAL)
+    teacher, student = (
+        Evaluation(model, trainer._data, trainer.device, trainer._report).features(Subset.VAL)[0]
+        for model in (trainer.loss.teacher.model, trainer.student)
+    )
+    assert torch.equal(got, teacher)
+    assert not torch.allclose(got, student)
+    bank, labels = trainer.features(Subset.TRAIN)
+    val_labels = trainer.features(Subset.VAL)[1]
+    found = knn_accuracy(bank, labels, teacher, val_labels, k=2, temperature=0.07, num_classes=4)
+    assert trainer.metrics["knn_top1"] == pytest.approx(found["top1"])
