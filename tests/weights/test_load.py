@@ -188,10 +188,12 @@ def test_what_evaluates_a_dino_run_sees_its_teacher(tmp_path: Path) -> None:
     trainer = tiny_trainer(asked, tmp_path)
     trainer.fit()
     assert isinstance(trainer.loss, DINOLoss)
+    followed = trainer.loss.teacher.model
+    assert isinstance(followed, SSLModel)
     got, _ = trainer.features(Subset.VAL)
     teacher, student = (
         Evaluation(model, trainer._data, trainer.device, trainer._report).features(Subset.VAL)[0]
-        for model in (trainer.loss.teacher.model, trainer.student)
+        for model in (followed, trainer.student)
     )
     assert torch.equal(got, teacher)
     assert not torch.allclose(got, student)

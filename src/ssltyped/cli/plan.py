@@ -62,7 +62,8 @@ def _part_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
     yield from (f"  starts with      {report}" for report in reports)
     memory = measure(module, built, resolution)
     yield ""
-    yield f"memory on each of {resolution.facts.world_size} ranks (estimated, in fp32)"
+    ranks = resolution.facts.world_size
+    yield f"memory on {f'each of {ranks} ranks' if ranks > 1 else 'the rank'} (estimated, in fp32)"
     for field in dataclasses.fields(memory):
         yield f"  {field.name:<12} {getattr(memory, field.name) / 2**20:>10,.1f} MiB"
 
