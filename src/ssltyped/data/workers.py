@@ -11,7 +11,6 @@ import contextlib
 import functools
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -22,6 +21,7 @@ from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
+from pickle import PicklingError
 from types import ModuleType
 from typing import TypeVar
 
@@ -115,7 +115,7 @@ def _started(loader: DataLoader[A]) -> Iterator[A]:
     warnings.filterwarnings("ignore", "Got pickle error")  # torch advises to fork
     try:
         return iter(loader)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
+    except (PicklingError, AttributeError, TypeError) as error:
         message = "define classes at the top of a module, open files on first use, or take num_workers=0"
         raise DataError(f"worker processes cannot be given what reads the images: {error}; {message}") from error
 
