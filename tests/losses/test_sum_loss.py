@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Optional
 
 import pytest
 import torch
 from losses.proofs import at
 from methods import crops, method
 from tiny import TORCHRUN
+from torch import Tensor
 
 from ssltyped.cli.plan import plan
 from ssltyped.config import ConfigError, build, replaced
@@ -18,10 +22,11 @@ from ssltyped.launch import launch
 from ssltyped.losses.barlow_twins import BarlowTwinsLossConf
 from ssltyped.losses.cross_entropy import CrossEntropyLossConf
 from ssltyped.losses.moco import MoCoLossConf
+from ssltyped.losses.shared_pass import SharedPass
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.losses.sum_loss import SumLoss, SumLossConf
 from ssltyped.model.model import SSLModel
-from ssltyped.types import Batch, Loss
+from ssltyped.types import Batch, Loss, Outputs
 
 
 @pytest.fixture(autouse=True)
@@ -91,3 +96,39 @@ def test_the_plan_and_its_mistakes() -> None:
     unsaid = replaced(three(), {"loss.losses.simclr.head": None})
     with pytest.raises(ConfigError, match=r"loss.losses.simclr.head: the model has the heads projector, classes"):
         resolve_experiment(unsaid)
+
+
+class Echo(torch.nn.Module):
+    """Gives what it is shown, and counts how often."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.calls = torch.nn.Parameter(torch.ones(())), 0
+
+    def forward(
+        self,
+        views: Sequence[Tensor],
+        *,
+        masks: Sequence[Optional[Tensor]] = (),
+        heads: Optional[Sequence[str]] = None,
+        features: Mapping[str, str] = MappingProxyType({}),
+    ) -> Outputs:
+        self.calls += 1
+        return Outputs({"echo": (self.scale * torch.cat(list(views)),)})
+
+
+def test_views_that_are_gone_are_not_taken_for_others() -> None:
+    """A tensor that is made in a step and dropped may leave its place in memory to the next one."""
+    shared = SharedPass(Echo(), ["echo"])
+    for number in range(50):
+        assert float(shared([torch.full((1,), float(number))]).of("echo").detach()) == number
+
+
+def test_a_pass_without_gradient_is_not_shared_with_one_that_needs_it() -> None:
+    model, view = Echo(), torch.ones(1)
+    shared = SharedPass(model, ["echo"])
+    with torch.no_grad():
+        assert not shared([view]).of("echo").requires_grad
+    assert shared([view]).of("echo").requires_grad
+    assert shared([view]).of("echo").requires_grad
+    assert model.calls == 2

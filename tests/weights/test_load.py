@@ -122,6 +122,11 @@ def test_a_trunk_of_vissl(tmp_path: Path) -> None:
     torch.save({"classy_state_dict": {"base_model": {"model": parts}}}, file)
     with pytest.raises(ConfigError, match=r"missing: conv1\.weight"):
         Load(path=file)(model)
+    torch.save({"classy_state_dict": {"base_modul": {}}}, file)
+    with pytest.raises(
+        ConfigError, match=r"path: .*model_final.torch is no checkpoint of VISSL: it has no 'base_model'"
+    ):
+        Load(path=file)(model)
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04junk"])

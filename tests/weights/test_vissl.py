@@ -12,12 +12,13 @@ from torchvision.models import resnet18
 
 from ssltyped.heads.mlp import MLPHead
 from ssltyped.heads.sequence import HeadSequence
+from ssltyped.model.files import read_file
 from ssltyped.model.model import SSLModel
 from ssltyped.trunks.beit import BEiT
 from ssltyped.trunks.resnet import ResNet
 from ssltyped.trunks.torchvision_trunk import TorchvisionTrunk
 from ssltyped.types import Head
-from ssltyped.weights.vissl import EVALUATED, Leaf, model_layout, read_checkpoint
+from ssltyped.weights.vissl import EVALUATED, Leaf, checkpoint_entries, model_layout
 
 RECORDED = Path(__file__).parents[1] / "golden" / "vissl_checkpoint.json"
 LEAVES = [Leaf("heads.projector.heads.0", "heads.0", "mlp"), Leaf("heads.projector.heads.1", "heads.1", "mlp")]
@@ -70,7 +71,7 @@ def test_the_keys_and_shapes_are_those_of_the_checkpoint_in_its_order() -> None:
 def test_a_file_is_read_into_the_model_whole(tmp_path: Path) -> None:
     made, theirs = model(), like_recorded()
     layout = model_layout(made, LEAVES)
-    layout.load(made, read_checkpoint(saved(tmp_path / "model.torch", theirs)))
+    layout.load(made, checkpoint_entries(read_file(saved(tmp_path / "model.torch", theirs))))
     for key, entry in recorded().items():
         assert float(layout.export(made)[key].double().abs().sum()) == pytest.approx(entry.abs_sum, rel=1e-5)
     assert torch.equal(made.get_parameter("trunk.conv1.weight"), theirs["trunk._feature_blocks.conv1.weight"])
@@ -112,10 +113,10 @@ def test_what_has_no_names_there_is_said() -> None:
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     torch.save(resnet18(num_classes=2).state_dict(), tmp_path / "other.pth")
     with pytest.raises(ValueError, match="is no checkpoint of VISSL: it has no 'classy_state_dict'"):
-        read_checkpoint(tmp_path / "other.pth")
+        checkpoint_entries(read_file(tmp_path / "other.pth"))
     torch.save({"classy_state_dict": {"base_modul": {}}}, tmp_path / "half.pth")
     with pytest.raises(ValueError, match="it has no 'base_model'; did you mean 'base_modul'"):
-        read_checkpoint(tmp_path / "half.pth")
+        checkpoint_entries(read_file(tmp_path / "half.pth"))
     torch.save([1], tmp_path / "list.pth")
     with pytest.raises(ValueError, match="is no checkpoint of VISSL"):
-        read_checkpoint(tmp_path / "list.pth")
+        checkpoint_entries(read_file(tmp_path / "list.pth"))

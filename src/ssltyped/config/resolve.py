@@ -115,7 +115,7 @@ def _inferences(current: object, facts: Facts) -> list[tuple[str, Inference]]:
 def problems_of(current: object, facts: Facts) -> list[Problem]:
     """What cannot work although every type is right."""
     return [
-        Problem(join(path, problem.path) if problem.path else path, problem.message)
+        Problem(join(path, problem.path), problem.message)
         for path, part in walk(current)
         for problem in _ask(path, part, lambda kind, part: kind.problems(part, facts))
     ]

@@ -134,6 +134,7 @@ class _Ranks:
     def __init__(self, world_size: int) -> None:
         self._world_size = world_size
         self._others = multiprocessing.active_children()
+        self._over = threading.Event()
         self.signalled = False
 
     def _processes(self) -> list[BaseProcess]:
@@ -147,6 +148,7 @@ class _Ranks:
         try:
             yield
         finally:
+            self._over.set()
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
@@ -159,7 +161,8 @@ class _Ranks:
     def _end_together(self) -> None:
         """Kill those that go on when one has failed: they may wait for it without end."""
         while len(processes := self._processes()) < self._world_size:
-            time.sleep(0.1)
+            if self._over.wait(0.1):
+                return
         running = processes
         while running:
             connection.wait([process.sentinel for process in running])

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Optional
 
+import torch
 from torch import Tensor, nn
 
 from ssltyped.types import Model, Outputs
@@ -20,7 +21,7 @@ class SharedPass:
     def __init__(self, model: Model, heads: Sequence[str]) -> None:
         self.model = model
         self._heads = list(dict.fromkeys(heads))
-        self._seen: dict[tuple[object, ...], Outputs] = {}
+        self._seen: dict[tuple[object, ...], tuple[Outputs, object]] = {}
 
     def __call__(
         self,
@@ -32,10 +33,11 @@ class SharedPass:
     ) -> Outputs:
         if features:  # another feature than the recipe's is one method's own wish
             return self.model(views, masks=masks, heads=heads, features=features)
-        key = (*map(id, views), "masks", *map(id, masks))  # the batch keeps them alive for as long as the step
+        key = (torch.is_grad_enabled(), *map(id, views), "masks", *map(id, masks))
         if key not in self._seen:
-            self._seen[key] = self.model(views, masks=masks, heads=self._heads)
-        return self._seen[key]
+            # Kept with what it was made from: the number of a tensor that is gone may be that of another.
+            self._seen[key] = self.model(views, masks=masks, heads=self._heads), (*views, *masks)
+        return self._seen[key][0]
 
 
 def module_of(model: Model) -> nn.Module:

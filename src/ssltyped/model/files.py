@@ -36,12 +36,18 @@ def about(path: Path) -> Mapping[str, str | int]:
     return found
 
 
-def read_weights(path: Path) -> Mapping[str, Tensor]:
-    """Tensors by name; no pickle is executed. Raises ValueError for a file that holds something else."""
+def read_file(path: Path) -> object:
+    """What a file of torch's holds, on the CPU; no pickle is executed. Raises ValueError for another kind of file."""
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        found: object = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever torch's reader makes of the bytes of another kind of file
         raise ValueError(f"cannot be read as weights: {brief(f'{type(error).__name__}: {error}')}") from error
+    return found
+
+
+def read_weights(path: Path) -> Mapping[str, Tensor]:
+    """Tensors by name. Raises ValueError for a file that holds something else."""
+    found = read_file(path)
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
         raise ValueError("holds no tensors by name: give the weights.pt of a run")
     return found

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ssltyped.config import ConfigError, config_for, join
-from ssltyped.config.hints import brief, nearest
-from ssltyped.types import Component, Facts, Problem, named
+from ssltyped.config.hints import nearest
+from ssltyped.model.files import read_file
+from ssltyped.types import Component, Facts, Problem, as_named, named
 from ssltyped.weights.layout import Layout
-from ssltyped.weights.vissl import read_checkpoint, trunk_layout
+from ssltyped.weights.vissl import checkpoint_entries, trunk_layout
 
 _SHOWN = 5
 """Names that a report gives of each kind."""
@@ -143,14 +144,15 @@ class Load(Component):
                 raise self._wrong("is neither a checkpoint (state.pt) nor the folder of a finished run (weights.pt)")
             file = known[0]
         try:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever torch's reader makes of the bytes of another kind of file
-            raise self._wrong(f"cannot be read as weights: {brief(f'{type(error).__name__}: {error}')}") from error
-        if isinstance(state, Mapping) and "classy_state_dict" in state:
-            return _OfVISSL(read_checkpoint(file))
+            state = read_file(file)
+            if isinstance(state, Mapping) and "classy_state_dict" in state:
+                return _OfVISSL(checkpoint_entries(state))
+        except ValueError as error:
+            raise self._wrong(str(error)) from error
         if isinstance(state, Mapping) and isinstance(state.get("module"), Mapping):  # a checkpoint of ours
-            state = {str(name).removeprefix("model."): value for name, value in state["module"].items()}
-        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)} if state else {}
+            state = {as_named(str(name)): value for name, value in state["module"].items()}
+        entries = state if isinstance(state, Mapping) else {}
+        tensors = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
         if not tensors:
             raise self._wrong("holds no tensors by name")
         return tensors

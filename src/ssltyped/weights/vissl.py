@@ -3,10 +3,8 @@
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from ssltyped.config.hints import nearest
@@ -72,17 +70,16 @@ def model_layout(model: SSLModel, leaves: Sequence[Leaf], trunk_prefix: str = "t
     )
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The weights of trunk and heads in a file that VISSL wrote, as `trunk.*` and `heads.*`; nothing is executed.
+def checkpoint_entries(state: object) -> dict[str, Tensor]:
+    """The weights of trunk and heads in what a file that VISSL wrote holds, as `trunk.*` and `heads.*`.
 
-    Raises ValueError for a file that holds something else.
+    Raises ValueError if it holds something else.
     """
-    state: object = torch.load(path, map_location="cpu", weights_only=True)
     for step in ("classy_state_dict", "base_model", "model"):
         below = state.get(step) if isinstance(state, dict) else None
         if not isinstance(below, dict):
             found = nearest(step, [str(key) for key in state]) if isinstance(state, dict) else ""
-            raise ValueError(f"{path} is no checkpoint of VISSL: it has no {step!r}{found}")
+            raise ValueError(f"is no checkpoint of VISSL: it has no {step!r}{found}")
         state = below
     assert isinstance(state, dict)
     return {f"{part}.{key}": value for part in ("trunk", "heads") for key, value in state.get(part, {}).items()}
