@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+from types import SimpleNamespace
+from typing import Optional
 
 import pytest
 import torch
@@ -72,6 +75,28 @@ class Hooked(Loss):
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("wants", "widths", "message"),
+    [
+        (Hooked.outputs, (8,), ""),
+        (Hooked.outputs, (8, 6), "head: needs a head with exactly one output; top has 2"),
+        ((2, None, "scores"), (8,), "head: needs a head with scores; top has 1"),
+        ((2, None, "scores"), (8, 6, 6), ""),
+        ((2, 2, "a pair"), (8, 6, 6), "head: needs a head with a pair; top has 3"),
+        (None, (8, 6), ""),
+        (Hooked.outputs, (), ""),
+    ],
+)
+def test_the_outputs_of_the_head_that_a_method_reads(
+    wants: Optional[tuple[int, Optional[int], str]], widths: tuple[int, ...], message: str
+) -> None:
+    kind: type[Loss] = type("Wanting", (Hooked,), {"outputs": wants})
+    facts = dataclasses.replace(FACTS, heads=("top",), output_dims={"top": widths} if widths else {})
+    assert [str(problem) for problem in kind.problems(SimpleNamespace(head="top"), facts)] == (
+        [message] if message else []
+    )
 
 
 @pytest.mark.parametrize("name", ["after_updates", "after_update", "on_epoch_begin", "updat", "setups", "infers"])

@@ -61,6 +61,7 @@ class CrossEntropyLoss(Loss):
 
     _weights: Optional[Tensor]
     uses_labels = True
+    outputs = None
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
@@ -133,6 +134,7 @@ class BCELoss(Loss):
     """
 
     uses_labels = True
+    outputs = None
 
     def __init__(self, *, heads: list[str] = INFERRED, normalize: bool = False) -> None:
         super().__init__()

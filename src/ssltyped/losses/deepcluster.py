@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.kmeans import spherical_kmeans
-from ssltyped.losses.outputs import full_precision, inferred_width, precise, wrong_crops, wrong_outputs
+from ssltyped.losses.outputs import full_precision, inferred_width, precise, wrong_crops
 from ssltyped.losses.state import CountingLoss
 from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
 
@@ -90,7 +90,6 @@ class DeepClusterV2Loss(CountingLoss):
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().problems(config, facts)
-        yield from wrong_outputs(config.head, facts)
         yield from wrong_crops("crops_for_memory", config.crops_for_memory, facts)
         images = (facts.steps_per_epoch or 0) * facts.global_batch_size
         if images and max(config.num_clusters) > images:

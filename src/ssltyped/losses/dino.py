@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssltyped.config import INFERRED, config_for
-from ssltyped.losses.outputs import inferred_width, precise, wrong_crops, wrong_outputs
+from ssltyped.losses.outputs import inferred_width, precise, wrong_crops
 from ssltyped.losses.state import steps_from_epochs, warmed_up
 from ssltyped.losses.teacher import TaughtLoss, move_center
 from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
@@ -79,7 +79,6 @@ class DINOLoss(TaughtLoss):
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().problems(config, facts)
-        yield from wrong_outputs(config.head, facts)
         yield from wrong_crops("crops_for_teacher", config.crops_for_teacher, facts)
         if facts.num_views < 2:
             yield Problem("", f"DINO needs at least 2 crops of every image; the data makes {facts.num_views}")

@@ -13,7 +13,7 @@ from torch import Tensor
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.cross_entropy import CrossEntropyLoss, labels_of, needs_labels
 from ssltyped.losses.frozen_teacher import FrozenTeacher
-from ssltyped.losses.outputs import BALANCED, all_outputs, precise, wrong_crops, wrong_outputs
+from ssltyped.losses.outputs import BALANCED, all_outputs, precise, wrong_crops
 from ssltyped.losses.sinkhorn import assign
 from ssltyped.types import Batch, Facts, Loss, Model, Moment, Problem, StepOutput, Target
 
@@ -66,7 +66,6 @@ class DistillationLoss(Loss):
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().problems(config, facts)
-        yield from wrong_outputs(config.head, facts)
         if config.alpha < 1:
             yield from needs_labels(facts)
         if config.soft is Soft.MSE and config.temperature != 1:
@@ -173,6 +172,7 @@ class SwAVDistillationLoss(CropDistillationLoss):
     """
 
     whole_batch = BALANCED
+    outputs = (2, None, "an embedding and scores, as PrototypesHead gives them")
 
     def __init__(
         self,
@@ -193,11 +193,6 @@ class SwAVDistillationLoss(CropDistillationLoss):
             student_temperature=student_temperature,
         )
         self.epsilon, self.num_iters = epsilon, num_iters
-
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        yield from super().problems(config, facts)
-        yield from wrong_outputs(config.head, facts, 2, None, "an embedding and scores, as PrototypesHead has")
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         student = all_outputs(model(batch.views, heads=[self.head]), [self.head])[1:]
@@ -239,11 +234,6 @@ class DINODistillationLoss(CropDistillationLoss):
         )
         self.teacher_temperature = teacher_temperature
 
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        yield from super().problems(config, facts)
-        yield from wrong_outputs(config.head, facts)
-
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         student = precise(model(batch.views, heads=[self.head]).of(self.head))
         targets = F.softmax(self.taught(batch)[0] / self.teacher_temperature, dim=1)
@@ -257,11 +247,6 @@ class MSNDistillationLoss(CropDistillationLoss):
 
     MSN: Assran et al. 2022, arXiv 2204.07141. Memory and time grow as V B K.
     """
-
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        yield from super().problems(config, facts)
-        yield from wrong_outputs(config.head, facts)
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         student = precise(model(batch.views, heads=[self.head]).of(self.head))
@@ -290,6 +275,8 @@ class IBOTDistillationLoss(CropDistillationLoss):
 
     takes_masks = True
 
+    outputs = (2, 2, "two outputs, of class token and patches, as IBOTHead has")
+
     def __init__(
         self,
         *,
@@ -317,7 +304,6 @@ class IBOTDistillationLoss(CropDistillationLoss):
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().problems(config, facts)
-        yield from wrong_outputs(config.head, facts, 2, 2, "two outputs, of class token and patches, as IBOTHead has")
         if sorted(config.crops_for_teacher) != list(range(len(config.crops_for_teacher))):
             yield Problem("crops_for_teacher", f"got {config.crops_for_teacher}; it must be the first crops: 0, 1, ...")
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ssltyped.config import INFERRED, config_for
-from ssltyped.losses.outputs import inferred_width, precise, wrong_outputs
+from ssltyped.losses.outputs import inferred_width, precise
 from ssltyped.losses.state import steps_from_epochs, warmed_up
 from ssltyped.losses.teacher import TaughtLoss, move_center
 from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Outputs, Problem, StepOutput
@@ -65,6 +65,7 @@ class IBOTLoss(TaughtLoss):
     """
 
     takes_masks = True
+    outputs = (2, 2, "outputs of class token and patches, as IBOTHead has")
 
     def __init__(
         self,
@@ -113,7 +114,6 @@ class IBOTLoss(TaughtLoss):
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().problems(config, facts)
-        yield from wrong_outputs(config.head, facts, 2, 2, "outputs of class token and patches, as IBOTHead has")
         if facts.num_views < 2 or facts.num_views < config.num_global_crops:
             needed = max(2, config.num_global_crops)
             yield Problem("", f"iBOT needs at least {needed} crops of every image; the data makes {facts.num_views}")

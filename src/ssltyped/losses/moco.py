@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
-from ssltyped.losses.outputs import full_precision, inferred_width, precise, spread, wrong_outputs
+from ssltyped.losses.outputs import full_precision, inferred_width, precise, spread
 from ssltyped.losses.state import CountingLoss
 from ssltyped.losses.teacher import MomentumTeacher
 from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
@@ -73,7 +73,6 @@ class MoCoLoss(CountingLoss):
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().problems(config, facts)
-        yield from wrong_outputs(config.head, facts)
         if facts.num_views != 2:
             yield Problem("", f"MoCo needs exactly 2 views of every image; the data makes {facts.num_views}")
         if config.queue_size % facts.global_batch_size:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
-from ssltyped.losses.outputs import full_precision, inferred_width, precise, wrong_outputs
+from ssltyped.losses.outputs import full_precision, inferred_width, precise
 from ssltyped.losses.teacher import TaughtLoss
 from ssltyped.types import Batch, Facts, Inference, Model, Moment, Problem, StepOutput
 
@@ -71,7 +71,6 @@ class MSNLoss(TaughtLoss):
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().problems(config, facts)
-        yield from wrong_outputs(config.head, facts)
         if facts.num_views < 2:
             yield Problem("", f"MSN needs a target and at least one anchor view; the data makes {facts.num_views} view")
         if facts.mask_grids and facts.mask_grids[0] is not None:

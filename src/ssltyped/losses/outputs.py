@@ -31,15 +31,6 @@ def inferred_width(field: str, head: Optional[str], facts: Facts, place: int = 0
         yield Inference(field, widths[place], f"width{which} of the head {head}")
 
 
-def wrong_outputs(
-    head: Optional[str], facts: Facts, fewest: int = 1, most: Optional[int] = 1, wanted: str = "exactly one output"
-) -> Iterable[Problem]:
-    """A number of outputs of the head that the method cannot use, where it is known."""
-    found = len(facts.widths(head))
-    if found and (found < fewest or (most is not None and found > most)):
-        yield Problem("head", f"needs a head with {wanted}; {head} has {found}")
-
-
 def wrong_crops(field: str, asked: Iterable[int], facts: Facts) -> Iterable[Problem]:
     """Crops that the data does not make."""
     if max(asked := list(asked)) >= facts.num_views:

@@ -13,7 +13,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
-from ssltyped.losses.outputs import NEGATIVES, precise, spread, wrong_outputs
+from ssltyped.losses.outputs import NEGATIVES, precise, spread
 from ssltyped.types import Batch, Facts, Inference, Loss, Model, Moment, Problem, StepOutput
 
 TILE_BYTES = 16 * 2**20
@@ -70,7 +70,6 @@ class SimCLRLoss(Loss):
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().problems(config, facts)
-        yield from wrong_outputs(config.head, facts)
         if facts.num_views != 2:
             yield Problem("", f"SimCLR needs exactly 2 views of every image; the data makes {facts.num_views}")
         if facts.batch_size * facts.world_size < 2:

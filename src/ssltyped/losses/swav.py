@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssltyped.config import INFERRED, ConfigError, config_for
-from ssltyped.losses.outputs import BALANCED, full_precision, inferred_width, precise, wrong_crops, wrong_outputs
+from ssltyped.losses.outputs import BALANCED, full_precision, inferred_width, precise, wrong_crops
 from ssltyped.losses.prototypes import parts_with_prototypes, prototypes_of
 from ssltyped.losses.sinkhorn import assign, hard
 from ssltyped.losses.state import CountingLoss, steps_from_epochs
@@ -58,6 +58,7 @@ class SwAVLoss(CountingLoss):
 
     counters = ("filled",)
     whole_batch = BALANCED
+    outputs = (2, None, "an embedding and scores, as PrototypesHead gives them")
     filled: int = 0
 
     def __init__(
@@ -102,7 +103,6 @@ class SwAVLoss(CountingLoss):
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().problems(config, facts)
-        yield from wrong_outputs(config.head, facts, 2, None, "an embedding and scores, as PrototypesHead gives them")
         yield from wrong_crops("crops_for_assign", config.crops_for_assign, facts)
         if facts.num_views < 2:
             yield Problem("", f"SwAV needs at least 2 crops of every image; the data makes {facts.num_views}")

@@ -46,6 +46,7 @@ class TorchLoss(Loss):
     """
 
     uses_labels = True
+    outputs = None
 
     def __init__(
         self,

@@ -116,6 +116,9 @@ class Loss(Component, nn.Module, ABC):
     takes_masks: bool = False
     """Whether the method uses the masks of a batch; making them for one that does not is an error."""
 
+    outputs: Optional[tuple[int, Optional[int], str]] = (1, 1, "exactly one output")
+    """The fewest and the most outputs that a head it reads may have, and what that is; None: any number will do."""
+
     whole_batch: str = ""
     """Why several accumulated batches are not one large batch to the method; empty: they are."""
 
@@ -138,6 +141,10 @@ class Loss(Component, nn.Module, ABC):
         for field, name in heads_of(config):
             if name not in facts.heads:
                 yield Problem(field, f"got {name!r}; the model has {there}")
+            elif cls.outputs is not None and (found := len(facts.widths(name))):
+                fewest, most, wanted = cls.outputs
+                if not fewest <= found <= (most or found):
+                    yield Problem(field, f"needs a head with {wanted}; {name} has {found}")
         if facts.accumulation > 1 and cls.whole_batch:
             message = f"{facts.accumulation} accumulated batches are not one large batch here: {cls.whole_batch}"
             yield Problem("", f"{message}; set accumulation=1, with more ranks or a larger batch_size")
