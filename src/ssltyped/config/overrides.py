@@ -28,6 +28,7 @@ from ssltyped.config.component import ConfigError, Problem
 from ssltyped.config.generate import REQUIRED, TARGET, Part, join, part_of, parts
 from ssltyped.config.hints import brief, failure, nearest
 from ssltyped.config.tree import Tree, from_tree, interpolated, to_tree
+from ssltyped.config.validate import VALUES
 
 R = TypeVar("R")
 
@@ -236,8 +237,7 @@ def _takes_only_text(hint: object) -> bool:
 
 
 def _part_kinds(hint: object) -> list[type]:
-    values = (int, float, str, bool, bytes, Path, Enum, type(None), list, tuple, dict, set)
-    return [o for o in options(hint) if isinstance(o, type) and o is not object and not issubclass(o, values)]
+    return [o for o in options(hint) if isinstance(o, type) and o is not object and not issubclass(o, VALUES)]
 
 
 def _with_parts(value: object, hint: object, path: str) -> object:

@@ -15,7 +15,8 @@ from ssltyped.config.hints import brief, describe, nearest
 R = TypeVar("R")
 
 _SETTINGS = pydantic.ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False, coerce_numbers_to_str=True)
-_VALUES = (int, float, str, bool, bytes, Path, Enum, NoneType, list, tuple, dict, set)
+VALUES = (int, float, str, bool, bytes, Path, Enum, NoneType, list, tuple, dict, set)
+"""Types of values; a field of another class takes a part."""
 
 
 def check(config: R) -> R:
@@ -121,7 +122,7 @@ def _checked_hint(hint: Any) -> Any:
         return hint
     if issubclass(hint, Enum):
         return Annotated[hint, pydantic.BeforeValidator(functools.partial(_member, hint))]
-    if issubclass(hint, _VALUES):
+    if issubclass(hint, VALUES):
         return hint
     return Annotated[Any, pydantic.PlainValidator(functools.partial(_of_kind, hint))]
 
