@@ -1,7 +1,5 @@
 """The root of every recipe, and the one place where the parts meet."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Optional, Self, cast

@@ -1,7 +1,5 @@
 """Run a recipe: in this process, in several that it starts, or in those that torchrun started."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

@@ -202,14 +202,11 @@ def _nearest_field(part: Part, step: str, node: Tree) -> str:
 
 
 def _remove(node: object, last: str, path: str) -> None:
+    _child(node, object, last, path)
     if isinstance(node, list):
-        _child(node, object, last, path)
         del node[int(last)]
     elif isinstance(node, dict):
-        _child(node, object, last, path)
         node.pop(last, None)
-    else:
-        _child(node, object, last, path)
 
 
 def _inner(hint: object, index: int = 0) -> object:

@@ -9,8 +9,7 @@ that is an error. Resolving a resolved config changes nothing.
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -136,16 +135,9 @@ def _ask(path: str, part: Any, question: Callable[[Any, Any], Any]) -> list[Any]
     kind = part_of(part).kind
     if not issubclass(kind, Component):
         return []
-    with _fields_of(kind, path):
-        return list(question(kind, part))
-
-
-@contextmanager
-def _fields_of(kind: type, path: str) -> Iterator[None]:
-    """A rule that reads what is no field of the config (a subclass with fewer parameters inherits it) names it."""
     try:
-        yield
-    except AttributeError as error:
+        return list(question(kind, part))
+    except AttributeError as error:  # of a subclass that inherits the rule, and has fewer parameters
         message = f"{kind.__name__}'s infer or problems reads {error.name!r}, which its constructor does not take"
         raise ConfigError([Problem(path, f"{message}: add the parameter, or override the method")]) from error
 

@@ -1,7 +1,5 @@
 """The bytes of an image file to RGB pixels."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from typing import Optional

@@ -1,7 +1,5 @@
 """Which kind of source a path is."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

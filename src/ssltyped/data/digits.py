@@ -1,7 +1,5 @@
 """Handwritten digits that come with an installed library: a data set that needs no download."""
 
-from __future__ import annotations
-
 import functools
 from enum import Enum
 
@@ -83,10 +81,6 @@ class Digits(Source):
 
     def name(self, index: int) -> str:
         return f"digits/{self.split.value}/{index}"
-
-    @property
-    def labelled(self) -> bool:
-        return True
 
     def label(self, index: int) -> int:
         return int(self._digits[1][self._number(index)])

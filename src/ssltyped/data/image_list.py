@@ -1,7 +1,5 @@
 """A file that lists images."""
 
-from __future__ import annotations
-
 import functools
 import re
 from pathlib import Path
@@ -40,6 +38,19 @@ def _as_npy(labels: Path) -> Path:
         raise ValueError(f"{labels}: labels are whole numbers, one a line: {error}") from error
 
 
+def load_labels(path: Path, num_images: int, most_dims: int) -> Integer[np.ndarray, "N ..."]:
+    """The labels of N images, or a row of them each with `most_dims` 2. Raises ValueError if they are not that."""
+    if not path.is_file():
+        raise ValueError(f"labels: {path} does not exist")
+    labels = _load_array(_as_npy(path), most_dims)
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels: {path} holds {labels.dtype}; labels are whole numbers")
+    if len(labels) != num_images:
+        what = f"labels: {path} holds {labels.dtype} of shape {labels.shape}"
+        raise ValueError(f"{what}: {len(labels)} labels for {num_images} images")
+    return labels
+
+
 class ImageList(Source):
     """The images that a file lists, in its order; read in place, by memory mapping.
 
@@ -59,9 +70,7 @@ class ImageList(Source):
     """
 
     def __init__(self, *, path: Path, labels: Optional[Path] = None, root: Optional[Path] = None) -> None:
-        self.path = path
-        self.labels = labels
-        self.root = root
+        self.path, self.labels, self.root = path, labels, root
 
     def __getstate__(self) -> dict[str, Optional[Path]]:
         # A memory map pickles as a copy of all it maps.
@@ -81,16 +90,7 @@ class ImageList(Source):
     @functools.cached_property
     def _labels(self) -> Optional[Integer[np.ndarray, "N ..."]]:
         """The labels of the label file."""
-        if self.labels is None:
-            return None
-        if not self.labels.is_file():
-            raise ValueError(f"labels: {self.labels} does not exist")
-        labels = _load_array(_as_npy(self.labels), most_dims=2)
-        if labels.dtype.kind not in "iu":
-            raise ValueError(f"{self.labels} holds {labels.dtype}; labels are whole numbers")
-        if len(labels) != len(self):
-            raise ValueError(f"{self.labels} has {len(labels)} labels, {self.path} has {len(self)} images")
-        return labels
+        return None if self.labels is None else load_labels(self.labels, len(self), most_dims=2)
 
     @functools.cached_property
     def _labels_in_list(self) -> bool:

@@ -1,7 +1,5 @@
 """Lists of paths that live in a file, not in memory: all processes of a machine share the pages of one mapping."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import mmap
@@ -25,8 +23,7 @@ class PathIndex:
     """
 
     def __init__(self, *, text: Path, starts: Path) -> None:
-        self.text = text
-        self.starts = starts
+        self.text, self.starts = text, starts
 
     def __getstate__(self) -> dict[str, Path]:
         return {"text": self.text, "starts": self.starts}

@@ -1,7 +1,5 @@
 """Images that are mixed with others of their batch."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable
 from enum import Enum

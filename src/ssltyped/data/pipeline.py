@@ -1,12 +1,9 @@
 """Index -> read -> decode -> views -> Batch."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import TracebackType
 from typing import Optional, Self
 
 import numpy as np
@@ -87,11 +84,9 @@ class TrainPipeline(Iterator[Batch]):
         read = ReadTrain(source, split.views, sampler)
         requests = _requests(sampler, start_step)
         self._replies = Answers(read, requests, num_workers=split.num_workers, pin_memory=pin_memory)
-        self._max_unreadable = split.max_unreadable
-        self._on_unreadable = on_unreadable
+        self._max_unreadable, self._on_unreadable = split.max_unreadable, on_unreadable
         self._first: list[Unreadable] = []
-        self.num_reads = 0
-        self.num_unreadable = 0
+        self.num_reads, self.num_unreadable = 0, 0
 
     def __next__(self) -> Batch:
         reply = next(self._replies)
@@ -121,15 +116,10 @@ class TrainPipeline(Iterator[Batch]):
         """End the worker processes."""
         self._replies.close()
 
-    def __enter__(self) -> TrainPipeline:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -189,10 +179,7 @@ class Data(Component):
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
     ) -> None:
-        self.train = train
-        self.val = val
-        self.mean = mean
-        self.std = std
+        self.train, self.val, self.mean, self.std = train, val, mean, std
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:

@@ -1,11 +1,9 @@
 """From the numbers of a batch to its images: what a worker process does."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Optional
+from typing import Optional, Self
 
 import numpy as np
 import torch
@@ -61,7 +59,7 @@ class Reply:
         masks = tuple(None if mask is None else torch.from_numpy(mask) for mask in self.masks)
         return Batch(views=self.views, index=torch.from_numpy(self.index), label=label, masks=masks)
 
-    def pin_memory(self) -> Reply:
+    def pin_memory(self) -> Self:
         """The same with the images in page-locked memory, from which copies to a GPU need not wait (for torch)."""
         return dataclasses.replace(self, views=tuple(view.pin_memory() for view in self.views))
 
@@ -78,9 +76,7 @@ class Reader:
     """Reads an image of a source and makes its views; notes what it could not read."""
 
     def __init__(self, source: Source, views: Callable[[Image, Callable[[int], Random]], Views], seed: int) -> None:
-        self._source = source
-        self._views = views
-        self._seed = seed
+        self._source, self._views, self._seed = source, views, seed
         if source.labelled:
             source.label(0)  # what it loads is then loaded once, before the workers get it
 
@@ -101,17 +97,14 @@ class Reader:
         label: list[int | Sequence[int]] = [one.label for one in views if one.label is not None]
         if len(label) < len(views) and self._source.labelled:
             label = [self._source.label(i) for i in index]
+        images = [one.images for one in views]
         return Reply(
-            views=tuple(stack(images, view) for view, images in enumerate(zip(*_images(views), strict=True))),
+            views=tuple(stack(same, view) for view, same in enumerate(zip(*images, strict=True))),
             index=np.array(index, dtype=np.int64),
             label=np.array(label, dtype=np.int64) if label else None,
             masks=tuple(_masks(views)),
             unreadable=tuple(failed),
         )
-
-
-def _images(views: Sequence[Views]) -> list[Sequence[Image]]:
-    return [one.images for one in views]
 
 
 def _masks(views: Sequence[Views]) -> Iterator[Optional[Bool[np.ndarray, "B _ _"]]]:
@@ -130,9 +123,7 @@ class ReadTrain(Dataset[Reply]):
     """
 
     def __init__(self, source: Source, views: ViewMaker, sampler: Sampler) -> None:
-        self._source = source
-        self._reader = Reader(source, views, sampler.seed)
-        self._sampler = sampler
+        self._reader, self._sampler = Reader(source, views, sampler.seed), sampler
 
     def __getitem__(self, request: Request) -> Reply:
         failed: list[Unreadable] = []
@@ -159,8 +150,7 @@ class ReadEval(Dataset[Reply]):
     """The readable images of a request, in order, each with one view by transforms that draw nothing random."""
 
     def __init__(self, source: Source, transforms: Sequence[Transform]) -> None:
-        self._transforms = transforms
-        self._reader = Reader(source, self._view, 0)
+        self._transforms, self._reader = transforms, Reader(source, self._view, 0)
 
     def _view(self, image: Image, random: Callable[[int], Random]) -> Views:
         stream = random(0)

@@ -1,7 +1,5 @@
 """The images of one source with the labels of a file."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from ssltyped.config import config_for
+from ssltyped.data.image_list import load_labels
 from ssltyped.types import Facts, Image, Problem, Source
 
 
@@ -23,7 +22,7 @@ class RelabelledSource(Source):
 
     Args:
         source: the images; its own labels are not used.
-        labels: an .npy of N whole numbers.
+        labels: an .npy of N whole numbers, or text with one a line.
     """
 
     def __init__(self, *, source: Source, labels: Path) -> None:
@@ -39,16 +38,7 @@ class RelabelledSource(Source):
 
     @functools.cached_property
     def _labels(self) -> Integer[np.ndarray, "N"]:
-        if not self.labels.is_file():
-            raise ValueError(f"labels: {self.labels} does not exist")
-        try:
-            labels: Integer[np.ndarray, "N"] = np.load(self.labels, mmap_mode="r", allow_pickle=False)
-        except ValueError as error:
-            raise ValueError(f"labels: {self.labels} is no .npy of numbers: {error}") from error
-        if labels.dtype.kind not in "iu" or labels.shape != (len(self.source),):
-            message = f"labels: {self.labels} holds {labels.dtype} of shape {labels.shape}"
-            raise ValueError(f"{message}; {len(self.source)} whole numbers are needed, one an image")
-        return labels
+        return load_labels(self.labels, len(self.source), most_dims=1)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -58,10 +48,6 @@ class RelabelledSource(Source):
 
     def name(self, index: int) -> str:
         return self.source.name(index)
-
-    @property
-    def labelled(self) -> bool:
-        return True
 
     def label(self, index: int) -> int:
         return int(self._labels[index])

@@ -1,7 +1,5 @@
 """Which image at which place of an epoch, and the randomness of its views: pure functions, nothing is stored."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 

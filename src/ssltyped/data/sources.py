@@ -1,7 +1,5 @@
 """Folders of image files."""
 
-from __future__ import annotations
-
 import functools
 import os
 from collections.abc import Iterator
@@ -94,13 +92,6 @@ class FlatFolder(Source):
     def name(self, index: int) -> str:
         return str(self.path / self._index[index])
 
-    @property
-    def labelled(self) -> bool:
-        return False
-
-    def label(self, index: int) -> int:
-        raise AssertionError("FlatFolder has no labels")
-
 
 class ClassFolders(NamedTuple):
     """The images of a folder of class folders: those of class c are starts[c] to starts[c + 1]."""
@@ -155,10 +146,6 @@ class ImageFolder(Source):
 
     def name(self, index: int) -> str:
         return str(self.path / self._scanned.files[index])
-
-    @property
-    def labelled(self) -> bool:
-        return True
 
     def label(self, index: int) -> int:
         return int(np.searchsorted(self._scanned.starts, index, side="right")) - 1

@@ -1,7 +1,5 @@
 """What is read for training and for evaluation, as a recipe says it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Optional, Self
@@ -90,14 +88,9 @@ class TrainSplit(Split):
         max_unreadable: Annotated[float, Ge(0), Le(1)] = 0.1,
         collators: list[Collator] = [],  # noqa: B006  # never changed; a config shows it as a list
     ) -> None:
-        self.views = views
-        self.batch_size = batch_size
-        self.path = path
-        self.source = source
-        self.num_workers = num_workers
-        self.num_images = num_images
-        self.max_unreadable = max_unreadable
-        self.collators = collators
+        self.views, self.batch_size, self.path, self.source = views, batch_size, path, source
+        self.num_workers, self.num_images = num_workers, num_images
+        self.max_unreadable, self.collators = max_unreadable, collators
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
@@ -128,12 +121,8 @@ class EvalSplit(Split):
         num_workers: Annotated[int, Ge(0)] = 2,
         num_images: Optional[Annotated[int, Gt(0)]] = None,
     ) -> None:
-        self.transforms = transforms
-        self.batch_size = batch_size
-        self.path = path
-        self.source = source
-        self.num_workers = num_workers
-        self.num_images = num_images
+        self.transforms, self.batch_size, self.path, self.source = transforms, batch_size, path, source
+        self.num_workers, self.num_images = num_workers, num_images
 
 
 TrainSplitConf = config_for(TrainSplit)

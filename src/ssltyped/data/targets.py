@@ -1,7 +1,5 @@
 """Targets of images with several classes, and of classes as rows."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Self

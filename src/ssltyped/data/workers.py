@@ -5,8 +5,6 @@ leave Ctrl-C and SIGTERM to the main process, end with it however it ends, and a
 error in a tenth of a second that says what it died of.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import multiprocessing

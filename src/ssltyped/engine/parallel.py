@@ -1,7 +1,5 @@
 """Processes and devices: what a run asks for, what is here, and the process group that joins them."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import random
@@ -80,8 +78,8 @@ class Place:
     local_rank: int
     local_world_size: int
 
-    @staticmethod
-    def from_environment() -> Optional[Place]:
+    @classmethod
+    def from_environment(cls) -> Optional[Self]:
         """What torchrun says; None if this process was not started by it. Raises `ConfigError` for half of it."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
         missing = [name for name in names if name not in os.environ]
@@ -90,7 +88,7 @@ class Place:
         if missing:
             message = f"the environment lacks {', '.join(missing)}: start with torchrun, or unset the others"
             raise ConfigError([Problem("distributed", message)])
-        return Place(*(int(os.environ[name]) for name in names))
+        return cls(*(int(os.environ[name]) for name in names))
 
 
 def say(text: str) -> None:

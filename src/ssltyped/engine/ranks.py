@@ -1,7 +1,5 @@
 """One process a rank on this machine, by torch's elastic launcher: each is as if torchrun had started it."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

@@ -1,7 +1,5 @@
 """One optimizer step. This is the whole of what happens to the weights."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Optional

@@ -240,12 +240,13 @@ class Source(Component, ABC):
         """What to call image `index` in a report: its path."""
 
     @property
-    @abstractmethod
-    def labelled(self) -> bool: ...
+    def labelled(self) -> bool:
+        """Whether the images have labels; a set that defines `label` has them, unless it says otherwise here."""
+        return type(self).label is not Source.label
 
-    @abstractmethod
     def label(self, index: int) -> int | Sequence[int]:
         """The class of image `index`, or a row of 1, 0 and -1 (see `Target`); only asked of a labelled source."""
+        raise NotImplementedError(f"{type(self).__name__} has no labels")
 
 
 class Update(Enum):
