@@ -148,7 +148,7 @@ def test_killed_while_saving(moment: str, tmp_path: Path, monkeypatch: pytest.Mo
     elif moment == "checksums":
         monkeypatch.setattr(checkpoint, "_publish", kill)
     else:
-        monkeypatch.setattr(checkpoint, "_write_file", kill)
+        monkeypatch.setattr(checkpoint, "sync", kill)
     store.save(2, state(2))
     with pytest.raises(OSError, match="could not be written"):
         store.wait()

@@ -12,7 +12,7 @@ from ssltyped.config import ConfigError
 from ssltyped.config.overrides import override
 from ssltyped.engine.callbacks.nan_guard import NaNGuardConf
 from ssltyped.engine.checkpoint import CheckpointsConf, CheckpointStore
-from ssltyped.engine.folder import Start, prepare, write, write_result
+from ssltyped.engine.folder import Start, prepare, write_result
 from ssltyped.experiment import Experiment, resolve_experiment
 from ssltyped.losses.moco import MoCoLossConf
 
@@ -155,15 +155,3 @@ def test_a_new_start_has_no_result(tmp_path: Path) -> None:
     write_result(folder, "interrupted", {"loss": 1.0}, {"loss": 2.0})
     start(tmp_path, tiny())
     assert not (folder / "result.json").exists()
-
-
-def test_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "a.yaml", "old")
-
-    def kill(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "replace", kill)
-    with pytest.raises(KeyboardInterrupt):
-        write(tmp_path / "a.yaml", "new")
-    assert (tmp_path / "a.yaml").read_text() == "old"

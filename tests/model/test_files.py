@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssltyped.model.files import about, read_weights, write_weights
+from ssltyped.model.files import about, read_weights, write_text, write_weights
 
 
 def test_a_plain_state_dict_that_says_what_it_is(tmp_path: Path) -> None:
@@ -28,3 +28,15 @@ def test_a_file_of_others_says_nothing(tmp_path: Path) -> None:
     torch.save({"a": 1}, tmp_path / "none.pt")
     with pytest.raises(ValueError, match="holds no tensors by name"):
         about(tmp_path / "none.pt")
+
+
+def test_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_text(tmp_path / "a.yaml", "old")
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", kill)
+    with pytest.raises(KeyboardInterrupt):
+        write_text(tmp_path / "a.yaml", "new")
+    assert (tmp_path / "a.yaml").read_text() == "old"

@@ -11,7 +11,6 @@ torch.distributed.checkpoint would execute pickle on loading (its metadata is on
 
 import hashlib
 import json
-import os
 import shutil
 import threading
 import time
@@ -24,6 +23,7 @@ from annotated_types import Ge, Gt
 
 from ssltyped import distributed
 from ssltyped.config import config_for
+from ssltyped.model.files import sync, write_text
 from ssltyped.types import Component
 
 _WAIT_FOR_RANKS_S = 600.0
@@ -126,12 +126,13 @@ class CheckpointStore:
         partial.mkdir(parents=True, exist_ok=True)
         rank = distributed.rank()
         name = "state.pt" if rank == 0 else f"rank_{rank}.pt"
-        digest = _write_file(partial / name, state)
-        _write_text(partial / f"{name}.sha256", digest)
+        torch.save(dict(state), partial / name)
+        sync(partial / name)
+        write_text(partial / f"{name}.sha256", _digest(partial / name))
         if rank == 0:
             _publish(partial, final, distributed.world_size())
             if best:
-                _write_text(self.folder / "best.txt", final.name)
+                write_text(self.folder / "best.txt", final.name)
             self._prune()
 
     def _prune(self) -> None:
@@ -188,36 +189,14 @@ def _publish(partial: Path, final: Path, world_size: int) -> None:
     checksums = {name: (partial / f"{name}.sha256").read_text() for name in names}
     for name in names:
         (partial / f"{name}.sha256").unlink()
-    _write_text(partial / "checksums.json", json.dumps(checksums, indent=2))
+    write_text(partial / "checksums.json", json.dumps(checksums, indent=2))
     partial.rename(final)
-    _sync(final.parent)
-
-
-def _write_file(path: Path, state: Mapping[str, object]) -> str:
-    torch.save(dict(state), path)
-    _sync(path)
-    return _digest(path)
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text)
-    _sync(partial)
-    partial.replace(path)
+    sync(final.parent)
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def to_cpu(state: object) -> object:

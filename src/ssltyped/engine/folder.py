@@ -15,6 +15,7 @@ from typing import Optional
 from ssltyped import config
 from ssltyped.config import ConfigError, join
 from ssltyped.engine.checkpoint import CheckpointStore, damage
+from ssltyped.model.files import write_text
 from ssltyped.types import Problem
 
 # Changing these changes where and how fast a run trains, not what it computes. Images a rank and ranks may change
@@ -52,20 +53,13 @@ def prepare(*, output: Path, name: str, resume: str, asked: str, resolved: str, 
         raise ConfigError([Problem("output", f"{folder} cannot be made: {error.strerror}")]) from error
     (folder / "result.json").unlink(missing_ok=True)  # of an earlier start: this one has not ended yet
     for file, text in (("asked.yaml", asked), ("resolved.yaml", resolved), ("inferences.json", inferences)):
-        write(folder / file, text)
+        write_text(folder / file, text)
     return Start(folder=folder, resume=checkpoint)
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def write_result(folder: Path, outcome: str, metrics: Mapping[str, float], first: Mapping[str, float]) -> None:
     result = {"outcome": outcome, "metrics": dict(metrics), "first": dict(first)}
-    write(folder / "result.json", json.dumps(result, indent=2) + "\n")
+    write_text(folder / "result.json", json.dumps(result, indent=2) + "\n")
 
 
 def fresh(folder: Path) -> Path:

@@ -1,7 +1,9 @@
-"""Files of weights: tensors by name, and what they are."""
+"""Files that are there whole or not at all, and files of weights: tensors by name, and what they are."""
 
+import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -13,6 +15,30 @@ _ABOUT = "ssltyped"
 """The entry of a state dict's metadata that is ours."""
 
 
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A file to write beside `path`, whose place it takes when the block has ended well and all is on disk."""
+    partial = path.with_name(path.name + ".part")
+    yield partial
+    sync(partial)
+    partial.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    with written(path) as partial:
+        partial.write_text(text)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or what is listed in a folder, is on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_weights(path: Path, model: nn.Module, about: Mapping[str, str | int]) -> None:
     """The weights of a model, readable by `torch.load(path, weights_only=True)`; written whole or not at all.
 
@@ -22,9 +48,8 @@ def write_weights(path: Path, model: nn.Module, about: Mapping[str, str | int]) 
     state = model.state_dict()
     weights = OrderedDict((name, value.cpu()) for name, value in state.items())
     weights._metadata = {**getattr(state, "_metadata", {}), _ABOUT: dict(about)}  # type: ignore[attr-defined]  # torch's place for it
-    partial = path.with_suffix(".part")
-    torch.save(weights, partial)
-    partial.replace(path)
+    with written(path) as partial:
+        torch.save(weights, partial)
 
 
 def about(path: Path) -> Mapping[str, str | int]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 
 from ssltyped.config import config_for
+from ssltyped.model.files import write_text
 from ssltyped.types import Callback, TrainState
 
 
@@ -25,9 +26,7 @@ class MetricsFile(Callback):
             return
         # A run that starts at the beginning evaluates step 0 again.
         kept = [line for line in path.read_text().splitlines() if state.step and _step_of(line) <= state.step]
-        partial = path.with_suffix(".part")
-        partial.write_text("".join(f"{line}\n" for line in kept))
-        partial.replace(path)
+        write_text(path, "".join(f"{line}\n" for line in kept))
 
     def on_metrics(self, state: TrainState, metrics: Mapping[str, float]) -> None:
         row = {"step": state.step, "epoch": max(state.step - 1, 0) // state.steps_per_epoch + 1, **metrics}
