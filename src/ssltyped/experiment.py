@@ -1,5 +1,6 @@
 """The root of every recipe, and the one place where the parts meet."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Optional, Self, cast
@@ -114,7 +115,13 @@ class Experiment(Component):
             facts.accumulation > 1
         )
         yield Inference("global_batch_size", facts.global_batch_size, rule)
-        yield from _length(config, facts)
+        if per_epoch := facts.steps_per_epoch:
+            images = f"{facts.num_images} images / {facts.global_batch_size} a step = {per_epoch} steps an epoch"
+            if config.steps is not None:
+                rule = f"{config.steps} steps ({images}); a begun epoch counts"
+                yield Inference("epochs", -(-config.steps // per_epoch), rule)
+            elif config.epochs is not None:
+                yield Inference("steps", config.epochs * per_epoch, f"{config.epochs} epochs x {per_epoch} ({images})")
         yield from inferred_reads(config.heads, facts.feature_dims, "the trunk")
 
     @classmethod
@@ -143,16 +150,6 @@ class Experiment(Component):
 
 
 ExperimentConf = config_for(Experiment)
-
-
-def _length(asked: Experiment, facts: Facts) -> Iterable[Inference]:
-    if per_epoch := facts.steps_per_epoch:
-        images = f"{facts.num_images} images / {facts.global_batch_size} a step = {per_epoch} steps an epoch"
-        if asked.steps is not None:
-            rule = f"{asked.steps} steps ({images}); a begun epoch counts"
-            yield Inference("epochs", -(-asked.steps // per_epoch), rule)
-        elif asked.epochs is not None:
-            yield Inference("steps", asked.epochs * per_epoch, f"{asked.epochs} epochs x {per_epoch} ({images})")
 
 
 def _any_loss(loss: Loss, flag: str) -> bool:
@@ -191,20 +188,18 @@ class FactFinder:
             num_classes=views.num_classes,
             num_channels=len(experiment.data.mean),
         )
-        return Facts(
-            **{
-                **vars(one_node),
-                "world_size": world.num_procs * world.nodes,
-                "num_images": num_images,
-                "labelled": labelled,
-                "evaluates": experiment.data.val is not None,
-                "uses_labels": _any_loss(experiment.loss, "uses_labels"),
-                "pretext": views.num_classes is not None,
-                "train_labelled": True if views.num_classes is not None else train_labelled,
-                "lr": peak_lr(experiment.optimizer),
-                "base_lr_of_one_node": _inferred_lr(experiment.optimizer, one_node),
-                "epochs": experiment.epochs,
-            }
+        return dataclasses.replace(
+            one_node,
+            world_size=world.num_procs * world.nodes,
+            num_images=num_images,
+            labelled=labelled,
+            evaluates=experiment.data.val is not None,
+            uses_labels=_any_loss(experiment.loss, "uses_labels"),
+            pretext=views.num_classes is not None,
+            train_labelled=True if views.num_classes is not None else train_labelled,
+            lr=peak_lr(experiment.optimizer),
+            base_lr_of_one_node=_inferred_lr(experiment.optimizer, one_node),
+            epochs=experiment.epochs,
         )
 
     def _source(

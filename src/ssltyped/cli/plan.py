@@ -37,12 +37,7 @@ class Memory:
 def plan(asked: Experiment, name: str) -> str:
     """The plan as text. Raises `ConfigError` for everything that can be known to be wrong before a run."""
     resolution = resolve_experiment(asked, name)
-    lines = [
-        *_part_lines(resolution),
-        *_inferred_lines(resolution),
-        *_length_lines(resolution),
-        *_output_lines(resolution.config),
-    ]
+    lines = [*_part_lines(resolution), *_run_lines(resolution)]
     if wrong := misfit(resolution, Place.from_environment()):
         lines += ["", "not to be started here as it is:", *(f"  {problem}" for problem in wrong)]
     return "\n".join(lines) + "\n"
@@ -141,21 +136,24 @@ def _count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _inferred_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
-    yield ""
-    yield "inferred"
+def _run_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
+    """What was inferred, how long it takes, what is written."""
+    resolved, facts, saves = resolution.config, resolution.facts, resolution.config.checkpoints
+    yield from ("", "inferred")
     for row in resolution.rows:
         yield f"  {row.field:<28} {plain(row.value):<20} {row.rule}"
-
-
-def _length_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
-    resolved, facts = resolution.config, resolution.facts
-    yield ""
-    yield "length"
+    yield from ("", "length")
     per_epoch = f"{facts.steps_per_epoch or 0:,} steps an epoch"
     yield f"  {facts.global_batch_size:,} images a step, {per_epoch}, {resolved.steps:,} steps"
     yield ""
     yield from curve(config.build(resolved.schedule), resolved.epochs or 1)
+    yield from ("", f"written to {resolved.output / (resolved.name or '')}")
+    yield "  asked.yaml, resolved.yaml, inferences.json; weights.pt and result.json at the end"
+    steps = f" and every {saves.every_steps} steps" if saves.every_steps else ""
+    when = f"every {saves.every_epochs} epochs{steps}, the newest {saves.keep} kept"
+    yield f"  checkpoints/ {when}; resume={resolved.resume}"
+    for callback in resolved.callbacks:
+        yield f"  {config.part_of(callback).target.__name__}"
 
 
 def curve(schedule: Scheduler, epochs: int) -> Iterator[str]:
@@ -168,15 +166,3 @@ def curve(schedule: Scheduler, epochs: int) -> Iterator[str]:
     bars = "".join(_BARS[min(7, int(max(value, 0.0) / peak * 7.999))] for value in values)
     yield f"learning rate: {values[0]:g} at the start, {peak:g} at most, {schedule(1 - 1e-9):.3g} at the end"
     yield f"  {bars}"
-
-
-def _output_lines(resolved: Experiment) -> Iterator[str]:
-    saves = f"every {resolved.checkpoints.every_epochs} epochs"
-    if resolved.checkpoints.every_steps:
-        saves += f" and every {resolved.checkpoints.every_steps} steps"
-    yield ""
-    yield f"written to {resolved.output / (resolved.name or '')}"
-    yield "  asked.yaml, resolved.yaml, inferences.json; weights.pt and result.json at the end"
-    yield f"  checkpoints/ {saves}, the newest {resolved.checkpoints.keep} kept; resume={resolved.resume}"
-    for callback in resolved.callbacks:
-        yield f"  {config.part_of(callback).target.__name__}"

@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Callable
 from enum import Enum
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from ssltyped.config.change import get, replaced
@@ -45,8 +44,8 @@ class Resolution(Generic[T]):
 
     def to_json(self) -> str:
         """`inferences.json`: a list of {field, from, to, rule}."""
-        rows = [{"field": r.field, "from": r.before, "to": _printable(r.value), "rule": r.rule} for r in self.rows]
-        return json.dumps(rows, indent=2) + "\n"
+        rows = [{"field": r.field, "from": r.before, "to": r.value, "rule": r.rule} for r in self.rows]
+        return json.dumps(rows, indent=2, default=_written) + "\n"
 
 
 def resolve(asked: T, facts_of: Callable[[T], Facts]) -> Resolution[T]:
@@ -151,11 +150,6 @@ def _agree(given: object, inferred: object) -> bool:
     return given == inferred
 
 
-def _printable(value: object) -> object:
-    if is_config(value):
-        return part_of(value).name
-    if isinstance(value, list | tuple):
-        return [_printable(item) for item in value]
-    if isinstance(value, Enum):
-        return value.value
-    return str(value) if isinstance(value, Path) else value
+def _written(value: Any) -> object:
+    """A value that JSON has no word for: a part by its class, an enum by its value, a path as text."""
+    return part_of(value).name if is_config(value) else value.value if isinstance(value, Enum) else str(value)

@@ -22,19 +22,15 @@ def detect(path: Path) -> tuple[object, str]:
     `val`, ...), one of which is meant.
     """
     try:
-        return _detect(path)
+        if path.is_dir():
+            return _detect_folder(path)
+        if not path.is_file():
+            raise ValueError(f"{path} does not exist")
     except OSError as error:
         raise ValueError(f"{brief(str(path))} cannot be read: {error.strerror}") from error
-
-
-def _detect(path: Path) -> tuple[object, str]:
-    if path.is_file():
-        if path.suffix.lower() in LISTS:
-            return ImageListConf(path=path), f"{path.name} is a list file"
-        raise ValueError(f"{path} is a file; it must be a folder of images or a list ({' '.join(LISTS)})")
-    if not path.is_dir():
-        raise ValueError(f"{path} does not exist")
-    return _detect_folder(path)
+    if path.suffix.lower() in LISTS:
+        return ImageListConf(path=path), f"{path.name} is a list file"
+    raise ValueError(f"{path} is a file; it must be a folder of images or a list ({' '.join(LISTS)})")
 
 
 def _detect_folder(path: Path) -> tuple[object, str]:

@@ -5,6 +5,7 @@ import hashlib
 import mmap
 import os
 import tempfile
+from array import array
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -58,21 +59,21 @@ def write_index(names: Iterable[str]) -> PathIndex:
     """The index of these names, written as they come."""
     folder = cache_folder()
     digest = hashlib.sha256()
-    ends = _Offsets()
+    starts = array("q", [0])
     with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
         for name in names:
             data = os.fsencode(name)
             file.write(data)
-            ends.add(len(data))
+            starts.append(starts[-1] + len(data))
             digest.update(len(data).to_bytes(8, "little") + data)
     text = folder / f"{digest.hexdigest()}.names"
     Path(file.name).replace(text)
-    return PathIndex(text=text, starts=save_mapped(ends.array()))
+    return PathIndex(text=text, starts=save_mapped(np.array(starts)))
 
 
 def index_lines(text: Path) -> PathIndex:
     """The index of the non-empty lines of a text file; blank ones may only stand at its end (else ValueError)."""
-    lines = _Offsets()
+    starts = array("q", [0])  # 8 bytes an entry
     blank = 0
     with text.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -81,34 +82,15 @@ def index_lines(text: Path) -> PathIndex:
             elif blank:
                 raise ValueError(f"{text}, line {blank} is blank")
             else:
-                lines.add(len(line))
-    return PathIndex(text=text, starts=save_mapped(lines.array()))
+                starts.append(starts[-1] + len(line))
+    return PathIndex(text=text, starts=save_mapped(np.array(starts)))
 
 
-class _Offsets:
-    """Running sums in chunks of a fixed size, so that a long list costs 8 bytes an entry while it is made."""
-
-    CHUNK = 1 << 16
-
-    def __init__(self) -> None:
-        self._done: list[Int64[np.ndarray, "P"]] = []
-        self._open: list[int] = [0]
-
-    def add(self, length: int) -> None:
-        self._open.append(self._open[-1] + length)
-        if len(self._open) > self.CHUNK:
-            self._done.append(np.array(self._open[:-1], dtype=np.int64))
-            self._open = self._open[-1:]
-
-    def array(self) -> Int64[np.ndarray, "N1"]:
-        return np.concatenate([*self._done, np.array(self._open, dtype=np.int64)])
-
-
-def save_mapped(array: Int64[np.ndarray, "P"]) -> Path:
+def save_mapped(values: Int64[np.ndarray, "P"]) -> Path:
     """A `.npy` of this array in the cache, to be memory-mapped."""
     folder = cache_folder()
     with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-        np.save(file, array)
-    saved = folder / f"{hashlib.sha256(array.tobytes()).hexdigest()}.npy"
+        np.save(file, values)
+    saved = folder / f"{hashlib.sha256(values.tobytes()).hexdigest()}.npy"
     Path(file.name).replace(saved)
     return saved
