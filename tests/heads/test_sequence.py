@@ -11,14 +11,10 @@ from heads.contract import check_head, waves
 
 from ssltyped.config import ConfigError, build
 from ssltyped.config.resolve import resolve
-from ssltyped.heads.eval_mlp import EvalMLPHeadConf
-from ssltyped.heads.identity import IdentityHead
-from ssltyped.heads.mlp import MLPHead, MLPHeadConf
-from ssltyped.heads.msn import MSNHead
-from ssltyped.heads.pooling import PoolHead, PoolHeadConf
-from ssltyped.heads.prototypes import PrototypesHead, PrototypesHeadConf
+from ssltyped.heads.fixed import IdentityHead, PoolHead, PoolHeadConf, SiameseConcatHeadConf
+from ssltyped.heads.mlp import EvalMLPHeadConf, MLPHead, MLPHeadConf
+from ssltyped.heads.prototypes import MSNHead, PrototypesHead, PrototypesHeadConf
 from ssltyped.heads.sequence import HeadSequence, HeadSequenceConf
-from ssltyped.heads.siamese import SiameseConcatHeadConf
 from ssltyped.types import Facts, Head
 
 NINE = dataclasses.replace(FACTS, num_views=9, crop_sizes=(8,) * 9)

@@ -12,7 +12,7 @@ from golden_cases import load_cases
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ssltyped.heads.identity import IdentityHead
+from ssltyped.heads.fixed import IdentityHead
 from ssltyped.heads.mlp import MLPHead
 from ssltyped.optimizers.decay import Decay
 from ssltyped.optimizers.groups import Group, GroupConf, faults

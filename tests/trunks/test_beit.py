@@ -7,8 +7,8 @@ import torch
 from facts import FACTS
 from torch import Tensor, nn
 
+from ssltyped.trunks.base import Input
 from ssltyped.trunks.beit import BEiT, BEiTAttention, BEiTConf, RelativeBias
-from ssltyped.trunks.input import Input
 from ssltyped.trunks.tokens import Masking
 from ssltyped.trunks.transformer import Block, DropPath, Style
 

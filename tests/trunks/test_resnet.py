@@ -14,7 +14,7 @@ from golden_cases import FOLDER, load_cases, load_tensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssltyped.trunks.input import Input, InputColor
+from ssltyped.trunks.base import Input, InputColor
 from ssltyped.trunks.resnet import BasicBlock, Bottleneck, Norm, ResNet, ResNetConf, StandardizedConv2d, Stem
 from tools.golden.fill import fill
 
@@ -157,7 +157,7 @@ def test_zero_init_residual_makes_every_block_its_shortcut(depth: int) -> None:
 
 
 def test_standardized_convolution_in_plain_steps() -> None:
-    conv = StandardizedConv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=False)
+    conv = StandardizedConv2d(4, 6, 3, stride=2, groups=2)
     x = torch.randn(2, 4, 9, 9)
     rows = conv.weight.flatten(1)
     weight = (rows - rows.mean(1, keepdim=True)) / (rows.std(1, keepdim=True, correction=1) + 1e-5)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from trunk_contract import check_checkpointing, check_colors, check_features
 
-from ssltyped.trunks.input import Input
+from ssltyped.trunks.base import Input
 from ssltyped.trunks.resnet_sk import ResNetSK, ResNetSKConf, SelectiveKernel, shortcut
 
 tiny = partial(ResNetSK, depth=50, width_multiplier=0.125)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssltyped.trunks.input import Input
+from ssltyped.trunks.base import Input
 from ssltyped.trunks.tokens import Masking, Part, Reading, readings
 from ssltyped.trunks.vit import VisionTransformer
 

@@ -8,7 +8,7 @@ from facts import FACTS
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer as Reference
 
-from ssltyped.trunks.input import Input, InputColor
+from ssltyped.trunks.base import Input, InputColor
 from ssltyped.trunks.tokens import Masking
 from ssltyped.trunks.transformer import Attention, DropPath
 from ssltyped.trunks.vit import VisionTransformer, VisionTransformerConf

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.config import config_for, refuse
-from ssltyped.trunks.base import Stage
-from ssltyped.trunks.input import Input, InputConf
+from ssltyped.trunks.base import Input, InputConf, Stage
 from ssltyped.trunks.tokens import Masking, Part, Reading, TokenTrunk
 from ssltyped.trunks.transformer import (
     Attention,
@@ -23,8 +22,6 @@ from ssltyped.trunks.transformer import (
     Style,
     drop_path_rates,
     relative_index,
-    size_problems,
-    width_problems,
 )
 from ssltyped.types import Problem
 
@@ -113,7 +110,6 @@ class BEiT(TokenTrunk):
         use_mean_pooling: there is a norm for the mean of the patches, and none for single tokens.
         init_values: what the factors of the branches start from; None: there are none.
         masking: what becomes of the patches that a mask marks.
-        input: the images as it takes them.
     """
 
     def __init__(
@@ -138,22 +134,15 @@ class BEiT(TokenTrunk):
         masking: Masking = Masking.NONE,
         input: Input = InputConf(),
     ) -> None:
-        super().__init__(
-            image_size=image_size,
-            patch_size=patch_size,
-            hidden_dim=hidden_dim,
-            dropout_rate=dropout_rate,
-            class_token=True,
-            positions=use_abs_pos_emb,
-            masking=masking,
-            input=input,
-        )
-        self.num_heads, self.use_rel_pos_bias = num_heads, use_rel_pos_bias
-        self.use_shared_rel_pos_bias, self.use_abs_pos_emb = use_shared_rel_pos_bias, use_abs_pos_emb
-        self.use_mean_pooling, self.init_values, self.num_layers = use_mean_pooling, init_values, num_layers
+        super().__init__(input=input)
+        self.image_size, self.patch_size, self.hidden_dim, self.masking = image_size, patch_size, hidden_dim, masking
+        self.num_layers, self.num_heads, self.init_values = num_layers, num_heads, init_values
+        self.use_abs_pos_emb, self.use_rel_pos_bias = use_abs_pos_emb, use_rel_pos_bias
+        self.use_shared_rel_pos_bias, self.use_mean_pooling = use_shared_rel_pos_bias, use_mean_pooling
         self.mlp_ratio, self.dropout_rate, self.attention_dropout_rate = mlp_ratio, dropout_rate, attention_dropout_rate
         self.drop_path_rate, self.qkv_bias, self.qk_scale = drop_path_rate, qkv_bias, qk_scale
         refuse(BEiT._faults(self))
+        self._start(class_token=True, positions=use_abs_pos_emb)
         dropouts = dropout_rate, attention_dropout_rate
         style = Style(hidden_dim, num_heads, int(hidden_dim * mlp_ratio), qkv_bias, qk_scale, *dropouts)
         self.rel_pos_bias = RelativeBias(self.grid, num_heads) if use_shared_rel_pos_bias else None
@@ -161,8 +150,9 @@ class BEiT(TokenTrunk):
         for i, rate in enumerate(drop_path_rates(drop_path_rate, num_layers)):
             attention = BEiTAttention(style, RelativeBias(self.grid, num_heads) if use_rel_pos_bias else None)
             block = Block(style, attention, rate, layer_scale=init_values, hidden_dropout_rate=0.0)
-            _divide(block.mlp.fc2.weight, math.sqrt(2 * (i + 1)))
-            _divide(attention.proj.weight, math.sqrt(2 * (i + 1)))
+            for layer in (block.mlp.fc2, attention.proj):
+                if not layer.weight.is_meta:
+                    layer.weight.data.div_(math.sqrt(2 * (i + 1)))
             self.blocks.append(block)
         self.norm = nn.Identity() if use_mean_pooling else style.norm()
         self.fc_norm = style.norm() if use_mean_pooling else None
@@ -186,15 +176,9 @@ class BEiT(TokenTrunk):
         return [Stage(f"block{i}", partial(_biased, block, grid, shared)) for i, block in enumerate(self.blocks)]
 
     def _faults(self) -> Iterator[Problem]:
-        yield from size_problems(self.image_size, self.patch_size)
-        yield from width_problems("hidden_dim", self.hidden_dim, "num_heads", self.num_heads)
+        yield from TokenTrunk._faults(self)
         if self.masking is Masking.DROP and (self.use_rel_pos_bias or self.use_shared_rel_pos_bias):
             yield Problem("masking", "DROP leaves no grid of patches for biases of relative positions; take REPLACE")
-
-
-def _divide(weight: Tensor, divisor: float) -> None:
-    if not weight.is_meta:
-        weight.data.div_(divisor)
 
 
 def _biased(block: nn.Module, grid: Grid, shared: Optional[Tensor], x: Tensor) -> Tensor:

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.config import config_for, refuse
-from ssltyped.trunks.base import Stage, StagedTrunk, check_names
-from ssltyped.trunks.input import Input, InputConf
+from ssltyped.trunks.base import Input, InputConf, Stage, StagedTrunk, check_names
 from ssltyped.trunks.transformer import (
     Attention,
     Block,
@@ -131,7 +130,6 @@ class ConViT(StagedTrunk):
         drop_path_rate: stochastic depth of the last block; it grows in equal steps from 0 at the first.
         qkv_bias: queries, keys and values have a bias.
         qk_scale: factor of q . k; None is 1 / sqrt(hidden_dim / num_heads).
-        input: the images as it takes them.
     """
 
     def __init__(
@@ -213,7 +211,7 @@ class ConViT(StagedTrunk):
 
     def _faults(self) -> Iterator[Problem]:
         yield from size_problems(self.image_size, self.patch_size)
-        yield from width_problems("hidden_dim", self.hidden_dim, "num_heads", self.num_heads)
+        yield from width_problems("hidden_dim", self.hidden_dim, self.num_heads)
         most = self.num_layers - (not self.class_token_in_local_layers)
         if self.n_gpsa_layers > most:
             why = "" if self.class_token_in_local_layers else "; the class token joins after the gated layers"

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.config import config_for, refuse
-from ssltyped.trunks.base import Stage, StagedTrunk
-from ssltyped.trunks.input import Input, InputConf
+from ssltyped.trunks.base import Input, InputConf, Stage, StagedTrunk
 from ssltyped.types import Problem
 
 NUM_BLOCKS: Mapping[int, tuple[int, int, int, int]] = {
@@ -47,7 +46,13 @@ class Stem(Enum):
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution without bias whose weights are drawn from N(0, 2 / fan_out) (He et al. 2015, section 2.2)."""
+    """A convolution without bias that keeps height and width but for its stride.
+
+    Its weights are drawn from N(0, 2 / fan_out) (He et al. 2015, section 2.2).
+    """
+
+    def __init__(self, in_channels: int, channels: int, size: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(in_channels, channels, size, stride, padding=size // 2, groups=groups, bias=False)
 
     def reset_parameters(self) -> None:
         if not self.weight.is_meta:
@@ -72,15 +77,11 @@ class Style:
     groups: int = 1
     width_per_group: int = 64
 
-    def conv_of(self, in_channels: int, channels: int, size: int, stride: int = 1, groups: int = 1) -> Conv2d:
-        """A `size` x `size` convolution that keeps height and width but for its stride."""
-        return self.conv(in_channels, channels, size, stride, padding=size // 2, groups=groups, bias=False)
-
     def shortcut(self, in_channels: int, channels: int, stride: int) -> nn.Sequential:
         """Nothing where the shapes agree, else a 1x1 convolution and a norm."""
         if stride == 1 and in_channels == channels:
             return nn.Sequential()
-        return nn.Sequential(self.conv_of(in_channels, channels, 1, stride), self.norm(channels))
+        return nn.Sequential(self.conv(in_channels, channels, 1, stride), self.norm(channels))
 
 
 class Block(nn.Module):
@@ -106,9 +107,9 @@ class BasicBlock(Block):
 
     def __init__(self, style: Style, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = style.conv_of(in_channels, channels, 3, stride)
+        self.conv1 = style.conv(in_channels, channels, 3, stride)
         self.bn1 = style.norm(channels)
-        self.conv2 = style.conv_of(channels, channels, 3)
+        self.conv2 = style.conv(channels, channels, 3)
         self.bn2 = style.norm(channels)
         self.downsample = style.shortcut(in_channels, channels * self.expansion, stride)
 
@@ -127,11 +128,11 @@ class Bottleneck(Block):
     def __init__(self, style: Style, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
         width = int(channels * style.width_per_group / 64) * style.groups
-        self.conv1 = style.conv_of(in_channels, width, 1)
+        self.conv1 = style.conv(in_channels, width, 1)
         self.bn1 = style.norm(width)
-        self.conv2 = style.conv_of(width, width, 3, stride, style.groups)
+        self.conv2 = style.conv(width, width, 3, stride, style.groups)
         self.bn2 = style.norm(width)
-        self.conv3 = style.conv_of(width, channels * self.expansion, 1)
+        self.conv3 = style.conv(width, channels * self.expansion, 1)
         self.bn3 = style.norm(channels * self.expansion)
         self.downsample = style.shortcut(in_channels, channels * self.expansion, stride)
 
@@ -192,7 +193,6 @@ class ResNet(StagedTrunk):
         standardize_convolutions: convolve with weights of mean 0 and std 1 (Qiao et al. 2019, arXiv 1903.10520).
         layer4_stride: stride of the last stage; 1 doubles the resolution of res5.
         stem: what comes before the four stages.
-        input: the images as it takes them.
     """
 
     def __init__(
@@ -221,7 +221,7 @@ class ResNet(StagedTrunk):
         conv = StandardizedConv2d if standardize_convolutions else Conv2d
         style = Style(conv, norm_maker(norm, groupnorm_groups), groups, width_per_group)
         size, stride = (7, 2) if stem is Stem.IMAGENET else (3, 1)
-        self.conv1 = style.conv_of(self.input.seen_channels, self._width, size, stride)
+        self.conv1 = style.conv(self.input.seen_channels, self._width, size, stride)
         self.bn1 = style.norm(self._width)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1) if stem is Stem.IMAGENET else nn.Identity()
         self.layer1 = self._stage(style, 0, 1)

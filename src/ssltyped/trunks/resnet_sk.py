@@ -10,19 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.config import config_for, refuse
-from ssltyped.trunks.base import Stage, StagedTrunk
-from ssltyped.trunks.input import Input, InputConf
+from ssltyped.trunks.base import Input, InputConf, Stage, StagedTrunk
 from ssltyped.trunks.resnet import NUM_BLOCKS, Conv2d, four_stage_dims, four_stages
 from ssltyped.types import Problem
 
 DEPTHS = (50, 101, 152, 200)
 EXPANSION = 4
 LEAST_SQUEEZED = 32
-
-
-def conv(in_channels: int, channels: int, size: int, stride: int = 1) -> Conv2d:
-    """A `size` x `size` convolution that keeps height and width but for its stride."""
-    return Conv2d(in_channels, channels, size, stride, padding=size // 2, bias=False)
 
 
 class SelectiveKernel(nn.Module):
@@ -38,11 +32,11 @@ class SelectiveKernel(nn.Module):
     def __init__(self, channels: int, stride: int, sk_ratio: float) -> None:
         super().__init__()
         squeezed = max(int(channels * sk_ratio), LEAST_SQUEEZED)
-        self.conv = conv(channels, 2 * channels, 3, stride)
+        self.conv = Conv2d(channels, 2 * channels, 3, stride)
         self.bn = nn.BatchNorm2d(2 * channels)
-        self.squeeze = conv(channels, squeezed, 1)
+        self.squeeze = Conv2d(channels, squeezed, 1)
         self.squeeze_bn = nn.BatchNorm2d(squeezed)
-        self.excite = conv(squeezed, 2 * channels, 1)
+        self.excite = Conv2d(squeezed, 2 * channels, 1)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
         first, second = F.relu(self.bn(self.conv(x)), inplace=True).chunk(2, dim=1)
@@ -59,10 +53,10 @@ class SKBottleneck(nn.Module):
     def __init__(self, in_channels: int, channels: int, stride: int, sk_ratio: float, project: bool) -> None:
         super().__init__()
         wide = channels * EXPANSION
-        self.conv1 = conv(in_channels, channels, 1)
+        self.conv1 = Conv2d(in_channels, channels, 1)
         self.bn1 = nn.BatchNorm2d(channels)
         self.sk = SelectiveKernel(channels, stride, sk_ratio)
-        self.conv3 = conv(channels, wide, 1)
+        self.conv3 = Conv2d(channels, wide, 1)
         self.bn3 = nn.BatchNorm2d(wide)
         self.downsample = shortcut(in_channels, wide, stride) if project else nn.Identity()
 
@@ -77,7 +71,7 @@ def shortcut(in_channels: int, channels: int, stride: int) -> nn.Sequential:
     Averaging before projecting: He et al. 2019 (arXiv 1812.01187), section 4.2, ResNet-D.
     """
     pool = [nn.ZeroPad2d((0, 1, 0, 1)), nn.AvgPool2d(2, stride)]
-    return nn.Sequential(*pool, conv(in_channels, channels, 1), nn.BatchNorm2d(channels))
+    return nn.Sequential(*pool, Conv2d(in_channels, channels, 1), nn.BatchNorm2d(channels))
 
 
 class ResNetSK(StagedTrunk):
@@ -95,7 +89,6 @@ class ResNetSK(StagedTrunk):
         depth: number of layers with weights: 50, 101, 152 or 200.
         width_multiplier: factor of all widths; the first has int(64 x this) channels.
         sk_ratio: channels that a selective kernel squeezes to, over its channels; at least 32 of them.
-        input: the images as it takes them.
     """
 
     def __init__(
@@ -145,7 +138,7 @@ class ResNetSK(StagedTrunk):
 
 
 def _convolved(in_channels: int, channels: int, stride: int) -> list[nn.Module]:
-    return [conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+    return [Conv2d(in_channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
 
 
 ResNetSKConf = config_for(ResNetSK)

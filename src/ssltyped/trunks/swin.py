@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.config import config_for, refuse
-from ssltyped.trunks.base import Stage, StagedTrunk
-from ssltyped.trunks.input import Input, InputConf
+from ssltyped.trunks.base import Input, InputConf, Stage, StagedTrunk
 from ssltyped.trunks.transformer import (
     Block,
     Grid,
@@ -173,7 +172,6 @@ class SwinTransformer(StagedTrunk):
         drop_path_rate: stochastic depth of the last block; it grows in equal steps from 0 at the first.
         qkv_bias: queries, keys and values have a bias.
         qk_scale: factor of q . k; None is 1 / sqrt(features of a head).
-        input: the images as it takes them.
     """
 
     def __init__(
@@ -231,7 +229,7 @@ class SwinTransformer(StagedTrunk):
         if len(self.depths) != len(self.num_heads):
             yield Problem("num_heads", f"{len(self.num_heads)} entries for the {len(self.depths)} stages of depths")
         for i, heads in enumerate(self.num_heads):
-            yield from width_problems(f"width of stage {i + 1}", self.embed_dim * 2**i, "num_heads", heads)
+            yield from width_problems(f"width of stage {i + 1}", self.embed_dim * 2**i, heads)
         if self.image_size < (least := self.patch_size * 2 ** (len(self.depths) - 1)):
             yield Problem("image_size", f"{self.image_size} leaves the last stage no token; {least} leaves it one")
 

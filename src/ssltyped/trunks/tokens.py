@@ -1,6 +1,7 @@
 """Trunks that are one row of blocks over a class token and patches: how tokens are made, masked, and read."""
 
 import functools
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple, Optional, Self
@@ -10,9 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ssltyped.trunks.base import Stage, StagedTrunk, check_names
-from ssltyped.trunks.input import Input
-from ssltyped.trunks.transformer import Grid, PatchEmbed, drawn, resized_positions
-from ssltyped.types import PATCH_SIZE, Features, MaskedTrunk, Published
+from ssltyped.trunks.transformer import Grid, PatchEmbed, drawn, resized_positions, size_problems, width_problems
+from ssltyped.types import PATCH_SIZE, Features, MaskedTrunk, Problem, Published
 
 
 class Masking(Enum):
@@ -69,22 +69,15 @@ def readings(num_layers: int, class_token: bool) -> Mapping[str, Reading]:
     for kind, part in parts.items():
         if class_token or part is not Part.CLASS:
             found |= {f"concat{kind}{n}": Reading(every[-n:], part) for n in range(1, num_layers + 1)}
-    found |= _strided(num_layers)
+    for count, stride in itertools.product(range(1, num_layers + 1), repeat=2):
+        blocks = every[::-stride][:count]
+        if len(blocks) == count:
+            found[f"stridePOOL_{count}_{stride}"] = Reading(blocks, Part.POOL)
+            if stride == -(-num_layers // count):
+                found[f"stridePOOL_{count}"] = Reading(blocks, Part.POOL)
     found |= {"lastMAP": Reading(last, Part.MAP), "lastBLK": Reading(last, Part.ALL)}
     found["lastPOOL"] = Reading(last, Part.POOL)
     return found | ({"lastCLS": Reading(last, Part.CLASS)} if class_token else {})
-
-
-def _strided(num_layers: int) -> dict[str, Reading]:
-    found: dict[str, Reading] = {}
-    for count in range(1, num_layers + 1):
-        for stride in range(1, num_layers + 1):
-            blocks = tuple(range(num_layers - 1, -1, -stride)[:count])
-            if len(blocks) == count:
-                found[f"stridePOOL_{count}_{stride}"] = Reading(blocks, Part.POOL)
-                if stride == -(-num_layers // count):
-                    found[f"stridePOOL_{count}"] = Reading(blocks, Part.POOL)
-    return found
 
 
 class TokenTrunk(StagedTrunk, MaskedTrunk):
@@ -92,34 +85,31 @@ class TokenTrunk(StagedTrunk, MaskedTrunk):
 
     All features but lastMAP (B h w D) and those of all tokens (B T D) are (B n D) flattened to (B nD). Every one is
     normalized by `norm`, also those of earlier blocks. Positions belong to the grid of `image_size`; for images of
-    another size they are interpolated (bicubic).
+    another size they are interpolated (bicubic). A subclass has these fields, calls `_start`, then makes its blocks.
     """
 
+    image_size: int
+    patch_size: int
+    num_heads: int
+    hidden_dim: int
+    dropout_rate: float
+    masking: Masking
     blocks: nn.ModuleList
     norm: nn.Module
 
-    def __init__(
-        self,
-        *,
-        image_size: int,
-        patch_size: int,
-        hidden_dim: int,
-        dropout_rate: float,
-        class_token: bool,
-        positions: bool,
-        masking: Masking,
-        input: Input,
-    ) -> None:
-        """Makes all but `blocks` and `norm`."""
-        super().__init__(input=input)
-        self.image_size, self.patch_size, self.hidden_dim, self.masking = image_size, patch_size, hidden_dim, masking
-        self.grid: Grid = (image_size // patch_size, image_size // patch_size)
-        num_tokens = self.grid[0] * self.grid[1] + class_token
-        self.cls_token = drawn(1, 1, hidden_dim) if class_token else None
-        self.pos_embed = drawn(1, num_tokens, hidden_dim) if positions else None
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, hidden_dim)) if masking is Masking.REPLACE else None
-        self.patch_embed = PatchEmbed(self.input.seen_channels, hidden_dim, patch_size)
-        self.pos_drop = nn.Dropout(dropout_rate)
+    def _start(self, *, class_token: bool, positions: bool) -> None:
+        """Make what comes before the blocks."""
+        dim, side = self.hidden_dim, self.image_size // self.patch_size
+        self.grid: Grid = (side, side)
+        self.cls_token = drawn(1, 1, dim) if class_token else None
+        self.pos_embed = drawn(1, side**2 + class_token, dim) if positions else None
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, dim)) if self.masking is Masking.REPLACE else None
+        self.patch_embed = PatchEmbed(self.input.seen_channels, dim, self.patch_size)
+        self.pos_drop = nn.Dropout(self.dropout_rate)
+
+    def _faults(self) -> Iterable[Problem]:
+        yield from size_problems(self.image_size, self.patch_size)
+        yield from width_problems("hidden_dim", self.hidden_dim, self.num_heads)
 
     @classmethod
     def publish(cls, config: Self) -> Iterable[Published]:

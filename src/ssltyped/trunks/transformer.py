@@ -203,10 +203,10 @@ def relative_index(grid: Grid) -> Int64[Tensor, "L L"]:
     return torch.tensor(rows, dtype=torch.int64)
 
 
-def width_problems(width_field: str, width: int, heads_field: str, num_heads: int) -> Iterator[Problem]:
+def width_problems(width_field: str, width: int, num_heads: int) -> Iterator[Problem]:
     """The heads must share the width out evenly."""
     if width % num_heads:
-        yield Problem(heads_field, f"{num_heads} heads do not divide the {width_field} of {width}")
+        yield Problem("num_heads", f"{num_heads} heads do not divide the {width_field} of {width}")
 
 
 def size_problems(image_size: int, patch_size: int) -> Iterator[Problem]:

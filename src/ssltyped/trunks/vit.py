@@ -1,16 +1,14 @@
 """Vision transformer, with or without class token, for images that may be masked."""
 
-from collections.abc import Iterator
 from typing import Annotated, Optional
 
 from annotated_types import Ge, Gt, Lt
 from torch import nn
 
 from ssltyped.config import config_for, refuse
-from ssltyped.trunks.input import Input, InputConf
+from ssltyped.trunks.base import Input, InputConf
 from ssltyped.trunks.tokens import Masking, TokenTrunk
-from ssltyped.trunks.transformer import Attention, Block, Style, drop_path_rates, size_problems, width_problems
-from ssltyped.types import Problem
+from ssltyped.trunks.transformer import Attention, Block, Style, drop_path_rates
 
 
 class VisionTransformer(TokenTrunk):
@@ -47,7 +45,6 @@ class VisionTransformer(TokenTrunk):
         qk_scale: factor of q . k; None is 1 / sqrt(hidden_dim / num_heads).
         use_class_token: there is a class token before the patches.
         masking: what becomes of the patches that a mask marks.
-        input: the images as it takes them.
     """
 
     def __init__(
@@ -68,29 +65,27 @@ class VisionTransformer(TokenTrunk):
         masking: Masking = Masking.NONE,
         input: Input = InputConf(),
     ) -> None:
-        super().__init__(
-            image_size=image_size,
-            patch_size=patch_size,
-            hidden_dim=hidden_dim,
-            dropout_rate=dropout_rate,
-            class_token=use_class_token,
-            positions=True,
-            masking=masking,
-            input=input,
+        super().__init__(input=input)
+        self.image_size, self.patch_size, self.num_layers, self.num_heads = (
+            image_size,
+            patch_size,
+            num_layers,
+            num_heads,
         )
-        self.num_layers, self.num_heads, self.mlp_dim = num_layers, num_heads, mlp_dim
-        self.use_class_token = use_class_token
+        self.hidden_dim, self.mlp_dim, self.use_class_token, self.masking = (
+            hidden_dim,
+            mlp_dim,
+            use_class_token,
+            masking,
+        )
         self.dropout_rate, self.attention_dropout_rate = dropout_rate, attention_dropout_rate
         self.drop_path_rate, self.qkv_bias, self.qk_scale = drop_path_rate, qkv_bias, qk_scale
         refuse(VisionTransformer._faults(self))
+        self._start(class_token=use_class_token, positions=True)
         style = Style(hidden_dim, num_heads, mlp_dim, qkv_bias, qk_scale, dropout_rate, attention_dropout_rate)
         rates = drop_path_rates(drop_path_rate, num_layers)
         self.blocks = nn.ModuleList(Block(style, Attention(style), rate) for rate in rates)
         self.norm = style.norm()
-
-    def _faults(self) -> Iterator[Problem]:
-        yield from size_problems(self.image_size, self.patch_size)
-        yield from width_problems("hidden_dim", self.hidden_dim, "num_heads", self.num_heads)
 
 
 VisionTransformerConf = config_for(VisionTransformer)

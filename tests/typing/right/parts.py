@@ -13,7 +13,7 @@ from ssltyped.engine.callbacks.tensorboard import TensorBoardConf
 from ssltyped.engine.checkpoint import CheckpointsConf
 from ssltyped.engine.parallel import Device, DistributedConf
 from ssltyped.evals.online_knn import KNN, KNNConf
-from ssltyped.heads.identity import IdentityHeadConf
+from ssltyped.heads.fixed import IdentityHeadConf
 from ssltyped.heads.mlp import MLPHead, MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
 from ssltyped.meters.accuracy import TopKAccuracyConf

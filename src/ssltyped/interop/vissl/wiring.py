@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from ssltyped.config import ConfigError, replaced
 from ssltyped.config.resolve import Row
-from ssltyped.heads.pooling import PoolHead, Pooling
+from ssltyped.heads.fixed import PoolHead, Pooling
 from ssltyped.heads.sequence import HeadSequence
 from ssltyped.interop.vissl.heads import Made, entries, head, is_one
 from ssltyped.interop.vissl.settings import Settings, make

@@ -1,7 +1,8 @@
-"""Pooling of maps: windows by hand, sizes, and what is refused."""
+"""Heads without weights: what comes as it is, windows of maps by hand, towers side by side, and what is refused."""
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import pytest
@@ -10,7 +11,21 @@ from facts import FACTS
 from heads.contract import waves
 from torch import Tensor
 
-from ssltyped.heads.pooling import PoolHead, PoolHeadConf, Pooling
+from ssltyped.heads.fixed import IdentityHead, PoolHead, PoolHeadConf, Pooling, SiameseConcatHead, SiameseConcatHeadConf
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4, 4)])
+def test_identity(shape: tuple[int, ...]) -> None:
+    head = IdentityHead(in_dim=3)
+    x = torch.randn(shape)
+    assert head(x) is x
+    assert head.out_dim == 3
+    assert list(head.parameters()) == []
+
+
+def test_building_without_in_dim_is_refused() -> None:
+    with pytest.raises(ValueError, match="cannot be built without in_dim"):
+        IdentityHead()
 
 
 def by_hand(x: Tensor, windows: list[tuple[int, int]], pooling: Pooling) -> Tensor:
@@ -68,7 +83,7 @@ def test_a_result_may_be_higher_than_wide() -> None:
     assert head.out_dim == 9
 
 
-def test_what_is_refused() -> None:
+def test_windows_that_are_refused() -> None:
     with pytest.raises(ValueError, match="cannot be built without in_dim"):
         PoolHead(size=1)
     with pytest.raises(ValueError, match=r"a map of \(7, 7\) gives 3 x 3, not size 2 x 2"):
@@ -78,3 +93,43 @@ def test_what_is_refused() -> None:
         (problem,) = PoolHead.problems(make(), FACTS)
         assert (problem.path, "no effect without kernel_size" in problem.message) == ("stride", True)
         assert not list(PoolHead.problems(make(kernel_size=3), FACTS))
+
+
+def test_row_b_holds_the_views_of_image_b_in_order() -> None:
+    """Rows come view by view: feature d of view t of image b is 100 t + 10 b + d."""
+    rows = torch.tensor([[100.0 * t + 10 * b + d for d in range(2)] for t in range(3) for b in range(4)])
+    head = SiameseConcatHead(num_towers=3, in_dim=2)
+    wanted = [[100.0 * t + 10 * b + d for t in range(3) for d in range(2)] for b in range(4)]
+    assert head(rows).tolist() == wanted
+    assert (head.out_dim, list(head.out_dims)) == (6, [6])
+    assert not list(head.parameters())
+
+
+def test_gradient_goes_back_to_its_row() -> None:
+    rows = waves((6, 2)).requires_grad_()
+    SiameseConcatHead(num_towers=3, in_dim=2)(rows)[1, 2:4].sum().backward()
+    assert rows.grad is not None
+    assert rows.grad.tolist() == [[0.0, 0.0]] * 3 + [[1.0, 1.0]] + [[0.0, 0.0]] * 2, "view 1 of image 1"
+
+
+def test_one_tower_changes_nothing_and_meta() -> None:
+    rows = waves((6, 2))
+    assert torch.equal(SiameseConcatHead(num_towers=1, in_dim=2)(rows), rows)
+    assert tuple(SiameseConcatHead(num_towers=3, in_dim=2)(rows.to("meta")).shape) == (2, 6)
+
+
+def test_towers_that_are_refused() -> None:
+    with pytest.raises(ValueError, match="cannot be built without in_dim"):
+        SiameseConcatHead(num_towers=3)
+    with pytest.raises(ValueError, match="7 rows are no multiple of num_towers=3"):
+        SiameseConcatHead(num_towers=3, in_dim=2)(waves((7, 2)))
+
+
+@pytest.mark.parametrize(("towers", "fine"), [(9, True), (1, True), (10, False), (2, False)])
+def test_as_many_towers_as_an_input_has_views(towers: int, fine: bool) -> None:
+    facts = dataclasses.replace(FACTS, inputs={"images": 1, "patches": 9}, num_views=10)
+    problems = list(SiameseConcatHead.problems(SiameseConcatHeadConf(num_towers=towers), facts))
+    assert [str(problem) for problem in problems] == (
+        [] if fine else [f"num_towers: got {towers}; the views of an image are 1 of 'images', 9 of 'patches'"]
+    )
+    assert not list(SiameseConcatHead.problems(SiameseConcatHeadConf(num_towers=2), FACTS)), "one input of 2 views"

@@ -1,4 +1,4 @@
-"""Pooling of a feature map to a fixed number of values: what evaluations read of early layers."""
+"""Heads without weights: the feature as it is, pooled, or of all towers of a siamese network side by side."""
 
 from collections.abc import Iterable
 from enum import Enum
@@ -11,6 +11,27 @@ from torch import Tensor
 
 from ssltyped.config import INFERRED, config_for
 from ssltyped.types import Facts, Head, Problem
+
+
+class IdentityHead(Head):
+    """y = x, of any shape; raises ValueError when built without in_dim.
+
+    Args:
+        in_dim: width of the feature that is read, and of the output; null: inferred from the trunk.
+    """
+
+    def __init__(
+        self, *, in_dim: Annotated[int, Gt(0)] = INFERRED, feature: Optional[str] = None, input: Optional[str] = None
+    ) -> None:
+        super().__init__(feature=feature, input=input)
+        self.in_dim = in_dim
+
+    @property
+    def out_dim(self) -> int:
+        return self.in_dim
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
 
 
 class Pooling(Enum):
@@ -51,9 +72,8 @@ class PoolHead(Head):
         flatten: bool = True,
     ) -> None:
         super().__init__(feature=feature, input=input)
-        self.in_dim = in_dim
+        self.in_dim, self.pooling, self.flatten = in_dim, pooling, flatten
         self.size = (size, size) if isinstance(size, int) else (size[0], size[1])
-        self._channels, self.pooling, self.flatten = in_dim, pooling, flatten
         self.kernel_size, self.stride, self.padding = kernel_size, stride or kernel_size, padding
 
     @classmethod
@@ -63,7 +83,7 @@ class PoolHead(Head):
 
     @property
     def out_dim(self) -> int:
-        return self._channels * self.size[0] * self.size[1]
+        return self.in_dim * self.size[0] * self.size[1]
 
     def forward(self, features: Float[Tensor, "B C h w"]) -> Tensor:
         average = self.pooling is Pooling.AVERAGE
@@ -81,4 +101,45 @@ class PoolHead(Head):
         return out.flatten(1) if self.flatten else out
 
 
+class SiameseConcatHead(Head):
+    """(T B, D) -> (B, T D): the features of the T views of an image in one row, in the order of the views.
+
+    Rows come ordered [all B of view 0; all B of view 1; ...]. Jigsaw: Noroozi and Favaro 2016, arXiv 1603.09246,
+    section 3.1. Raises ValueError when built without in_dim, or for a number of rows that T does not divide.
+
+    Args:
+        num_towers: T, views of an image.
+        in_dim: D, width of the feature; null: inferred from the trunk.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_towers: Annotated[int, Gt(0)],
+        in_dim: Annotated[int, Gt(0)] = INFERRED,
+        feature: Optional[str] = None,
+        input: Optional[str] = None,
+    ) -> None:
+        super().__init__(feature=feature, input=input)
+        self.in_dim, self.num_towers = in_dim, num_towers
+
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        inputs = facts.inputs or {"images": facts.num_views}
+        if config.num_towers not in inputs.values():
+            there = ", ".join(f"{count} of {name!r}" for name, count in inputs.items())
+            yield Problem("num_towers", f"got {config.num_towers}; the views of an image are {there}")
+
+    @property
+    def out_dim(self) -> int:
+        return self.in_dim * self.num_towers
+
+    def forward(self, features: Float[Tensor, "R D"]) -> Float[Tensor, "B E"]:
+        if len(features) % self.num_towers:
+            raise ValueError(f"{len(features)} rows are no multiple of num_towers={self.num_towers}")
+        return features.reshape(self.num_towers, -1, features.shape[1]).transpose(0, 1).flatten(1)
+
+
+IdentityHeadConf = config_for(IdentityHead)
 PoolHeadConf = config_for(PoolHead)
+SiameseConcatHeadConf = config_for(SiameseConcatHead)
