@@ -57,19 +57,15 @@ class MLPHead(Head):
         self.dims, self.in_dim, self.use_bn, self.use_relu, self.dropout = dims, in_dim, use_bn, use_relu, dropout
         self.last_layer_bare, self.bn_eps, self.bn_momentum = last_layer_bare, bn_eps, bn_momentum
         self.use_bias, self.init_scale, self.residual = use_bias, init_scale, residual
-        refuse(_faults(dims, last_layer_bare, (use_bn, bn_eps, bn_momentum), dropout))
+        refuse(MLPHead._faults(self))
         self.layers = nn.Sequential()
         for index, (before, after) in enumerate(pairwise([in_dim, *dims])):
             layers: list[nn.Module] = [_scaled(nn.Linear(before, after, bias=use_bias), init_scale)]
             if not (last_layer_bare and index == len(dims) - 1):
-                layers += self._activation(after)
+                layers += [nn.BatchNorm1d(after, eps=bn_eps, momentum=bn_momentum)] if use_bn else []
+                layers += [nn.ReLU(inplace=True)] if use_relu else []
+                layers += [nn.Dropout(dropout)] if dropout else []
             self.layers.extend([Residual(*layers)] if residual and before == after else layers)
-
-    def _activation(self, width: int) -> list[nn.Module]:
-        norms = [nn.BatchNorm1d(width, eps=self.bn_eps, momentum=self.bn_momentum)] if self.use_bn else []
-        relus = [nn.ReLU(inplace=True)] if self.use_relu else []
-        dropouts = [nn.Dropout(self.dropout)] if self.dropout else []
-        return [*norms, *relus, *dropouts]
 
     @property
     def out_dim(self) -> int:
@@ -84,19 +80,25 @@ class MLPHead(Head):
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return _faults(
-            config.dims, config.last_layer_bare, (config.use_bn, config.bn_eps, config.bn_momentum), config.dropout
-        )
+        return MLPHead._faults(config)
+
+    def _faults(self) -> Iterator[Problem]:
+        """What the types of the constructor cannot say; self may be a config."""
+        if not self.dims:
+            yield Problem("dims", "is empty: give the output width of each linear layer")
+        only_linear = self.last_layer_bare and len(self.dims) == 1
+        for field, used in (("use_bn", self.use_bn), ("dropout", self.dropout > 0)):
+            if only_linear and used:
+                yield Problem(field, "has no effect on a single bare layer: set last_layer_bare=False or leave it out")
+        if not self.use_bn and (self.bn_eps, self.bn_momentum) != (BN_EPS, BN_MOMENTUM):
+            yield Problem("bn_eps", "bn_eps and bn_momentum have no effect without use_bn")
 
 
 class Residual(nn.Sequential):
     """x + f(x), with the layers of f in turn."""
 
     def forward(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        residual = x
-        for layer in self:
-            x = layer(x)
-        return residual + x
+        return x + super().forward(x)
 
 
 def _scaled(layer: nn.Linear, scale: float) -> nn.Linear:
@@ -105,18 +107,6 @@ def _scaled(layer: nn.Linear, scale: float) -> nn.Linear:
             for parameter in layer.parameters():
                 parameter.mul_(scale)
     return layer
-
-
-def _faults(dims: list[int], last_layer_bare: bool, bn: tuple[bool, float, float], dropout: float) -> Iterator[Problem]:
-    """What the types of the constructor cannot say; `bn` is use_bn, bn_eps and bn_momentum."""
-    if not dims:
-        yield Problem("dims", "is empty: give the output width of each linear layer")
-    only_linear = last_layer_bare and len(dims) == 1
-    for field, used in (("use_bn", bn[0]), ("dropout", dropout > 0)):
-        if only_linear and used:
-            yield Problem(field, "has no effect on a single bare layer: set last_layer_bare=False or leave it out")
-    if not bn[0] and bn[1:] != (BN_EPS, BN_MOMENTUM):
-        yield Problem("bn_eps", "bn_eps and bn_momentum have no effect without use_bn")
 
 
 class EvalMLPHead(Head):

@@ -66,7 +66,23 @@ class Prototypes(nn.Module):
             self.weight.copy_(F.normalize(self.weight, dim=1))
 
 
-class PrototypesHead(Head):
+class PrototypeScores(Head):
+    """A head that compares embeddings with prototypes, which a method may read and keep at length 1."""
+
+    def prototype_weights(self) -> list[Float[Tensor, "_ D"]]:
+        """The matrices of prototypes, in the order of the scores."""
+        return [prototypes.matrix for prototypes in self._all()]
+
+    def normalize_prototypes(self) -> None:
+        """Scale every prototype to length 1."""
+        for prototypes in self._all():
+            prototypes.normalize()
+
+    def _all(self) -> list[Prototypes]:
+        return [part for _, part in self.named_modules(remove_duplicate=False) if isinstance(part, Prototypes)]
+
+
+class PrototypesHead(PrototypeScores):
     """SwAV's head: z = MLP(x) (B, dims[-1]), scaled to length 1, and its scores z C_i^T for each matrix of prototypes.
 
     Outputs: z, if `return_embedding`, then (B, num_prototypes[i]) for each i. Caron et al. 2020 (arXiv 2006.09882),
@@ -138,20 +154,8 @@ class PrototypesHead(Head):
         scores = [prototypes(z) for prototypes in self.prototypes]
         return [z, *scores] if self.return_embedding or not scores else scores
 
-    def prototype_weights(self) -> list[Float[Tensor, "_ D"]]:
-        """The matrices C_i."""
-        return [prototypes.matrix for prototypes in self._all()]
 
-    def normalize_prototypes(self) -> None:
-        """Scale every prototype to length 1."""
-        for prototypes in self._all():
-            prototypes.normalize()
-
-    def _all(self) -> list[Prototypes]:
-        return [module for module in self.prototypes if isinstance(module, Prototypes)]
-
-
-class DINOHead(Head):
+class DINOHead(PrototypeScores):
     """DINO's head: an MLP to a bottleneck of length 1, then prototypes of fixed length: (B, in_dim) -> (B, K).
 
     Linear layers start from a normal distribution of deviation 0.02, cut at 2 (absolute), biases at 0. With one layer
@@ -193,14 +197,6 @@ class DINOHead(Head):
     def forward(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
         scores: Tensor = self.prototypes(F.normalize(self.layers(features), dim=-1))
         return scores
-
-    def prototype_weights(self) -> list[Float[Tensor, "K D"]]:
-        """The matrix of prototypes."""
-        return [self.prototypes.matrix]
-
-    def normalize_prototypes(self) -> None:
-        """Scale every prototype to length 1."""
-        self.prototypes.normalize()
 
 
 def gelu_mlp(
