@@ -16,8 +16,7 @@ from ssltyped.trunks.efficientnet import EfficientNet
 from ssltyped.trunks.libraries import TimmTrunk
 from ssltyped.trunks.mobilenet import MobileNetV3
 from ssltyped.trunks.regnet import AnyNet, NamedRegNet, RegNet, RegNetName
-from ssltyped.trunks.resnet import ResNet
-from ssltyped.trunks.resnet_sk import ResNetSK
+from ssltyped.trunks.resnet import ResNet, ResNetSK
 from ssltyped.weights.layout import Layout
 from ssltyped.weights.vissl_convolutional import BLOCKS, LAYOUTS
 from tools.golden.fill import fill

@@ -25,7 +25,7 @@ from ssltyped.interop.vissl.yaml import compose
 from ssltyped.model.freeze import Frozen
 from ssltyped.model.model import SSLModel
 from ssltyped.trunks.alexnet import AlexNet
-from ssltyped.trunks.resnet_sk import ResNetSK
+from ssltyped.trunks.resnet import ResNetSK
 from ssltyped.types import Batch, Facts, Loss, Moment, Outputs, StepOutput, Trunk, Update
 from ssltyped.weights.layout import Layout
 from ssltyped.weights.vissl import trunk_layout

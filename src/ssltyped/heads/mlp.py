@@ -98,7 +98,10 @@ class Residual(nn.Sequential):
     """x + f(x), with the layers of f in turn."""
 
     def forward(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        return x + super().forward(x)
+        y = x
+        for layer in self:
+            y = layer(y)
+        return x + y
 
 
 def _scaled(layer: nn.Linear, scale: float) -> nn.Linear:

@@ -33,6 +33,7 @@ class HeadSequence(Head):
         super().__init__(feature=feature, input=input)
         self.in_dim = in_dim
         self.heads = nn.ModuleList(heads)
+        self._out_dims = heads[-1].out_dims
         for number, (before, after) in enumerate(pairwise(heads), 1):
             if len(before.out_dims) > 1:
                 raise ValueError(f"heads.{number - 1} has {len(before.out_dims)} outputs; only the last head may")
@@ -59,17 +60,11 @@ class HeadSequence(Head):
 
     @property
     def out_dim(self) -> int:
-        return self._last.out_dim
+        return self._out_dims[0]
 
     @property
     def out_dims(self) -> Sequence[int]:
-        return self._last.out_dims
-
-    @property
-    def _last(self) -> Head:
-        last = self.heads[-1]
-        assert isinstance(last, Head)
-        return last
+        return self._out_dims
 
     def forward(self, features: Tensor) -> Tensor | list[Tensor]:
         out: Tensor | list[Tensor] = features

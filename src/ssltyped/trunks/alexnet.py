@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from enum import Enum
-from functools import partial
 from typing import Annotated, NamedTuple
 
 import torch
@@ -172,9 +171,9 @@ def sobel(channels: int) -> nn.Sequential:
 
 
 def _convolution(in_channels: int, conv: Conv) -> nn.Sequential:
-    make = partial(nn.Conv2d, stride=conv.stride, padding=conv.padding, groups=conv.groups)
+    layer = nn.Conv2d(in_channels, conv.channels, conv.size, conv.stride, conv.padding, groups=conv.groups)
     norm = [nn.BatchNorm2d(conv.channels)] if conv.batch_norm else []
-    return nn.Sequential(make(in_channels, conv.channels, conv.size), *norm, nn.ReLU(inplace=True))
+    return nn.Sequential(layer, *norm, nn.ReLU(inplace=True))
 
 
 def _pool(norm: ResponseNorm) -> nn.Sequential:

@@ -114,7 +114,11 @@ class EfficientNet(StagedTrunk):
         self.final_width = self._scaled(FINAL_WIDTH, scale)
         self.conv_final = layer(self.widths[-1], self.final_width, kernel_size=1)
         self.dropout = nn.Dropout(scale.dropout)
-        self._draw()
+        for conv in self.modules():
+            if isinstance(conv, nn.Conv2d) and not conv.weight.is_meta:
+                nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+                if conv.bias is not None:
+                    nn.init.zeros_(conv.bias)
 
     def _scaled(self, width: int, scale: Scale) -> int:
         """The nearest multiple of the divisor, but not more than a tenth below."""
@@ -130,13 +134,6 @@ class EfficientNet(StagedTrunk):
             for i in range(math.ceil(repeats * scale.depth)):
                 yield MBConvConfig(expansion, kernel, 1 if i else stride, before, width, 1)
                 before = width
-
-    def _draw(self) -> None:
-        for conv in self.modules():
-            if isinstance(conv, nn.Conv2d) and not conv.weight.is_meta:
-                nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-                if conv.bias is not None:
-                    nn.init.zeros_(conv.bias)
 
     @property
     def feature_dims(self) -> Mapping[str, int]:

@@ -17,8 +17,7 @@ from ssltyped.trunks.efficientnet import EfficientNetConf, EfficientNetVersion
 from ssltyped.trunks.libraries import TimmTrunkConf
 from ssltyped.trunks.mobilenet import MobileNetV3Conf
 from ssltyped.trunks.regnet import AnyNetConf, NamedRegNetConf, RegNetConf, RegNetName, RegNetStem
-from ssltyped.trunks.resnet import Norm, ResNetConf
-from ssltyped.trunks.resnet_sk import ResNetSKConf
+from ssltyped.trunks.resnet import Norm, ResNetConf, ResNetSKConf
 from ssltyped.trunks.swin import SwinTransformerConf
 from ssltyped.trunks.tokens import Masking
 from ssltyped.trunks.vit import VisionTransformerConf

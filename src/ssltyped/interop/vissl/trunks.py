@@ -14,8 +14,7 @@ from ssltyped.trunks.efficientnet import EfficientNet
 from ssltyped.trunks.libraries import TimmTrunk
 from ssltyped.trunks.mobilenet import MobileNetV3
 from ssltyped.trunks.regnet import Activation, AnyNet, NamedRegNet, RegNet, RegNetStem
-from ssltyped.trunks.resnet import Norm, ResNet
-from ssltyped.trunks.resnet_sk import ResNetSK
+from ssltyped.trunks.resnet import Norm, ResNet, ResNetSK
 from ssltyped.trunks.swin import SwinTransformer
 from ssltyped.trunks.tokens import Masking
 from ssltyped.trunks.vit import VisionTransformer
