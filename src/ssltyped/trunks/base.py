@@ -4,7 +4,7 @@ import difflib
 import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from enum import Enum
 from typing import Annotated, NamedTuple, Optional, Self
 
@@ -134,13 +134,11 @@ class StagedTrunk(Trunk):
         *earlier, final = cut(stages, self.input.checkpoint_splits if recomputing else 1)
         found: dict[str, Tensor] = {}
         for run in earlier:
-            x, some = checkpoint(_walked, x, run, wanted, use_reentrant=False, context_fn=self._contexts)
+            x, some = checkpoint(
+                _walked, x, run, wanted, use_reentrant=False, context_fn=lambda: (nullcontext(), statistics_kept(self))
+            )
             found |= some
         return found | _walked(x, final, wanted)[1]
-
-    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        """What the first pass through a run and the second one happen in."""
-        return nullcontext(), statistics_kept(self)
 
 
 def _walked(x: Tensor, stages: Sequence[Stage], wanted: Collection[str]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -86,23 +86,14 @@ class BEiT(TokenTrunk):
     out. Raises ValueError as `VisionTransformer` does, and for masking DROP with relative biases.
 
     Args:
-        image_size: side of the images for which positions are learned, in pixels.
-        patch_size: side of a patch, in pixels.
-        num_layers: blocks, L.
-        num_heads: heads of each attention; they divide hidden_dim.
-        hidden_dim: features of a token, D.
         mlp_ratio: hidden features of each MLP over hidden_dim.
         dropout_rate: dropout after the positions, after each attention and after each MLP.
-        attention_dropout_rate: dropout of attention weights.
-        drop_path_rate: stochastic depth of the last block; it grows in equal steps from 0 at the first.
         qkv_bias: queries and values have a bias.
-        qk_scale: factor of q . k; None is 1 / sqrt(hidden_dim / num_heads).
         use_abs_pos_emb: learned positions are added to the tokens.
         use_rel_pos_bias: each block has its own biases of relative positions.
         use_shared_rel_pos_bias: all blocks share biases of relative positions.
         use_mean_pooling: there is a norm for the mean of the patches, and none for single tokens.
         init_values: what the factors of the branches start from; None: there are none.
-        masking: what becomes of the patches that a mask marks.
     """
 
     def __init__(

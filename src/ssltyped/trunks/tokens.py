@@ -86,6 +86,17 @@ class TokenTrunk(StagedTrunk, MaskedTrunk):
     All features but lastMAP (B h w D) and those of all tokens (B T D) are (B n D) flattened to (B nD). Every one is
     normalized by `norm`, also those of earlier blocks. Positions belong to the grid of `image_size`; for images of
     another size they are interpolated (bicubic). A subclass has these fields, calls `_start`, then makes its blocks.
+
+    Args:
+        image_size: side of the images for which positions are learned, in pixels.
+        patch_size: side of a patch, in pixels.
+        num_layers: blocks, L.
+        num_heads: heads of each attention; they divide hidden_dim.
+        hidden_dim: features of a token, D.
+        attention_dropout_rate: dropout of attention weights.
+        drop_path_rate: stochastic depth of the last block; it grows in equal steps from 0 at the first.
+        qk_scale: factor of q . k; None is 1 / sqrt(hidden_dim / num_heads).
+        masking: what becomes of the patches that a mask marks.
     """
 
     image_size: int
@@ -154,7 +165,10 @@ class TokenTrunk(StagedTrunk, MaskedTrunk):
         grid = (patches.shape[2], patches.shape[3])
         x = patches.flatten(2).transpose(1, 2)
         if mask is not None:
-            self._check_mask(mask, (len(x), *grid))
+            if self.masking is Masking.NONE:
+                raise ValueError("a mask was given, and masking is NONE: REPLACE and DROP use it")
+            if tuple(mask.shape) != (needed := (len(x), *grid)):
+                raise ValueError(f"the mask has the shape {tuple(mask.shape)}, and the images have patches {needed}")
             if self.mask_token is not None:
                 x = torch.where(mask.flatten(1).unsqueeze(2), self.mask_token.to(x.dtype), x)
         if self.cls_token is not None:
@@ -170,12 +184,6 @@ class TokenTrunk(StagedTrunk, MaskedTrunk):
         first = 0 if self.cls_token is None else 1
         patches = resized_positions(self.pos_embed[:, first:], self.grid, grid)
         return torch.cat([self.pos_embed[:, :first], patches], dim=1)
-
-    def _check_mask(self, mask: Tensor, needed: tuple[int, int, int]) -> None:
-        if self.masking is Masking.NONE:
-            raise ValueError("a mask was given, and masking is NONE: REPLACE and DROP use it")
-        if tuple(mask.shape) != needed:
-            raise ValueError(f"the mask has the shape {tuple(mask.shape)}, and the images have patches {needed}")
 
     def _left(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B L"]) -> Float[Tensor, "B t D"]:
         """The class token and the patches that are not masked."""

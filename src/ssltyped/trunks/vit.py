@@ -32,19 +32,10 @@ class VisionTransformer(TokenTrunk):
     patches, or for lastMAP of a masked image with DROP. Constructor: ValueError for widths or sizes that do not fit.
 
     Args:
-        image_size: side of the images for which positions are learned, in pixels.
-        patch_size: side of a patch, in pixels.
-        num_layers: blocks, L.
-        num_heads: heads of each attention; they divide hidden_dim.
-        hidden_dim: features of a token, D.
         mlp_dim: hidden features of each MLP.
         dropout_rate: dropout after the positions, after each attention and twice in each MLP.
-        attention_dropout_rate: dropout of attention weights.
-        drop_path_rate: stochastic depth of the last block; it grows in equal steps from 0 at the first.
         qkv_bias: queries, keys and values have a bias.
-        qk_scale: factor of q . k; None is 1 / sqrt(hidden_dim / num_heads).
         use_class_token: there is a class token before the patches.
-        masking: what becomes of the patches that a mask marks.
     """
 
     def __init__(
