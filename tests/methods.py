@@ -34,8 +34,7 @@ from ssltyped.transforms.patches import PatchViewsConf
 from ssltyped.transforms.rotated import RotatedViewsConf
 from ssltyped.transforms.views import MultiCropConf, RepeatViewsConf, SeveralInputsConf
 from ssltyped.trunks.resnet import ResNetConf, Stem
-from ssltyped.trunks.tokens import Masking
-from ssltyped.trunks.vit import VisionTransformerConf
+from ssltyped.trunks.vit import Masking, VisionTransformerConf
 from ssltyped.types import Head, Loss, Trunk, ViewMaker
 
 RESNET = ResNetConf(depth=18, width_multiplier=0.0625, stem=Stem.SMALL)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ssltyped.trunks.base import Input
 from ssltyped.trunks.beit import BEiT, BEiTAttention, BEiTConf, RelativeBias
-from ssltyped.trunks.tokens import Masking
 from ssltyped.trunks.transformer import Block, DropPath, Style
+from ssltyped.trunks.vit import Masking
 
 
 def tiny(

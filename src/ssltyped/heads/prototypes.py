@@ -53,8 +53,7 @@ class Prototypes(nn.Module):
         """C."""
         if self.kind is Scale.FREE:
             return self.weight
-        scale: Tensor = self.scale
-        return scale * F.normalize(self.weight, dim=1)
+        return self.scale * F.normalize(self.weight, dim=1)
 
     def forward(self, z: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows K"]:
         return F.linear(z, self.matrix)

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from ssltyped.config import config_for, refuse
 from ssltyped.trunks.base import Input, InputConf, Stage
-from ssltyped.trunks.tokens import Masking, Part, Reading, TokenTrunk
 from ssltyped.trunks.transformer import Attention, Block, Grid, Style, drop_path_rates, relative_index
+from ssltyped.trunks.vit import Masking, Part, Reading, TokenTrunk
 from ssltyped.types import Problem
 
 

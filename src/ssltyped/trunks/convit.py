@@ -14,19 +14,8 @@ from torch.nn import functional as F
 
 from ssltyped.config import config_for, refuse
 from ssltyped.trunks.base import Input, InputConf, Stage, StagedTrunk, check_names
-from ssltyped.trunks.transformer import (
-    Attention,
-    Block,
-    Grid,
-    Linear,
-    PatchEmbed,
-    Style,
-    drawn,
-    drop_path_rates,
-    resized_positions,
-    size_problems,
-    width_problems,
-)
+from ssltyped.trunks.transformer import Attention, Block, Grid, Linear, PatchEmbed, Style, drawn, drop_path_rates
+from ssltyped.trunks.vit import resized_positions
 from ssltyped.types import Features, Problem
 
 NORM_EPS = 1e-5
@@ -210,8 +199,8 @@ class ConViT(StagedTrunk):
         return torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
 
     def _faults(self) -> Iterator[Problem]:
-        yield from size_problems(self.image_size, self.patch_size)
-        yield from width_problems("hidden_dim", self.hidden_dim, self.num_heads)
+        yield from PatchEmbed.problems(self.image_size, self.patch_size)
+        yield from Style.problems("hidden_dim", self.hidden_dim, self.num_heads)
         most = self.num_layers - (not self.class_token_in_local_layers)
         if self.n_gpsa_layers > most:
             why = "" if self.class_token_in_local_layers else "; the class token joins after the gated layers"

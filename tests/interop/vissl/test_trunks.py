@@ -19,8 +19,7 @@ from ssltyped.trunks.mobilenet import MobileNetV3Conf
 from ssltyped.trunks.regnet import AnyNetConf, NamedRegNetConf, RegNetConf, RegNetName, RegNetStem
 from ssltyped.trunks.resnet import Norm, ResNetConf, ResNetSKConf
 from ssltyped.trunks.swin import SwinTransformerConf
-from ssltyped.trunks.tokens import Masking
-from ssltyped.trunks.vit import VisionTransformerConf
+from ssltyped.trunks.vit import Masking, VisionTransformerConf
 from ssltyped.trunks.xcit import XCiTConf
 from ssltyped.types import Trunk
 

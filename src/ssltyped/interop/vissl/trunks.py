@@ -16,8 +16,7 @@ from ssltyped.trunks.mobilenet import MobileNetV3
 from ssltyped.trunks.regnet import Activation, AnyNet, NamedRegNet, RegNet, RegNetStem
 from ssltyped.trunks.resnet import Norm, ResNet, ResNetSK
 from ssltyped.trunks.swin import SwinTransformer
-from ssltyped.trunks.tokens import Masking
-from ssltyped.trunks.vit import VisionTransformer
+from ssltyped.trunks.vit import Masking, VisionTransformer
 from ssltyped.trunks.xcit import XCiT
 from ssltyped.types import Trunk
 
