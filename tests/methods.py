@@ -12,11 +12,10 @@ from tiny import PatchesConf, tiny
 from ssltyped import config
 from ssltyped.data.pipeline import DataConf, TrainSplitConf
 from ssltyped.experiment import Experiment
-from ssltyped.heads.fixed import SiameseConcatHeadConf
 from ssltyped.heads.ibot import IBOTHeadConf
 from ssltyped.heads.mlp import MLPHeadConf
+from ssltyped.heads.plumbing import HeadSequenceConf, SiameseConcatHeadConf
 from ssltyped.heads.prototypes import DINOHeadConf, PrototypesHeadConf
-from ssltyped.heads.sequence import HeadSequenceConf
 from ssltyped.losses.barlow_twins import BarlowTwinsLossConf
 from ssltyped.losses.cross_entropy import CrossEntropyLossConf
 from ssltyped.losses.deepcluster import DeepClusterV2LossConf

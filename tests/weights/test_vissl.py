@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.models import resnet18
 
 from ssltyped.heads.mlp import MLPHead
-from ssltyped.heads.sequence import HeadSequence
+from ssltyped.heads.plumbing import HeadSequence
 from ssltyped.model.files import read_file
 from ssltyped.model.model import SSLModel
 from ssltyped.trunks.beit import BEiT

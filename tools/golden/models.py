@@ -19,7 +19,7 @@ from ssltyped.config.resolve import resolve
 from ssltyped.engine.parallel import Rates
 from ssltyped.engine.step import Step
 from ssltyped.engine.strategy import Strategy
-from ssltyped.heads.fixed import SiameseConcatHead
+from ssltyped.heads.plumbing import SiameseConcatHead
 from ssltyped.interop.vissl.recipe import Imported, build_model, import_config, import_trunk
 from ssltyped.interop.vissl.yaml import compose
 from ssltyped.model.freeze import Frozen

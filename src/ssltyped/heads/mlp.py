@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Annotated, Optional, Self
 
-import torch
 from annotated_types import Ge, Gt, Le, Len, Lt
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -60,7 +59,10 @@ class MLPHead(Head):
         refuse(MLPHead._faults(self))
         self.layers = nn.Sequential()
         for index, (before, after) in enumerate(pairwise([in_dim, *dims])):
-            layers: list[nn.Module] = [_scaled(nn.Linear(before, after, bias=use_bias), init_scale)]
+            layers: list[nn.Module] = [nn.Linear(before, after, bias=use_bias)]
+            if init_scale != 1.0:
+                for parameter in layers[0].parameters():
+                    parameter.data.mul_(init_scale)
             if not (last_layer_bare and index == len(dims) - 1):
                 layers += [nn.BatchNorm1d(after, eps=bn_eps, momentum=bn_momentum)] if use_bn else []
                 layers += [nn.ReLU(inplace=True)] if use_relu else []
@@ -102,14 +104,6 @@ class Residual(nn.Sequential):
         for layer in self:
             y = layer(y)
         return x + y
-
-
-def _scaled(layer: nn.Linear, scale: float) -> nn.Linear:
-    if scale != 1.0:
-        with torch.no_grad():
-            for parameter in layer.parameters():
-                parameter.mul_(scale)
-    return layer
 
 
 class EvalMLPHead(Head):

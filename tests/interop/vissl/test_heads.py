@@ -7,9 +7,9 @@ import pytest
 from ssltyped import config
 from ssltyped.config import ConfigError
 from ssltyped.heads.classifier import MobileNetV3HeadConf, ViTHeadConf
-from ssltyped.heads.fixed import IdentityHeadConf, SiameseConcatHeadConf
 from ssltyped.heads.ibot import IBOTDistillationHeadConf, IBOTHeadConf, TokenNorm
 from ssltyped.heads.mlp import EvalMLPHeadConf, MLPHeadConf
+from ssltyped.heads.plumbing import IdentityHeadConf, SiameseConcatHeadConf
 from ssltyped.heads.prototypes import Activation, DINOHeadConf, MSNHeadConf, PrototypesHeadConf, Scale
 from ssltyped.interop.vissl.heads import head
 from ssltyped.interop.vissl.settings import Settings

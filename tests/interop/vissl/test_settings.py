@@ -3,7 +3,7 @@
 import pytest
 
 from ssltyped.config import ConfigError
-from ssltyped.heads.fixed import SiameseConcatHead
+from ssltyped.heads.plumbing import SiameseConcatHead
 from ssltyped.interop.vissl.settings import Settings, changed, choice, covered, lower_case, make
 from ssltyped.trunks.resnet import ResNetSK
 

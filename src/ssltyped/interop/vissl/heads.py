@@ -7,9 +7,9 @@ from functools import partial
 from ssltyped.config import ConfigError
 from ssltyped.config.hints import nearest
 from ssltyped.heads.classifier import MobileNetV3Head, ViTHead
-from ssltyped.heads.fixed import IdentityHead, SiameseConcatHead
 from ssltyped.heads.ibot import IBOTDistillationHead, IBOTHead, TokenNorm
 from ssltyped.heads.mlp import EvalMLPHead, MLPHead
+from ssltyped.heads.plumbing import IdentityHead, SiameseConcatHead
 from ssltyped.heads.prototypes import Activation, DINOHead, MSNHead, PrototypesHead, Scale
 from ssltyped.interop.vissl.settings import Settings, choice, make
 from ssltyped.interop.vissl.yaml import Value

@@ -1,4 +1,4 @@
-"""Heads without weights: what comes as it is, windows of maps by hand, towers side by side, and what is refused."""
+"""Heads that pass features on: as they come, windows of maps by hand, towers, heads in a row, and what is refused."""
 
 from __future__ import annotations
 
@@ -8,10 +8,24 @@ from functools import partial
 import pytest
 import torch
 from facts import FACTS
-from heads.contract import waves
+from heads.contract import check_head, waves
 from torch import Tensor
 
-from ssltyped.heads.fixed import IdentityHead, PoolHead, PoolHeadConf, Pooling, SiameseConcatHead, SiameseConcatHeadConf
+from ssltyped.config import ConfigError, build
+from ssltyped.config.resolve import resolve
+from ssltyped.heads.mlp import EvalMLPHeadConf, MLPHead, MLPHeadConf
+from ssltyped.heads.plumbing import (
+    HeadSequence,
+    HeadSequenceConf,
+    IdentityHead,
+    PoolHead,
+    PoolHeadConf,
+    Pooling,
+    SiameseConcatHead,
+    SiameseConcatHeadConf,
+)
+from ssltyped.heads.prototypes import MSNHead, PrototypesHead, PrototypesHeadConf
+from ssltyped.types import Facts, Head
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4, 4)])
@@ -133,3 +147,87 @@ def test_as_many_towers_as_an_input_has_views(towers: int, fine: bool) -> None:
         [] if fine else [f"num_towers: got {towers}; the views of an image are 1 of 'images', 9 of 'patches'"]
     )
     assert not list(SiameseConcatHead.problems(SiameseConcatHeadConf(num_towers=2), FACTS)), "one input of 2 views"
+
+
+NINE = dataclasses.replace(FACTS, num_views=9, crop_sizes=(8,) * 9)
+
+
+def nine(_: object) -> Facts:
+    return NINE
+
+
+def test_one_after_the_other() -> None:
+    torch.manual_seed(0)
+    pool, mlp = PoolHead(size=2, in_dim=3), MLPHead(in_dim=12, dims=[5])
+    head = HeadSequence(heads=[pool, mlp], in_dim=3)
+    x = waves((4, 3, 6, 6))
+    assert torch.equal(head(x), mlp(pool(x)))
+    assert (head.in_dim, head.out_dim, list(head.out_dims)) == (3, 5, [5])
+    assert list(head.state_dict()) == ["heads.1.layers.0.weight", "heads.1.layers.0.bias"]
+
+
+def test_the_last_may_have_several_outputs() -> None:
+    def make(in_dim: int) -> Head:
+        last = PrototypesHead(in_dim=6, dims=[4], num_prototypes=[5, 3])
+        return HeadSequence(heads=[MLPHead(in_dim=in_dim, dims=[6]), last], in_dim=in_dim)
+
+    check_head(make, waves((7, 8)), [(7, 4), (7, 5), (7, 3)])
+
+
+def test_another_may_have_one_in_a_list() -> None:
+    head = HeadSequence(
+        heads=[MSNHead(in_dim=4, num_prototypes=6, hidden_dim=4, embedding_dim=3), IdentityHead(in_dim=6)],
+        in_dim=4,
+    )
+    assert tuple(head(waves((2, 4))).shape) == (2, 6)
+    with pytest.raises(ValueError, match=r"heads\.0 has 2 outputs; only the last head may"):
+        HeadSequence(
+            heads=[PrototypesHead(in_dim=4, dims=[4], num_prototypes=[5]), MLPHead(in_dim=4, dims=[2])], in_dim=4
+        )
+
+
+def test_widths_that_do_not_follow() -> None:
+    with pytest.raises(ValueError, match=r"heads\.1 has in_dim 7; heads\.0 gives 12"):
+        HeadSequence(heads=[PoolHead(size=2, in_dim=3), MLPHead(in_dim=7, dims=[5])], in_dim=3)
+
+
+def test_widths_are_inferred_through_the_chain() -> None:
+    """Towers of 9 x 16, an MLP to 24 and 8, prototypes: each width from the one before."""
+    chain = [
+        MLPHeadConf(dims=[16]),
+        SiameseConcatHeadConf(num_towers=9),
+        MLPHeadConf(dims=[24, 8]),
+        PrototypesHeadConf(dims=[4], num_prototypes=[5]),
+    ]
+    resolution = resolve(HeadSequenceConf(heads=[*chain], in_dim=32), nine)
+    assert [head.in_dim for head in resolution.config.heads] == [32, 16, 144, 8]
+    rules = {row.field: row.rule for row in resolution.rows}
+    assert rules["heads.2.in_dim"] == "width of what heads.1 gives"
+    assert rules["heads.0.in_dim"] == "width of the feature that the first head reads"
+    built = build(resolution.config)
+    outputs = built(waves((18, 32)))
+    assert [tuple(output.shape) for output in outputs] == [(2, 4), (2, 5)]
+
+
+def test_chains_in_chains() -> None:
+    inner = HeadSequenceConf(heads=[PoolHeadConf(size=2, flatten=False), EvalMLPHeadConf(dims=[6], in_channels=3)])
+    resolution = resolve(HeadSequenceConf(heads=[inner, MLPHeadConf(dims=[2])], in_dim=3), nine)
+    assert {row.field: row.value for row in resolution.rows} == {
+        "heads.0.in_dim": 3,
+        "heads.0.heads.0.in_dim": 3,
+        "heads.0.heads.1.in_dim": 12,
+        "heads.1.in_dim": 6,
+    }
+    assert tuple(build(resolution.config)(waves((4, 3, 6, 6))).shape) == (4, 2)
+
+
+def test_nothing_is_inferred_without_a_width() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(HeadSequenceConf(heads=[MLPHeadConf(dims=[16]), MLPHeadConf(dims=[4])]), nine)
+    assert [problem.path for problem in caught.value.problems] == ["in_dim", "heads.0.in_dim", "heads.1.in_dim"]
+
+
+def test_a_width_that_contradicts_is_named() -> None:
+    chain = HeadSequenceConf(heads=[MLPHeadConf(dims=[16]), MLPHeadConf(dims=[4], in_dim=15)], in_dim=8)
+    with pytest.raises(ConfigError, match=r"heads\.1\.in_dim: got 15, but 16 follows from the rest"):
+        resolve(chain, nine)
