@@ -93,7 +93,7 @@ class TokenScores(Head):
 
 
 class IBOTHead(TokenScores, PrototypeScores):
-    """DINO's head with prototypes for the class token and, unless shared, others for the patches.
+    """DINO's head with prototypes for the class token and, unless shared, others for the patches (`TokenScores`).
 
     Args:
         num_layers: linear layers of the MLP.

@@ -82,8 +82,8 @@ class BEiT(TokenTrunk):
 
     Bao et al. 2022 (arXiv 2106.08254), section 2 and appendix; the default is BEiT-B/16 without relative positions.
     Weights start as those of `VisionTransformer`; the last layer of the branches of block l = 1, 2, ... is then divided
-    by sqrt(2 l) (section 2.2). Masked patches are replaced by a learned token (REPLACE, as in the paper) or left
-    out. Raises ValueError as `VisionTransformer` does, and for masking DROP with relative biases.
+    by sqrt(2 l) (section 2.2). Masked patches are replaced by a learned token (REPLACE, as in the paper) or left out.
+    The other fields are `TokenTrunk`'s. Raises ValueError as `VisionTransformer`, and for DROP with relative biases.
 
     Args:
         mlp_ratio: hidden features of each MLP over hidden_dim.

@@ -233,7 +233,7 @@ class VisionTransformer(TokenTrunk):
     Features (`readings`): lastCLS (B D), blkCLS{i}, concatCLS{n} (B nD); lastMAP (B h w D);
     lastBLK (B 1+hw D), blkBLK{i}, concatBLK{n}; lastPOOL, concatPOOL{n}, stridePOOL_{n}_{s}: means over the patches.
     The default is lastCLS, or lastPOOL without class token. The final norm is applied to all of them. With masking
-    DROP, lastBLK has the class token and the patches that are left.
+    DROP, lastBLK has the class token and the patches that are left. The other fields are those of `TokenTrunk`.
 
     Dosovitskiy et al. 2021 (arXiv 2010.11929); sizes: table 1, the default is ViT-B/16, and ViT-S is 384 wide with 6
     heads (Touvron et al. 2021, arXiv 2012.12877). Norms have eps 1e-6; linear layers, tokens and positions start from
