@@ -14,9 +14,8 @@ from ssltyped.data.pipeline import DataConf, TrainSplitConf
 from ssltyped.experiment import Experiment
 from ssltyped.heads.ibot import IBOTHeadConf
 from ssltyped.heads.mlp import MLPHeadConf
+from ssltyped.heads.plumbing import HeadSequenceConf, SiameseConcatHeadConf
 from ssltyped.heads.prototypes import DINOHeadConf, PrototypesHeadConf
-from ssltyped.heads.sequence import HeadSequenceConf
-from ssltyped.heads.siamese import SiameseConcatHeadConf
 from ssltyped.losses.barlow_twins import BarlowTwinsLossConf
 from ssltyped.losses.cross_entropy import CrossEntropyLossConf
 from ssltyped.losses.deepcluster import DeepClusterV2LossConf
@@ -34,8 +33,7 @@ from ssltyped.transforms.patches import PatchViewsConf
 from ssltyped.transforms.rotated import RotatedViewsConf
 from ssltyped.transforms.views import MultiCropConf, RepeatViewsConf, SeveralInputsConf
 from ssltyped.trunks.resnet import ResNetConf, Stem
-from ssltyped.trunks.tokens import Masking
-from ssltyped.trunks.vit import VisionTransformerConf
+from ssltyped.trunks.vit import Masking, VisionTransformerConf
 from ssltyped.types import Head, Loss, Trunk, ViewMaker
 
 RESNET = ResNetConf(depth=18, width_multiplier=0.0625, stem=Stem.SMALL)

@@ -15,10 +15,8 @@ from torch import Tensor, nn
 from ssltyped.cli.plan import plan
 from ssltyped.config import ConfigError, build, replaced
 from ssltyped.experiment import Experiment, resolve_experiment
-from ssltyped.heads.eval_mlp import EvalMLPHeadConf
-from ssltyped.heads.mlp import MLPHeadConf
-from ssltyped.heads.pooling import PoolHead, PoolHeadConf
-from ssltyped.heads.sequence import HeadSequenceConf
+from ssltyped.heads.mlp import EvalMLPHeadConf, MLPHeadConf
+from ssltyped.heads.plumbing import HeadSequenceConf, PoolHead, PoolHeadConf
 from ssltyped.launch import Run, launch
 from ssltyped.losses.cross_entropy import CrossEntropyLossConf
 from ssltyped.losses.npid import Contrast, MemoryBankLossConf

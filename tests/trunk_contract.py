@@ -7,8 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ssltyped.trunks.base import StagedTrunk
-from ssltyped.trunks.input import InputColor
+from ssltyped.trunks.base import InputColor, StagedTrunk
 from ssltyped.types import Features
 
 T = TypeVar("T", bound=StagedTrunk)

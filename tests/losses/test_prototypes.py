@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ssltyped.heads.identity import IdentityHead
+from ssltyped.heads.plumbing import IdentityHead
 from ssltyped.heads.prototypes import DINOHead, PrototypesHead, Scale
 from ssltyped.losses.prototypes import parts_with_prototypes, prototypes_of
 from ssltyped.model.model import SSLModel

@@ -7,7 +7,7 @@ import torch
 from losses.proofs import HEAD, NOTHING, LinearModel, waves
 from torch import Tensor, nn
 
-from ssltyped.heads.identity import IdentityHead
+from ssltyped.heads.plumbing import IdentityHead
 from ssltyped.losses.teacher import MomentumTeacher, cosine_momentum
 from ssltyped.model.model import SSLModel
 from ssltyped.trunks.resnet import ResNet

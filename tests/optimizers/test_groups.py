@@ -12,8 +12,8 @@ from golden_cases import load_cases
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ssltyped.heads.identity import IdentityHead
 from ssltyped.heads.mlp import MLPHead
+from ssltyped.heads.plumbing import IdentityHead
 from ssltyped.optimizers.decay import Decay
 from ssltyped.optimizers.groups import Group, GroupConf, faults
 from ssltyped.optimizers.rate import Rate

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from trunk_contract import check_checkpointing, check_colors, check_features, images
 
 from ssltyped.trunks.alexnet import AlexNet, AlexNetConf, AlexNetVariant, last_size, sobel
-from ssltyped.trunks.input import Input, InputColor
+from ssltyped.trunks.base import Input, InputColor
 
 OTHERS = [variant for variant in AlexNetVariant if variant is not AlexNetVariant.COLORIZATION]
 

@@ -1,6 +1,9 @@
-"""What all trunks share: the order of features, stopping early, colours, and that checkpointing changes no number."""
+"""What all trunks share: what they see of images, the order of features, stopping early, checkpointing."""
+
+from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -8,14 +11,16 @@ from typing import Optional
 
 import pytest
 import torch
+from facts import FACTS
 from ranks import run_on_ranks
+from tiny import tiny
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ssltyped import distributed
+from ssltyped import ConfigError, distributed, override
 from ssltyped.distributed.sync_batch_norm import SyncBatchNorm, convert_sync_batchnorm
-from ssltyped.trunks.base import Stage, StagedTrunk, cut, statistics_kept
-from ssltyped.trunks.input import Input, InputColor
+from ssltyped.experiment import resolve_experiment
+from ssltyped.trunks.base import Input, InputColor, InputConf, Stage, StagedTrunk, cut, statistics_kept
 from ssltyped.trunks.resnet import ResNet
 from ssltyped.types import Features
 
@@ -178,3 +183,53 @@ def test_checkpointing_changes_no_number_on_ranks_that_share_statistics() -> Non
     assert want[0][1]["bn1.num_batches_tracked"] == 2
     torch.testing.assert_close(got, want, rtol=0, atol=0)
     torch.testing.assert_close(got[0], got[1], rtol=0, atol=0)
+
+
+def test_what_is_seen_of_a_colour() -> None:
+    rgb, bgr, lab = (Input(color=color) for color in InputColor)
+    assert [input.seen_channels for input in (rgb, bgr, lab, Input(channels=7))] == [3, 3, 1, 7]
+    assert torch.equal(rgb.see(images()), images())
+    assert torch.equal(bgr.see(images()), images()[:, [2, 1, 0]])
+    assert torch.equal(lab.see(images()), images()[:, :1])
+    assert torch.equal(Input(channels=7).see(images(7)), images(7))
+
+
+@pytest.mark.parametrize("color", [InputColor.BGR, InputColor.LAB])
+def test_a_colour_order_needs_three_channels(color: InputColor) -> None:
+    text = f"{color.value.upper()} is an order of 3 channels; channels is 4"
+    problems = list(Input.problems(InputConf(channels=4, color=color), FACTS))
+    assert [(problem.path, problem.message) for problem in problems] == [("color", text)]
+    with pytest.raises(ValueError, match=text):
+        Input(channels=4, color=color)
+
+
+def test_one_split_is_no_split_and_refused() -> None:
+    assert [p.path for p in Input.problems(InputConf(checkpoint_splits=1), FACTS)] == ["checkpoint_splits"]
+    with pytest.raises(ValueError, match="1 has no effect"):
+        Input(checkpoint_splits=1)
+
+
+def test_channels_are_those_of_the_data() -> None:
+    five = dataclasses.replace(FACTS, num_channels=5)
+    assert not list(Input.problems(InputConf(channels=5), five))
+    (problem,) = Input.problems(InputConf(), five)
+    assert (problem.path, problem.message) == ("channels", "got 3, but data.mean has 5 values")
+
+
+def test_every_trunk_has_one_of_its_own() -> None:
+    first, second = ResNet(depth=18), ResNet(depth=18)
+    assert (first.input.channels, first.input.color, first.input.checkpoint_splits) == (3, InputColor.RGB, 0)
+    assert first.input is not second.input
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [("channels=4", "got 4, but data.mean has 3 values"), ("checkpoint_splits=1", "1 has no effect")],
+)
+def test_a_recipe_checks_it(change: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve_experiment(override(tiny(), [f"trunk.input.{change}"]))
+    (problem,) = caught.value.problems
+    assert problem.path.startswith("trunk.input")
+    assert change.partition("=")[0] in str(problem)
+    assert says in problem.message

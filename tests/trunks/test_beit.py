@@ -7,10 +7,10 @@ import torch
 from facts import FACTS
 from torch import Tensor, nn
 
+from ssltyped.trunks.base import Input
 from ssltyped.trunks.beit import BEiT, BEiTAttention, BEiTConf, RelativeBias
-from ssltyped.trunks.input import Input
-from ssltyped.trunks.tokens import Masking
 from ssltyped.trunks.transformer import Block, DropPath, Style
+from ssltyped.trunks.vit import Masking
 
 
 def tiny(

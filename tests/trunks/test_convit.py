@@ -6,8 +6,8 @@ from facts import FACTS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ssltyped.trunks.base import Input
 from ssltyped.trunks.convit import Classifier, ConViT, ConViTConf, GatedAttention, grid_offsets
-from ssltyped.trunks.input import Input
 from ssltyped.trunks.transformer import Attention, Block, DropPath, Style
 
 CPU = torch.device("cpu")

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.convnext import ConvNeXt as Reference
 
+from ssltyped.trunks.base import Input, InputColor
 from ssltyped.trunks.convnext import Block, ChannelNorm, ConvNeXt, ConvNeXtConf
-from ssltyped.trunks.input import Input, InputColor
 
 FEATURES = ["stage1", "stage2", "stage3", "lastPOOL"]
 

@@ -13,8 +13,8 @@ from torchvision import models
 from torchvision.ops import StochasticDepth
 from trunk_contract import check_checkpointing, check_colors, check_features, images
 
+from ssltyped.trunks.base import Input
 from ssltyped.trunks.efficientnet import EfficientNet, EfficientNetConf, EfficientNetVersion
-from ssltyped.trunks.input import Input
 
 
 @pytest.mark.parametrize("version", EfficientNetVersion)

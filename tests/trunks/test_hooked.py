@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from trunk_contract import check_checkpointing, check_colors, check_features, images
 
+from ssltyped.trunks.base import Input, InputColor
 from ssltyped.trunks.hooked import HookedTrunk, block_names, replace, see_channels
-from ssltyped.trunks.input import Input, InputColor
 
 
 class Block(nn.Module):

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torchvision.models.mobilenetv3 import mobilenet_v3_large, mobilenet_v3_small
 from trunk_contract import check_checkpointing, check_colors, check_features, images
 
-from ssltyped.trunks.input import Input
+from ssltyped.trunks.base import Input
 from ssltyped.trunks.mobilenet import MobileNetSize, MobileNetV3
 
 tiny = partial(MobileNetV3, size=MobileNetSize.SMALL, width_multiplier=0.25)

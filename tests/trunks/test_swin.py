@@ -8,7 +8,7 @@ from facts import FACTS
 from torch import Tensor, nn
 from torchvision.models import SwinTransformer as Reference
 
-from ssltyped.trunks.input import Input
+from ssltyped.trunks.base import Input
 from ssltyped.trunks.swin import Merging, SwinTransformer, SwinTransformerConf, WindowAttention, picture, windows
 from ssltyped.trunks.transformer import Block, DropPath, Style
 

@@ -29,11 +29,8 @@ from ssltyped.trunks.transformer import (
     drawn,
     drop_path_rates,
     relative_index,
-    resized_positions,
-    size_problems,
-    width_problems,
 )
-from ssltyped.trunks.vit import VisionTransformer
+from ssltyped.trunks.vit import VisionTransformer, resized_positions
 from ssltyped.trunks.xcit import XCiT
 
 
@@ -238,9 +235,7 @@ def test_each_offset_has_its_row() -> None:
 
 
 def test_problems() -> None:
-    assert not list(width_problems("hidden_dim", 12, "num_heads", 3))
-    assert str(*width_problems("hidden_dim", 12, "num_heads", 5)) == (
-        "num_heads: 5 heads do not divide the hidden_dim of 12"
-    )
-    assert not list(size_problems(224, 14))
-    assert str(*size_problems(224, 15)) == "image_size: 224 is no multiple of the patch_size of 15"
+    assert not list(Style.problems("hidden_dim", 12, 3))
+    assert str(*Style.problems("hidden_dim", 12, 5)) == ("num_heads: 5 heads do not divide the hidden_dim of 12")
+    assert not list(PatchEmbed.problems(224, 14))
+    assert str(*PatchEmbed.problems(224, 15)) == "image_size: 224 is no multiple of the patch_size of 15"

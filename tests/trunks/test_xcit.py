@@ -8,7 +8,7 @@ from facts import FACTS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssltyped.trunks.input import Input
+from ssltyped.trunks.base import Input
 from ssltyped.trunks.transformer import DropPath, Style
 from ssltyped.trunks.xcit import (
     ClassAttention,

@@ -11,12 +11,12 @@ from torch import Tensor
 from torchvision.models import resnet18
 
 from ssltyped.heads.mlp import MLPHead
-from ssltyped.heads.sequence import HeadSequence
+from ssltyped.heads.plumbing import HeadSequence
 from ssltyped.model.files import read_file
 from ssltyped.model.model import SSLModel
 from ssltyped.trunks.beit import BEiT
+from ssltyped.trunks.libraries import TorchvisionTrunk
 from ssltyped.trunks.resnet import ResNet
-from ssltyped.trunks.torchvision_trunk import TorchvisionTrunk
 from ssltyped.types import Head
 from ssltyped.weights.vissl import EVALUATED, Leaf, checkpoint_entries, model_layout
 

@@ -11,15 +11,12 @@ from golden_cases import FOLDER, load_cases, load_tensors
 from torch import Tensor
 
 from ssltyped.trunks.alexnet import AlexNet, AlexNetVariant
-from ssltyped.trunks.base import StagedTrunk
+from ssltyped.trunks.base import Input, InputColor, StagedTrunk
 from ssltyped.trunks.efficientnet import EfficientNet
-from ssltyped.trunks.input import Input, InputColor
+from ssltyped.trunks.libraries import TimmTrunk
 from ssltyped.trunks.mobilenet import MobileNetV3
-from ssltyped.trunks.regnet import AnyNet, NamedRegNet, RegNet
-from ssltyped.trunks.regnet_designs import RegNetName
-from ssltyped.trunks.resnet import ResNet
-from ssltyped.trunks.resnet_sk import ResNetSK
-from ssltyped.trunks.timm_trunk import TimmTrunk
+from ssltyped.trunks.regnet import AnyNet, NamedRegNet, RegNet, RegNetName
+from ssltyped.trunks.resnet import ResNet, ResNetSK
 from ssltyped.weights.layout import Layout
 from ssltyped.weights.vissl_convolutional import BLOCKS, LAYOUTS
 from tools.golden.fill import fill

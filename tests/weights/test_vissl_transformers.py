@@ -15,8 +15,7 @@ from ssltyped.trunks.beit import BEiT
 from ssltyped.trunks.convit import ConViT
 from ssltyped.trunks.convnext import ConvNeXt
 from ssltyped.trunks.swin import SwinTransformer
-from ssltyped.trunks.tokens import Masking
-from ssltyped.trunks.vit import VisionTransformer
+from ssltyped.trunks.vit import Masking, VisionTransformer
 from ssltyped.trunks.xcit import XCiT
 from ssltyped.weights.layout import Layout
 from ssltyped.weights.vissl_transformers import LAYOUTS

@@ -19,13 +19,13 @@ from ssltyped.config.resolve import resolve
 from ssltyped.engine.parallel import Rates
 from ssltyped.engine.step import Step
 from ssltyped.engine.strategy import Strategy
-from ssltyped.heads.siamese import SiameseConcatHead
+from ssltyped.heads.plumbing import SiameseConcatHead
 from ssltyped.interop.vissl.recipe import Imported, build_model, import_config, import_trunk
 from ssltyped.interop.vissl.yaml import compose
 from ssltyped.model.freeze import Frozen
 from ssltyped.model.model import SSLModel
 from ssltyped.trunks.alexnet import AlexNet
-from ssltyped.trunks.resnet_sk import ResNetSK
+from ssltyped.trunks.resnet import ResNetSK
 from ssltyped.types import Batch, Facts, Loss, Moment, Outputs, StepOutput, Trunk, Update
 from ssltyped.weights.layout import Layout
 from ssltyped.weights.vissl import trunk_layout

@@ -19,7 +19,6 @@ class ViTHead(Head):
 
     Args:
         num_classes: width of the output.
-        in_dim: width of the feature that is read; null: inferred from the trunk.
         hidden_dim: width of the hidden layer; None: there is none.
     """
 

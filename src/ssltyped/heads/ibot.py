@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from functools import partial
-from typing import Annotated, Optional, Self
+from typing import Annotated, Optional
 
 import torch.nn.functional as F
 from annotated_types import Ge, Gt
@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssltyped.config import INFERRED, config_for
-from ssltyped.heads.prototypes import Activation, Prototypes, Scale, gelu_mlp
+from ssltyped.config.component import AnyConfig
+from ssltyped.heads.prototypes import Activation, Prototypes, PrototypeScores, Scale, gelu_mlp
 from ssltyped.types import Facts, Head, Problem
 
 
@@ -26,11 +27,9 @@ class TokenNorm(Enum):
         """The layer of it for vectors of a width."""
         if self is TokenNorm.NONE:
             return None
-        return (
-            partial(TokenBatchNorm, affine=affine)
-            if self is TokenNorm.BATCH
-            else partial(nn.LayerNorm, elementwise_affine=affine)
-        )
+        if self is TokenNorm.BATCH:
+            return partial(TokenBatchNorm, affine=affine)
+        return partial(nn.LayerNorm, elementwise_affine=affine)
 
 
 class TokenBatchNorm(nn.Module):
@@ -52,23 +51,53 @@ class TokenBatchNorm(nn.Module):
         return normalized.reshape(x.shape)
 
 
-class IBOTHead(Head):
+class TokenScores(Head):
     """(B, 1 + T, D) -> class scores (B, K) and patch scores (B, T, K'); (B, D) -> class scores only.
 
-    DINO's head with prototypes for the class token and, unless shared, others for the patches. Hidden layers each have
-    a norm of their own. Zhou et al. 2022 (arXiv 2111.07832), appendix B.
+    Zhou et al. 2022 (arXiv 2111.07832), appendix B. Hidden layers each have a norm of their own.
 
     Args:
         num_prototypes: K; 8192 in the paper.
         num_patch_prototypes: K'; None: K.
         in_dim: width of the tokens; null: inferred from the trunk.
-        shared: the patches use the prototypes of the class token.
-        num_layers: linear layers of the MLP.
-        hidden_dim: width of its hidden layers.
-        bottleneck_dim: width of its output, which is scaled to length 1.
+        shared: the patches are scored by what scores the class token.
+        hidden_dim: width of the hidden layers.
         norm: after each hidden layer.
         activation: after each hidden layer.
         last_norm: of the scores, without scale and shift.
+    """
+
+    num_prototypes: int
+    num_patch_prototypes: Optional[int]
+    last_norm: nn.Module
+    patch_last_norm: nn.Module
+
+    @classmethod
+    def problems(cls, config: AnyConfig, facts: Facts) -> Iterable[Problem]:
+        if config.shared and config.num_patch_prototypes not in (None, config.num_prototypes):
+            yield Problem("num_patch_prototypes", "has no effect with shared prototypes: leave it out")
+
+    @property
+    def out_dim(self) -> int:
+        return self.num_prototypes
+
+    @property
+    def out_dims(self) -> Sequence[int]:
+        return self.num_prototypes, self.num_patch_prototypes or self.num_prototypes
+
+    def scores(self, z: Float[Tensor, "B *T d"], of_class: nn.Module, of_patches: nn.Module) -> list[Tensor]:
+        """What the two layers make of embedded tokens, normalized."""
+        if z.ndim == 2:
+            return [self.last_norm(of_class(z))]
+        return [self.last_norm(of_class(z[:, 0])), self.patch_last_norm(of_patches(z[:, 1:]))]
+
+
+class IBOTHead(TokenScores, PrototypeScores):
+    """DINO's head with prototypes for the class token and, unless shared, others for the patches (`TokenScores`).
+
+    Args:
+        num_layers: linear layers of the MLP.
+        bottleneck_dim: width of its output, which is scaled to length 1.
         scale: lengths of the prototypes.
     """
 
@@ -93,58 +122,22 @@ class IBOTHead(Head):
         self.in_dim, self.num_layers, self.hidden_dim, self.shared = in_dim, num_layers, hidden_dim, shared
         self.num_prototypes, self.num_patch_prototypes, self.norm = num_prototypes, num_patch_prototypes, norm
         self.activation, self.bottleneck_dim, self.scale = activation, bottleneck_dim, scale
-        self._dims = (num_prototypes, num_prototypes if num_patch_prototypes is None else num_patch_prototypes)
         self.layers = gelu_mlp([in_dim, *[hidden_dim] * (num_layers - 1), bottleneck_dim], norm.maker(), activation)
-        self.prototypes = Prototypes(self._dims[0], bottleneck_dim, scale)
-        self.patch_prototypes = self.prototypes if shared else Prototypes(self._dims[1], bottleneck_dim, scale)
-        self.last_norm = _last(last_norm, self._dims[0])
-        self.patch_last_norm = self.last_norm if shared else _last(last_norm, self._dims[1])
-
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        if config.shared and config.num_patch_prototypes not in (None, config.num_prototypes):
-            yield Problem("num_patch_prototypes", "has no effect with shared prototypes: leave it out")
-
-    @property
-    def out_dim(self) -> int:
-        return self._dims[0]
-
-    @property
-    def out_dims(self) -> Sequence[int]:
-        return self._dims
+        self.prototypes = Prototypes(self.out_dims[0], bottleneck_dim, scale)
+        self.patch_prototypes = self.prototypes if shared else Prototypes(self.out_dims[1], bottleneck_dim, scale)
+        self.last_norm = _last(last_norm, self.out_dims[0])
+        self.patch_last_norm = self.last_norm if shared else _last(last_norm, self.out_dims[1])
 
     def forward(self, features: Float[Tensor, "B *T D"]) -> list[Tensor]:
         z = F.normalize(self.layers(features), dim=-1)
-        if z.ndim == 2:
-            return [self.last_norm(self.prototypes(z))]
-        patches = self.patch_last_norm(self.patch_prototypes(z[:, 1:]))
-        return [self.last_norm(self.prototypes(z[:, 0])), patches]
-
-    def prototype_weights(self) -> list[Float[Tensor, "_ D"]]:
-        """The matrices of prototypes."""
-        return [self.prototypes.matrix, self.patch_prototypes.matrix]
-
-    def normalize_prototypes(self) -> None:
-        """Scale every prototype to length 1."""
-        self.prototypes.normalize()
-        self.patch_prototypes.normalize()
+        return self.scores(z, self.prototypes, self.patch_prototypes)
 
 
-class IBOTDistillationHead(Head):
+class IBOTDistillationHead(TokenScores):
     """As `IBOTHead`, with plain linear layers in the place of bottleneck and prototypes.
 
-    (B, 1 + T, D) -> (B, K) and (B, T, K'); (B, D) -> (B, K).
-
     Args:
-        num_prototypes: K.
-        num_patch_prototypes: K'; None: K.
-        in_dim: width of the tokens; null: inferred from the trunk.
-        shared: the patches use the last layer of the class token.
         num_layers: linear layers, the last one included.
-        hidden_dim: width of the hidden layers.
-        norm: after each hidden layer.
-        activation: after each hidden layer.
-        last_norm: of the scores, without scale and shift.
     """
 
     def __init__(
@@ -166,27 +159,15 @@ class IBOTDistillationHead(Head):
         self.in_dim, self.num_layers, self.hidden_dim, self.shared = in_dim, num_layers, hidden_dim, shared
         self.num_prototypes, self.num_patch_prototypes = num_prototypes, num_patch_prototypes
         self.norm, self.activation = norm, activation
-        self._dims = (num_prototypes, num_prototypes if num_patch_prototypes is None else num_patch_prototypes)
         hidden = gelu_mlp([in_dim, *[hidden_dim] * num_layers], norm.maker(), activation)
         self.layers = hidden[:-1]
-        self.last = gelu_mlp([hidden_dim, self._dims[0]], None)
-        self.patch_last = self.last if shared else gelu_mlp([hidden_dim, self._dims[1]], None)
-        self.last_norm = _last(last_norm, self._dims[0])
-        self.patch_last_norm = self.last_norm if shared else _last(last_norm, self._dims[1])
-
-    @property
-    def out_dim(self) -> int:
-        return self._dims[0]
-
-    @property
-    def out_dims(self) -> Sequence[int]:
-        return self._dims
+        self.last = gelu_mlp([hidden_dim, self.out_dims[0]], None)
+        self.patch_last = self.last if shared else gelu_mlp([hidden_dim, self.out_dims[1]], None)
+        self.last_norm = _last(last_norm, self.out_dims[0])
+        self.patch_last_norm = self.last_norm if shared else _last(last_norm, self.out_dims[1])
 
     def forward(self, features: Float[Tensor, "B *T D"]) -> list[Tensor]:
-        z = self.layers(features)
-        if z.ndim == 2:
-            return [self.last_norm(self.last(z))]
-        return [self.last_norm(self.last(z[:, 0])), self.patch_last_norm(self.patch_last(z[:, 1:]))]
+        return self.scores(self.layers(features), self.last, self.patch_last)
 
 
 def _last(norm: TokenNorm, width: int) -> nn.Module:

@@ -1,10 +1,9 @@
-"""Multilayer perceptron: the projection head of most methods, and with one width a linear classifier."""
+"""Multilayer perceptrons: the projection head of most methods, with one width a linear classifier, and evaluations'."""
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Annotated, Optional, Self
 
-import torch
 from annotated_types import Ge, Gt, Le, Len, Lt
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -25,7 +24,6 @@ class MLPHead(Head):
 
     Args:
         dims: output width of each linear layer; the last one is the width of the embedding.
-        in_dim: width of the feature that is read; null: inferred from the trunk.
         use_bn: batch normalization after each linear layer (but a bare last one).
         use_relu: relu after each linear layer (but a bare last one).
         use_bias: linear layers have a bias.
@@ -58,19 +56,18 @@ class MLPHead(Head):
         self.dims, self.in_dim, self.use_bn, self.use_relu, self.dropout = dims, in_dim, use_bn, use_relu, dropout
         self.last_layer_bare, self.bn_eps, self.bn_momentum = last_layer_bare, bn_eps, bn_momentum
         self.use_bias, self.init_scale, self.residual = use_bias, init_scale, residual
-        refuse(_faults(dims, last_layer_bare, (use_bn, bn_eps, bn_momentum), dropout))
+        refuse(MLPHead._faults(self))
         self.layers = nn.Sequential()
         for index, (before, after) in enumerate(pairwise([in_dim, *dims])):
-            layers: list[nn.Module] = [_scaled(nn.Linear(before, after, bias=use_bias), init_scale)]
+            layers: list[nn.Module] = [nn.Linear(before, after, bias=use_bias)]
+            if init_scale != 1.0:
+                for parameter in layers[0].parameters():
+                    parameter.data.mul_(init_scale)
             if not (last_layer_bare and index == len(dims) - 1):
-                layers += self._activation(after)
+                layers += [nn.BatchNorm1d(after, eps=bn_eps, momentum=bn_momentum)] if use_bn else []
+                layers += [nn.ReLU(inplace=True)] if use_relu else []
+                layers += [nn.Dropout(dropout)] if dropout else []
             self.layers.extend([Residual(*layers)] if residual and before == after else layers)
-
-    def _activation(self, width: int) -> list[nn.Module]:
-        norms = [nn.BatchNorm1d(width, eps=self.bn_eps, momentum=self.bn_momentum)] if self.use_bn else []
-        relus = [nn.ReLU(inplace=True)] if self.use_relu else []
-        dropouts = [nn.Dropout(self.dropout)] if self.dropout else []
-        return [*norms, *relus, *dropouts]
 
     @property
     def out_dim(self) -> int:
@@ -85,39 +82,99 @@ class MLPHead(Head):
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return _faults(
-            config.dims, config.last_layer_bare, (config.use_bn, config.bn_eps, config.bn_momentum), config.dropout
-        )
+        return MLPHead._faults(config)
+
+    def _faults(self) -> Iterator[Problem]:
+        """What the types of the constructor cannot say; self may be a config."""
+        if not self.dims:
+            yield Problem("dims", "is empty: give the output width of each linear layer")
+        only_linear = self.last_layer_bare and len(self.dims) == 1
+        for field, used in (("use_bn", self.use_bn), ("dropout", self.dropout > 0)):
+            if only_linear and used:
+                yield Problem(field, "has no effect on a single bare layer: set last_layer_bare=False or leave it out")
+        if not self.use_bn and (self.bn_eps, self.bn_momentum) != (BN_EPS, BN_MOMENTUM):
+            yield Problem("bn_eps", "bn_eps and bn_momentum have no effect without use_bn")
 
 
 class Residual(nn.Sequential):
     """x + f(x), with the layers of f in turn."""
 
     def forward(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        residual = x
+        y = x
         for layer in self:
-            x = layer(x)
-        return residual + x
+            y = layer(y)
+        return x + y
 
 
-def _scaled(layer: nn.Linear, scale: float) -> nn.Linear:
-    if scale != 1.0:
-        with torch.no_grad():
-            for parameter in layer.parameters():
-                parameter.mul_(scale)
-    return layer
+class EvalMLPHead(Head):
+    """y = MLP(flatten(BN(x))): a linear classifier on a frozen feature whose scale does not matter.
 
+    (B in_channels h w), or the same flattened (B in_dim), -> (B dims[-1]); BN is over the channels, with scale and
+    shift, and in_dim = in_channels h w. A feature of S vectors, (B S in_dim), gives (B S dims[-1]): BN over in_dim,
+    then the MLP on each vector. Goyal et al. 2019 (arXiv 1905.01235), appendix. Raises ValueError when built without
+    in_dim, or called with another number of values an image.
 
-def _faults(dims: list[int], last_layer_bare: bool, bn: tuple[bool, float, float], dropout: float) -> Iterator[Problem]:
-    """What the types of the constructor cannot say; `bn` is use_bn, bn_eps and bn_momentum."""
-    if not dims:
-        yield Problem("dims", "is empty: give the output width of each linear layer")
-    only_linear = last_layer_bare and len(dims) == 1
-    for field, used in (("use_bn", bn[0]), ("dropout", dropout > 0)):
-        if only_linear and used:
-            yield Problem(field, "has no effect on a single bare layer: set last_layer_bare=False or leave it out")
-    if not bn[0] and bn[1:] != (BN_EPS, BN_MOMENTUM):
-        yield Problem("bn_eps", "bn_eps and bn_momentum have no effect without use_bn")
+    Args:
+        dims: output width of each linear layer.
+        in_dim: width of the flattened feature; null: inferred from the trunk.
+        in_channels: channels that BN normalizes; None: each of the in_dim values by itself.
+        use_bn: batch normalization after each linear layer but the last.
+        use_relu: relu after each linear layer but the last.
+        residual: a layer whose input and output are equally wide adds its input.
+        bn_eps: added to the variance in batch normalization.
+        bn_momentum: weight of the newest batch in the running mean and variance.
+    """
+
+    def __init__(
+        self,
+        *,
+        dims: Annotated[list[Annotated[int, Gt(0)]], Len(1)],
+        in_dim: Annotated[int, Gt(0)] = INFERRED,
+        feature: Optional[str] = None,
+        input: Optional[str] = None,
+        in_channels: Optional[Annotated[int, Gt(0)]] = None,
+        use_bn: bool = False,
+        use_relu: bool = False,
+        residual: bool = False,
+        bn_eps: Annotated[float, Gt(0)] = BN_EPS,
+        bn_momentum: Annotated[float, Gt(0), Le(1)] = BN_MOMENTUM,
+    ) -> None:
+        super().__init__(feature=feature, input=input)
+        self.in_dim, self.use_bn, self.use_relu, self.residual = in_dim, use_bn, use_relu, residual
+        self.bn_eps, self.bn_momentum = bn_eps, bn_momentum
+        self.dims, self.in_channels = list(dims), in_channels or in_dim
+        self.channel_bn = nn.BatchNorm1d(self.in_channels, eps=bn_eps, momentum=bn_momentum)
+        self.mlp = MLPHead(
+            dims=dims,
+            in_dim=in_dim,
+            use_bn=use_bn,
+            use_relu=use_relu,
+            residual=residual,
+            bn_eps=bn_eps if use_bn else BN_EPS,
+            bn_momentum=bn_momentum if use_bn else BN_MOMENTUM,
+        )
+
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if config.in_dim and config.in_channels and config.in_dim % config.in_channels:
+            yield Problem("in_channels", f"got {config.in_channels}, which does not divide in_dim {config.in_dim}")
+
+    @property
+    def out_dim(self) -> int:
+        return self.dims[-1]
+
+    def forward(self, features: Float[Tensor, "B *shape"]) -> Float[Tensor, "B *positions K"]:
+        if features.ndim == 3 and features.shape[-1] == self.in_dim:
+            rows = self.channel_bn(features.flatten(0, 1))
+            positions: Tensor = self.mlp(rows)
+            return positions.reshape(*features.shape[:2], -1)
+        rows = features.flatten(1)
+        if rows.shape[1] != self.in_dim:
+            raise ValueError(f"features of shape {tuple(features.shape)}: the head reads {self.in_dim} values an image")
+        by_channel = rows if self.in_channels == self.in_dim else rows.reshape(len(rows), self.in_channels, -1)
+        out: Tensor = self.mlp(self.channel_bn(by_channel).flatten(1))
+        return out
 
 
 MLPHeadConf = config_for(MLPHead)
+EvalMLPHeadConf = config_for(EvalMLPHead)

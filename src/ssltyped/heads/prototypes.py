@@ -1,4 +1,4 @@
-"""Prototypes: rows of a matrix that embeddings are compared with; the heads of SwAV and DINO."""
+"""Prototypes: rows of a matrix that embeddings are compared with; the heads of SwAV, DINO and MSN."""
 
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
@@ -7,7 +7,7 @@ from typing import Annotated, Optional, Self
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Gt, Le, Len
+from annotated_types import Ge, Gt, Le, Len, Lt
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -53,8 +53,7 @@ class Prototypes(nn.Module):
         """C."""
         if self.kind is Scale.FREE:
             return self.weight
-        scale: Tensor = self.scale
-        return scale * F.normalize(self.weight, dim=1)
+        return self.scale * F.normalize(self.weight, dim=1)
 
     def forward(self, z: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows K"]:
         return F.linear(z, self.matrix)
@@ -66,7 +65,23 @@ class Prototypes(nn.Module):
             self.weight.copy_(F.normalize(self.weight, dim=1))
 
 
-class PrototypesHead(Head):
+class PrototypeScores(Head):
+    """A head that compares embeddings with prototypes, which a method may read and keep at length 1."""
+
+    def prototype_weights(self) -> list[Float[Tensor, "_ D"]]:
+        """The matrices of prototypes, in the order of the scores."""
+        return [prototypes.matrix for prototypes in self._all()]
+
+    def normalize_prototypes(self) -> None:
+        """Scale every prototype to length 1."""
+        for prototypes in self._all():
+            prototypes.normalize()
+
+    def _all(self) -> list[Prototypes]:
+        return [part for _, part in self.named_modules(remove_duplicate=False) if isinstance(part, Prototypes)]
+
+
+class PrototypesHead(PrototypeScores):
     """SwAV's head: z = MLP(x) (B, dims[-1]), scaled to length 1, and its scores z C_i^T for each matrix of prototypes.
 
     Outputs: z, if `return_embedding`, then (B, num_prototypes[i]) for each i. Caron et al. 2020 (arXiv 2006.09882),
@@ -75,7 +90,6 @@ class PrototypesHead(Head):
     Args:
         dims: output width of each linear layer; the last is the width of z.
         num_prototypes: rows of each matrix; empty: none.
-        in_dim: width of the feature that is read; null: inferred from the trunk.
         use_bn: batch normalization after each linear layer but a bare last one.
         use_bias: linear layers have a bias.
         activation: after each linear layer but a bare last one.
@@ -139,20 +153,8 @@ class PrototypesHead(Head):
         scores = [prototypes(z) for prototypes in self.prototypes]
         return [z, *scores] if self.return_embedding or not scores else scores
 
-    def prototype_weights(self) -> list[Float[Tensor, "_ D"]]:
-        """The matrices C_i."""
-        return [prototypes.matrix for prototypes in self._all()]
 
-    def normalize_prototypes(self) -> None:
-        """Scale every prototype to length 1."""
-        for prototypes in self._all():
-            prototypes.normalize()
-
-    def _all(self) -> list[Prototypes]:
-        return [module for module in self.prototypes if isinstance(module, Prototypes)]
-
-
-class DINOHead(Head):
+class DINOHead(PrototypeScores):
     """DINO's head: an MLP to a bottleneck of length 1, then prototypes of fixed length: (B, in_dim) -> (B, K).
 
     Linear layers start from a normal distribution of deviation 0.02, cut at 2 (absolute), biases at 0. With one layer
@@ -160,7 +162,6 @@ class DINOHead(Head):
 
     Args:
         num_prototypes: K; 65536 in the paper.
-        in_dim: width of the feature that is read; null: inferred from the trunk.
         num_layers: linear layers of the MLP.
         hidden_dim: width of its hidden layers.
         bottleneck_dim: width of its output.
@@ -196,14 +197,6 @@ class DINOHead(Head):
         scores: Tensor = self.prototypes(F.normalize(self.layers(features), dim=-1))
         return scores
 
-    def prototype_weights(self) -> list[Float[Tensor, "K D"]]:
-        """The matrix of prototypes."""
-        return [self.prototypes.matrix]
-
-    def normalize_prototypes(self) -> None:
-        """Scale every prototype to length 1."""
-        self.prototypes.normalize()
-
 
 def gelu_mlp(
     widths: Sequence[int], norm: Optional[Callable[[int], nn.Module]], activation: Activation = Activation.GELU
@@ -222,5 +215,69 @@ def gelu_mlp(
     return nn.Sequential(*layers)
 
 
-PrototypesHeadConf = config_for(PrototypesHead)
+class MSNHead(Head):
+    """q = MLP(x), of length 1, (B, D); p = softmax(q C^T / T) L (B, K), C prototypes of length 1, L smoothed labels.
+
+    Three linear layers with GELU between them; L = (1 - s) I + s / K. Assran et al. 2022 (arXiv 2204.07141), section 3.
+    `MSNLoss` has prototypes of its own and reads an embedding (MLPHead); this head is for distillation and for weights
+    of others. Prototypes start uniform in +-1/sqrt(D).
+
+    Args:
+        num_prototypes: K.
+        hidden_dim: width of the hidden layers.
+        embedding_dim: D.
+        use_bn: batch normalization after each hidden layer.
+        temperature: T.
+        label_smoothing: s.
+        freeze_prototypes: prototypes do not learn.
+        return_embedding: q is the second output.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_prototypes: Annotated[int, Gt(0)] = 1024,
+        in_dim: Annotated[int, Gt(0)] = INFERRED,
+        feature: Optional[str] = None,
+        input: Optional[str] = None,
+        hidden_dim: Annotated[int, Gt(0)] = 2048,
+        embedding_dim: Annotated[int, Gt(0)] = 256,
+        use_bn: bool = False,
+        temperature: Annotated[float, Gt(0)] = 0.1,
+        label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0,
+        freeze_prototypes: bool = False,
+        return_embedding: bool = False,
+    ) -> None:
+        super().__init__(feature=feature, input=input)
+        self.in_dim, self.hidden_dim, self.use_bn, self.num_prototypes = in_dim, hidden_dim, use_bn, num_prototypes
+        self.embedding_dim, self.freeze_prototypes = embedding_dim, freeze_prototypes
+        self._dims = (num_prototypes, embedding_dim) if return_embedding else (num_prototypes,)
+        self.temperature, self.label_smoothing, self.return_embedding = temperature, label_smoothing, return_embedding
+        self.layers = nn.Sequential()
+        for before, after in ((in_dim, hidden_dim), (hidden_dim, hidden_dim)):
+            self.layers.append(nn.Linear(before, after))
+            self.layers.extend([nn.BatchNorm1d(after)] if use_bn else [])
+            self.layers.append(nn.GELU())
+        self.layers.append(nn.Linear(hidden_dim, embedding_dim))
+        bound = embedding_dim**-0.5
+        start = torch.empty(num_prototypes, embedding_dim).uniform_(-bound, bound)
+        self.prototypes = nn.Parameter(start, requires_grad=not freeze_prototypes)
+
+    @property
+    def out_dim(self) -> int:
+        return self._dims[0]
+
+    @property
+    def out_dims(self) -> Sequence[int]:
+        return self._dims
+
+    def forward(self, features: Float[Tensor, "B D"]) -> list[Tensor]:
+        q = F.normalize(self.layers(features), dim=1)
+        p = F.softmax(q @ F.normalize(self.prototypes, dim=1).T / self.temperature, dim=1)
+        p = (1 - self.label_smoothing) * p + self.label_smoothing / p.shape[1]
+        return [p, q] if self.return_embedding else [p]
+
+
 DINOHeadConf = config_for(DINOHead)
+PrototypesHeadConf = config_for(PrototypesHead)
+MSNHeadConf = config_for(MSNHead)

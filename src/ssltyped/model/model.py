@@ -145,10 +145,9 @@ class SSLModel(nn.Module):
         for name, part in self._slices.items():
             features = list(dict.fromkeys(read.feature for read in reads if read.input == name))
             if features:
-                runs = self._runs(views[part], masks[part])
-                passes = [self._pass([view for view, _ in run], [mask for _, mask in run], features) for run in runs]
-                rows = _concatenated(passes, features)
-                found |= {_Read(name, feature): row for feature, row in zip(features, rows, strict=True)}
+                passes = [self._pass(run, features) for run in self._runs(views[part], masks[part])]
+                for feature, parts in zip(features, zip(*passes, strict=True), strict=True):
+                    found[_Read(name, feature)] = _concatenated(feature, parts)
         return found
 
     def _runs(
@@ -160,15 +159,12 @@ class SSLModel(nn.Module):
         for _, run in groupby(pairs, key=lambda p: (p[1][0].shape[-2:], p[1][1] is None, p[0] if alone else None)):
             yield [pair for _, pair in run]
 
-    def _pass(self, views: Sequence[Tensor], masks: Sequence[Optional[Tensor]], names: Sequence[str]) -> Features:
-        known = [mask for mask in masks if mask is not None]
-        if not known:
-            features: Features = self.trunk(joined(views), names)
-            return features
-        if not isinstance(self.trunk, MaskedTrunk):
+    def _pass(self, run: Sequence[tuple[Tensor, Optional[Tensor]]], names: Sequence[str]) -> Features:
+        images, masks = joined([view for view, _ in run]), [mask for _, mask in run if mask is not None]
+        if masks and not isinstance(self.trunk, MaskedTrunk):
             raise ValueError(f"{type(self.trunk).__name__} takes no masks; a trunk of patches does, such as a ViT")
-        masked: Features = self.trunk(joined(views), names, joined(known))
-        return masked
+        features: Features = self.trunk(images, names, joined(masks)) if masks else self.trunk(images, names)
+        return features
 
     def extract(self, images: Float[Tensor, "B C H W"], feature: str) -> Float[Tensor, "B D"]:
         """One feature of the trunk, flattened, without heads: what evaluations work on.
@@ -204,15 +200,14 @@ def unknown(trunk: Trunk, name: str) -> str:
     return "" if name in known else f"{type(trunk).__name__} has no feature {name!r}{nearest(name, known)}"
 
 
-def _concatenated(passes: Sequence[Features], names: Sequence[str]) -> Iterator[Tensor]:
-    """The rows of all passes, a tensor a feature."""
-    for name, parts in zip(names, zip(*passes, strict=True), strict=True):
-        shapes = {tuple(part.shape[1:]) for part in parts}
-        if len(shapes) > 1:
-            raise ValueError(
-                f"feature {name!r} has the shapes {sorted(shapes)} for views of different sizes; ask for a pooled one"
-            )
-        yield joined(parts)
+def _concatenated(name: str, parts: Sequence[Tensor]) -> Tensor:
+    """The rows of all passes of this feature."""
+    shapes = {tuple(part.shape[1:]) for part in parts}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"feature {name!r} has the shapes {sorted(shapes)} for views of different sizes; ask for a pooled one"
+        )
+    return joined(parts)
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:

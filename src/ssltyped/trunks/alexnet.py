@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from enum import Enum
-from functools import partial
 from typing import Annotated, NamedTuple
 
 import torch
@@ -11,8 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssltyped.config import config_for, refuse
-from ssltyped.trunks.base import Stage, StagedTrunk
-from ssltyped.trunks.input import Input, InputColor, InputConf
+from ssltyped.trunks.base import Input, InputColor, InputConf, Stage, StagedTrunk
 from ssltyped.types import Problem
 
 NAMES = ("conv1", "pool1", "conv2", "pool2", "conv3", "conv4", "conv5", "pool5")
@@ -57,17 +55,15 @@ class Conv(NamedTuple):
 class Drawing(NamedTuple):
     """What makes a variant."""
 
-    convs: tuple[Conv, Conv, Conv, Conv, Conv]
+    convs: tuple[Conv, ...]
     response_norm: ResponseNorm = ResponseNorm.NONE
     sobel: bool = False
 
 
-def _towers(
-    stride: int, padding: int, norms: tuple[bool, bool, bool, bool, bool]
-) -> tuple[Conv, Conv, Conv, Conv, Conv]:
+def _towers(stride: int, norms: tuple[bool, ...]) -> tuple[Conv, ...]:
     """The original widths; convolutions 2, 4 and 5 in the two groups that two GPUs once held."""
     return (
-        Conv(96, 11, stride, padding, batch_norm=norms[0]),
+        Conv(96, 11, stride, batch_norm=norms[0]),
         Conv(256, 5, padding=2, groups=2, batch_norm=norms[1]),
         Conv(384, 3, padding=1, batch_norm=norms[2]),
         Conv(384, 3, padding=1, groups=2, batch_norm=norms[3]),
@@ -75,7 +71,7 @@ def _towers(
     )
 
 
-def _whole(first: int, second: int, fourth: int) -> tuple[Conv, Conv, Conv, Conv, Conv]:
+def _whole(first: int, second: int, fourth: int) -> tuple[Conv, ...]:
     """No groups, batch norm everywhere."""
     return (
         Conv(first, 11, stride=4, padding=2),
@@ -87,10 +83,10 @@ def _whole(first: int, second: int, fourth: int) -> tuple[Conv, Conv, Conv, Conv
 
 
 DRAWINGS: Mapping[AlexNetVariant, Drawing] = {
-    AlexNetVariant.BVLC: Drawing(_towers(4, 0, (False,) * 5), ResponseNorm.BEFORE_POOL),
-    AlexNetVariant.COLORIZATION: Drawing(_towers(4, 0, (True,) * 5)),
+    AlexNetVariant.BVLC: Drawing(_towers(4, (False,) * 5), ResponseNorm.BEFORE_POOL),
+    AlexNetVariant.COLORIZATION: Drawing(_towers(4, (True,) * 5)),
     AlexNetVariant.DEEPCLUSTER: Drawing(_whole(96, 256, 384), sobel=True),
-    AlexNetVariant.JIGSAW: Drawing(_towers(2, 0, (False, False, True, True, True)), ResponseNorm.AFTER_POOL),
+    AlexNetVariant.JIGSAW: Drawing(_towers(2, (False, False, True, True, True)), ResponseNorm.AFTER_POOL),
     AlexNetVariant.ROTNET: Drawing(_whole(64, 192, 256)),
 }
 
@@ -108,7 +104,6 @@ class AlexNet(StagedTrunk):
     Args:
         variant: whose AlexNet.
         image_size: height and width of the images that `flatten` is made for, in pixels.
-        input: the images as it takes them.
     """
 
     def __init__(
@@ -124,13 +119,12 @@ class AlexNet(StagedTrunk):
             self.add_module(f"conv{i + 1}", _convolution(before[i], conv))
         self.pool1, self.pool2 = _pool(drawing.response_norm), _pool(drawing.response_norm)
         self.pool5 = _pool(ResponseNorm.NONE)
-        self.last_channels = drawing.convs[-1].channels
 
     @property
     def feature_dims(self) -> Mapping[str, int]:
         convs = {f"conv{i + 1}": conv.channels for i, conv in enumerate(DRAWINGS[self.variant].convs)}
         dims = {name: convs[name.replace("pool", "conv")] for name in NAMES}
-        return {**dims, "flatten": self.last_channels * last_size(self.variant, self.image_size) ** 2}
+        return {**dims, "flatten": convs["conv5"] * last_size(self.variant, self.image_size) ** 2}
 
     def stages(self) -> Iterator[Stage]:
         yield Stage(None, self.sobel)
@@ -177,9 +171,9 @@ def sobel(channels: int) -> nn.Sequential:
 
 
 def _convolution(in_channels: int, conv: Conv) -> nn.Sequential:
-    make = partial(nn.Conv2d, stride=conv.stride, padding=conv.padding, groups=conv.groups)
+    layer = nn.Conv2d(in_channels, conv.channels, conv.size, conv.stride, conv.padding, groups=conv.groups)
     norm = [nn.BatchNorm2d(conv.channels)] if conv.batch_norm else []
-    return nn.Sequential(make(in_channels, conv.channels, conv.size), *norm, nn.ReLU(inplace=True))
+    return nn.Sequential(layer, *norm, nn.ReLU(inplace=True))
 
 
 def _pool(norm: ResponseNorm) -> nn.Sequential:

@@ -13,19 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.config import config_for, refuse
-from ssltyped.trunks.base import Stage
-from ssltyped.trunks.input import Input, InputConf
-from ssltyped.trunks.tokens import Masking, Part, Reading, TokenTrunk
-from ssltyped.trunks.transformer import (
-    Attention,
-    Block,
-    Grid,
-    Style,
-    drop_path_rates,
-    relative_index,
-    size_problems,
-    width_problems,
-)
+from ssltyped.trunks.base import Input, InputConf, Stage
+from ssltyped.trunks.transformer import Attention, Block, Grid, Style, drop_path_rates, relative_index
+from ssltyped.trunks.vit import Masking, Part, Reading, TokenTrunk
 from ssltyped.types import Problem
 
 
@@ -92,28 +82,18 @@ class BEiT(TokenTrunk):
 
     Bao et al. 2022 (arXiv 2106.08254), section 2 and appendix; the default is BEiT-B/16 without relative positions.
     Weights start as those of `VisionTransformer`; the last layer of the branches of block l = 1, 2, ... is then divided
-    by sqrt(2 l) (section 2.2). Masked patches are replaced by a learned token (REPLACE, as in the paper) or left
-    out. Raises ValueError as `VisionTransformer` does, and for masking DROP with relative biases.
+    by sqrt(2 l) (section 2.2). Masked patches are replaced by a learned token (REPLACE, as in the paper) or left out.
+    The other fields are `TokenTrunk`'s. Raises ValueError as `VisionTransformer`, and for DROP with relative biases.
 
     Args:
-        image_size: side of the images for which positions are learned, in pixels.
-        patch_size: side of a patch, in pixels.
-        num_layers: blocks, L.
-        num_heads: heads of each attention; they divide hidden_dim.
-        hidden_dim: features of a token, D.
         mlp_ratio: hidden features of each MLP over hidden_dim.
         dropout_rate: dropout after the positions, after each attention and after each MLP.
-        attention_dropout_rate: dropout of attention weights.
-        drop_path_rate: stochastic depth of the last block; it grows in equal steps from 0 at the first.
         qkv_bias: queries and values have a bias.
-        qk_scale: factor of q . k; None is 1 / sqrt(hidden_dim / num_heads).
         use_abs_pos_emb: learned positions are added to the tokens.
         use_rel_pos_bias: each block has its own biases of relative positions.
         use_shared_rel_pos_bias: all blocks share biases of relative positions.
         use_mean_pooling: there is a norm for the mean of the patches, and none for single tokens.
         init_values: what the factors of the branches start from; None: there are none.
-        masking: what becomes of the patches that a mask marks.
-        input: the images as it takes them.
     """
 
     def __init__(
@@ -138,22 +118,15 @@ class BEiT(TokenTrunk):
         masking: Masking = Masking.NONE,
         input: Input = InputConf(),
     ) -> None:
-        super().__init__(
-            image_size=image_size,
-            patch_size=patch_size,
-            hidden_dim=hidden_dim,
-            dropout_rate=dropout_rate,
-            class_token=True,
-            positions=use_abs_pos_emb,
-            masking=masking,
-            input=input,
-        )
-        self.num_heads, self.use_rel_pos_bias = num_heads, use_rel_pos_bias
-        self.use_shared_rel_pos_bias, self.use_abs_pos_emb = use_shared_rel_pos_bias, use_abs_pos_emb
-        self.use_mean_pooling, self.init_values, self.num_layers = use_mean_pooling, init_values, num_layers
+        super().__init__(input=input)
+        self.image_size, self.patch_size, self.hidden_dim, self.masking = image_size, patch_size, hidden_dim, masking
+        self.num_layers, self.num_heads, self.init_values = num_layers, num_heads, init_values
+        self.use_abs_pos_emb, self.use_rel_pos_bias = use_abs_pos_emb, use_rel_pos_bias
+        self.use_shared_rel_pos_bias, self.use_mean_pooling = use_shared_rel_pos_bias, use_mean_pooling
         self.mlp_ratio, self.dropout_rate, self.attention_dropout_rate = mlp_ratio, dropout_rate, attention_dropout_rate
         self.drop_path_rate, self.qkv_bias, self.qk_scale = drop_path_rate, qkv_bias, qk_scale
         refuse(BEiT._faults(self))
+        self._start(class_token=True, positions=use_abs_pos_emb)
         dropouts = dropout_rate, attention_dropout_rate
         style = Style(hidden_dim, num_heads, int(hidden_dim * mlp_ratio), qkv_bias, qk_scale, *dropouts)
         self.rel_pos_bias = RelativeBias(self.grid, num_heads) if use_shared_rel_pos_bias else None
@@ -161,8 +134,9 @@ class BEiT(TokenTrunk):
         for i, rate in enumerate(drop_path_rates(drop_path_rate, num_layers)):
             attention = BEiTAttention(style, RelativeBias(self.grid, num_heads) if use_rel_pos_bias else None)
             block = Block(style, attention, rate, layer_scale=init_values, hidden_dropout_rate=0.0)
-            _divide(block.mlp.fc2.weight, math.sqrt(2 * (i + 1)))
-            _divide(attention.proj.weight, math.sqrt(2 * (i + 1)))
+            for layer in (block.mlp.fc2, attention.proj):
+                if not layer.weight.is_meta:
+                    layer.weight.data.div_(math.sqrt(2 * (i + 1)))
             self.blocks.append(block)
         self.norm = nn.Identity() if use_mean_pooling else style.norm()
         self.fc_norm = style.norm() if use_mean_pooling else None
@@ -186,15 +160,9 @@ class BEiT(TokenTrunk):
         return [Stage(f"block{i}", partial(_biased, block, grid, shared)) for i, block in enumerate(self.blocks)]
 
     def _faults(self) -> Iterator[Problem]:
-        yield from size_problems(self.image_size, self.patch_size)
-        yield from width_problems("hidden_dim", self.hidden_dim, "num_heads", self.num_heads)
+        yield from TokenTrunk._faults(self)
         if self.masking is Masking.DROP and (self.use_rel_pos_bias or self.use_shared_rel_pos_bias):
             yield Problem("masking", "DROP leaves no grid of patches for biases of relative positions; take REPLACE")
-
-
-def _divide(weight: Tensor, divisor: float) -> None:
-    if not weight.is_meta:
-        weight.data.div_(divisor)
 
 
 def _biased(block: nn.Module, grid: Grid, shared: Optional[Tensor], x: Tensor) -> Tensor:

@@ -13,21 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.config import config_for, refuse
-from ssltyped.trunks.base import Stage, StagedTrunk, check_names
-from ssltyped.trunks.input import Input, InputConf
-from ssltyped.trunks.transformer import (
-    Attention,
-    Block,
-    Grid,
-    Linear,
-    PatchEmbed,
-    Style,
-    drawn,
-    drop_path_rates,
-    resized_positions,
-    size_problems,
-    width_problems,
-)
+from ssltyped.trunks.base import Input, InputConf, Stage, StagedTrunk, check_names
+from ssltyped.trunks.transformer import Attention, Block, Grid, Linear, PatchEmbed, Style, drawn, drop_path_rates
+from ssltyped.trunks.vit import resized_positions
 from ssltyped.types import Features, Problem
 
 NORM_EPS = 1e-5
@@ -131,7 +119,6 @@ class ConViT(StagedTrunk):
         drop_path_rate: stochastic depth of the last block; it grows in equal steps from 0 at the first.
         qkv_bias: queries, keys and values have a bias.
         qk_scale: factor of q . k; None is 1 / sqrt(hidden_dim / num_heads).
-        input: the images as it takes them.
     """
 
     def __init__(
@@ -212,8 +199,8 @@ class ConViT(StagedTrunk):
         return torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
 
     def _faults(self) -> Iterator[Problem]:
-        yield from size_problems(self.image_size, self.patch_size)
-        yield from width_problems("hidden_dim", self.hidden_dim, "num_heads", self.num_heads)
+        yield from PatchEmbed.problems(self.image_size, self.patch_size)
+        yield from Style.problems("hidden_dim", self.hidden_dim, self.num_heads)
         most = self.num_layers - (not self.class_token_in_local_layers)
         if self.n_gpsa_layers > most:
             why = "" if self.class_token_in_local_layers else "; the class token joins after the gated layers"

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.config import config_for, refuse
-from ssltyped.trunks.base import Stage, StagedTrunk
-from ssltyped.trunks.input import Input, InputConf
+from ssltyped.trunks.base import Input, InputConf, Stage, StagedTrunk
 from ssltyped.trunks.transformer import DropPath, Linear, drop_path_rates, truncated_normal_
 from ssltyped.types import Problem
 
@@ -73,7 +72,6 @@ class ConvNeXt(StagedTrunk):
         depths: blocks of each stage.
         dims: channels of each stage.
         drop_path_rate: stochastic depth of the last block; it grows in equal steps from 0 at the first.
-        input: the images as it takes them.
     """
 
     def __init__(

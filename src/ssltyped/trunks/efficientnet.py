@@ -13,8 +13,7 @@ from torchvision.models.efficientnet import MBConv, MBConvConfig
 from torchvision.ops.misc import Conv2dNormActivation, SqueezeExcitation
 
 from ssltyped.config import config_for, refuse
-from ssltyped.trunks.base import Stage, StagedTrunk
-from ssltyped.trunks.input import Input, InputConf
+from ssltyped.trunks.base import Input, InputConf, Stage, StagedTrunk
 from ssltyped.types import Problem
 
 STEM_WIDTH, FINAL_WIDTH = 32, 1280
@@ -54,25 +53,16 @@ SCALES: Mapping[EfficientNetVersion, Scale] = {
 """Tan and Le 2019 (arXiv 1905.11946), section 4, in the roundings of its authors' code."""
 
 
-class StageRow(NamedTuple):
-    """A row of the paper's table 1."""
-
-    expansion: int
-    kernel: int
-    stride: int
-    width: int
-    repeats: int
-
-
 B0_STAGES = (
-    StageRow(1, 3, 1, 16, 1),
-    StageRow(6, 3, 2, 24, 2),
-    StageRow(6, 5, 2, 40, 2),
-    StageRow(6, 3, 2, 80, 3),
-    StageRow(6, 5, 1, 112, 3),
-    StageRow(6, 5, 2, 192, 4),
-    StageRow(6, 3, 1, 320, 1),
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3),
+    (6, 5, 2, 192, 4),
+    (6, 3, 1, 320, 1),
 )
+"""Expansion, size of kernel, stride of the first block, width and number of blocks: the rows of the paper's table 1."""
 
 
 class EfficientNet(StagedTrunk):
@@ -94,7 +84,6 @@ class EfficientNet(StagedTrunk):
         min_width: least width; None: width_divisor.
         bn_epsilon: added to the variance by batch norms; 1e-3 as the authors' code.
         bn_momentum: weight of a batch in the running statistics; 0.01 as the authors' code.
-        input: the images as it takes them.
     """
 
     def __init__(
@@ -125,7 +114,11 @@ class EfficientNet(StagedTrunk):
         self.final_width = self._scaled(FINAL_WIDTH, scale)
         self.conv_final = layer(self.widths[-1], self.final_width, kernel_size=1)
         self.dropout = nn.Dropout(scale.dropout)
-        self._draw()
+        for conv in self.modules():
+            if isinstance(conv, nn.Conv2d) and not conv.weight.is_meta:
+                nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+                if conv.bias is not None:
+                    nn.init.zeros_(conv.bias)
 
     def _scaled(self, width: int, scale: Scale) -> int:
         """The nearest multiple of the divisor, but not more than a tenth below."""
@@ -136,18 +129,11 @@ class EfficientNet(StagedTrunk):
     def _rows(self, scale: Scale) -> Iterator[MBConvConfig]:
         """What each block is made of."""
         before = self._scaled(STEM_WIDTH, scale)
-        for row in B0_STAGES:
-            width = self._scaled(row.width, scale)
-            for i in range(math.ceil(row.repeats * scale.depth)):
-                yield MBConvConfig(row.expansion, row.kernel, 1 if i else row.stride, before, width, 1)
+        for expansion, kernel, stride, b0_width, repeats in B0_STAGES:
+            width = self._scaled(b0_width, scale)
+            for i in range(math.ceil(repeats * scale.depth)):
+                yield MBConvConfig(expansion, kernel, 1 if i else stride, before, width, 1)
                 before = width
-
-    def _draw(self) -> None:
-        for conv in self.modules():
-            if isinstance(conv, nn.Conv2d) and not conv.weight.is_meta:
-                nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-                if conv.bias is not None:
-                    nn.init.zeros_(conv.bias)
 
     @property
     def feature_dims(self) -> Mapping[str, int]:

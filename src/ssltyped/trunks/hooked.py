@@ -10,8 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ssltyped.trunks.base import Stage, StagedTrunk, check_names, statistics_kept
-from ssltyped.trunks.input import Input
+from ssltyped.trunks.base import Input, Stage, StagedTrunk, check_names, statistics_kept
 from ssltyped.types import Features
 
 POOLED = "flatten"
@@ -48,7 +47,6 @@ class HookedTrunk(StagedTrunk):
     Args:
         model: the network, without a classifier; its first convolution has the channels that are seen.
         image_size: height and width of an image, in pixels, for networks that need to know.
-        input: the images as it takes them.
     """
 
     def __init__(self, *, model: nn.Module, image_size: int, input: Input) -> None:

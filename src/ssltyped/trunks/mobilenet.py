@@ -11,9 +11,8 @@ from torch.nn import functional as F
 from torchvision.models.mobilenetv3 import mobilenet_v3_large, mobilenet_v3_small
 
 from ssltyped.config import config_for
-from ssltyped.trunks.base import Stage, StagedTrunk
+from ssltyped.trunks.base import Input, InputConf, Stage, StagedTrunk
 from ssltyped.trunks.hooked import see_channels
-from ssltyped.trunks.input import Input, InputConf
 
 
 class MobileNetSize(Enum):
@@ -36,7 +35,6 @@ class MobileNetV3(StagedTrunk):
         width_multiplier: factor of all widths, which are then rounded to multiples of 8.
         bn_epsilon: added to the variance by batch norms; 1e-3 as the paper's code (timm's weights: 1e-5).
         bn_momentum: weight of a batch in the running statistics; 0.01 as the paper's code (timm's weights: 0.1).
-        input: the images as it takes them.
     """
 
     def __init__(

@@ -4,21 +4,85 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from functools import partial
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 
+import torch
 from annotated_types import Ge, Gt, MinLen
 from torch import nn
 from torch.nn import functional as F
-from torchvision.models.regnet import AnyStage, ResBottleneckBlock, SimpleStemIN
+from torchvision.models.regnet import AnyStage, BlockParams, ResBottleneckBlock, SimpleStemIN
 
 from ssltyped.config import config_for, refuse
-from ssltyped.trunks.base import Stage, StagedTrunk
-from ssltyped.trunks.input import Input, InputConf
-from ssltyped.trunks.regnet_designs import DESIGNS, Design, RegNetName, stages_of
+from ssltyped.trunks.base import Input, InputConf, Stage, StagedTrunk
 from ssltyped.types import Facts, Problem
 
 Positive = Annotated[int, Gt(0)]
 Positives = Annotated[list[Positive], MinLen(1)]
+
+DEFAULT_SE_RATIO = 0.25
+
+
+class Design(NamedTuple):
+    """A RegNet's numbers (see `RegNet`)."""
+
+    depth: int
+    w_0: int
+    w_a: float
+    w_m: float
+    group_width: int
+
+
+class RegNetName(Enum):
+    """RegNets by the compute of one 224 x 224 image (multiplications and additions): X without, Y with squeezing."""
+
+    X_400MF = "regnet_x_400mf"
+    X_800MF = "regnet_x_800mf"
+    X_1_6GF = "regnet_x_1.6gf"
+    X_3_2GF = "regnet_x_3.2gf"
+    X_8GF = "regnet_x_8gf"
+    X_16GF = "regnet_x_16gf"
+    X_32GF = "regnet_x_32gf"
+    Y_400MF = "regnet_y_400mf"
+    Y_800MF = "regnet_y_800mf"
+    Y_1_6GF = "regnet_y_1.6gf"
+    Y_3_2GF = "regnet_y_3.2gf"
+    Y_8GF = "regnet_y_8gf"
+    Y_16GF = "regnet_y_16gf"
+    Y_32GF = "regnet_y_32gf"
+    Y_64GF = "regnet_y_64gf"
+    Y_128GF = "regnet_y_128gf"
+    Y_256GF = "regnet_y_256gf"
+    SEER_10B = "regnet_10b"
+
+
+DESIGNS: Mapping[RegNetName, Design] = {
+    RegNetName.X_400MF: Design(22, 24, 24.48, 2.54, 16),
+    RegNetName.X_800MF: Design(16, 56, 35.73, 2.28, 16),
+    RegNetName.X_1_6GF: Design(18, 80, 34.01, 2.25, 24),
+    RegNetName.X_3_2GF: Design(25, 88, 26.31, 2.25, 48),
+    RegNetName.X_8GF: Design(23, 80, 49.56, 2.88, 120),
+    RegNetName.X_16GF: Design(22, 216, 55.59, 2.1, 128),
+    RegNetName.X_32GF: Design(23, 320, 69.86, 2.0, 168),
+    RegNetName.Y_400MF: Design(16, 48, 27.89, 2.09, 8),
+    RegNetName.Y_800MF: Design(14, 56, 38.84, 2.4, 16),
+    RegNetName.Y_1_6GF: Design(27, 48, 20.71, 2.65, 24),
+    RegNetName.Y_3_2GF: Design(21, 80, 42.63, 2.66, 24),
+    RegNetName.Y_8GF: Design(17, 192, 76.82, 2.19, 56),
+    RegNetName.Y_16GF: Design(18, 200, 106.23, 2.48, 112),
+    RegNetName.Y_32GF: Design(20, 232, 115.89, 2.53, 232),
+    RegNetName.Y_64GF: Design(20, 352, 147.48, 2.4, 328),
+    RegNetName.Y_128GF: Design(27, 456, 160.83, 2.52, 264),
+    RegNetName.Y_256GF: Design(27, 640, 230.83, 2.53, 373),
+    RegNetName.SEER_10B: Design(27, 1744, 620.83, 2.52, 1010),
+}
+"""Radosavovic et al. 2020, tables 5 and 6; 64, 128 and 256 GF: SEER (Goyal et al. 2021, arXiv 2103.01988); 10B: Goyal
+et al. 2022 (arXiv 2202.08360)."""
+
+
+def stages_of(design: Design, bottleneck_multiplier: float = 1.0) -> BlockParams:
+    """The stages of a RegNet. Computed on the CPU also where trunks are built on another device."""
+    with torch.device("cpu"):
+        return BlockParams.from_init_params(*design, bottleneck_multiplier)
 
 
 class RegNetStem(Enum):
@@ -37,9 +101,6 @@ class Activation(Enum):
 
     RELU = "relu"
     SILU = "silu"
-
-
-DEFAULT_SE_RATIO = 0.25
 
 
 class AnyNet(StagedTrunk):
@@ -65,7 +126,6 @@ class AnyNet(StagedTrunk):
         se_ratio: channels that are squeezed to, over the input channels of the block; 0: no squeezing (RegNet X).
         bn_epsilon: added to the variance by batch norms.
         bn_momentum: weight of a batch in the running statistics.
-        input: the images as it takes them.
     """
 
     def __init__(
@@ -99,9 +159,6 @@ class AnyNet(StagedTrunk):
             shape = (before[i], width, strides[i], depths[i])
             inner = (group_widths[i], bottleneck_multipliers[i], se_ratio or None, i + 1)
             self.res[f"res{i + 2}"] = AnyStage(*shape, ResBottleneckBlock, norm, act, *inner)
-        self._draw()
-
-    def _draw(self) -> None:
         for conv in self.modules():
             if isinstance(conv, nn.Conv2d) and not conv.weight.is_meta:
                 fan_out = conv.kernel_size[0] * conv.kernel_size[1] * conv.out_channels
@@ -136,8 +193,8 @@ class RegNet(AnyNet):
 
     Block j = 0 .. depth - 1 has the width u_j = w_0 + w_a j, replaced by the nearest w_0 w_m^k (in log space), in
     multiples of 8; blocks of one width are a stage, whose width is then rounded to a multiple of its group width.
-    Every stage halves the resolution. Features and blocks are those of `AnyNet`. Raises ValueError for w_0 that is
-    no multiple of 8.
+    Every stage halves the resolution. Features, blocks and their options are those of `AnyNet`. Raises ValueError for
+    w_0 that is no multiple of 8.
 
     Args:
         depth: number of blocks.
@@ -146,13 +203,6 @@ class RegNet(AnyNet):
         w_m: ratio of the widths of successive stages.
         group_width: channels of a group of the 3x3 convolutions; at most the width of the stage.
         bottleneck_multiplier: channels within a block over those around it.
-        stem_type: what comes before the stages.
-        stem_width: channels of the stem.
-        activation: the non-linearity.
-        se_ratio: channels that are squeezed to, over the input channels of the block; 0: no squeezing (RegNet X).
-        bn_epsilon: added to the variance by batch norms.
-        bn_momentum: weight of a batch in the running statistics.
-        input: the images as it takes them.
     """
 
     def __init__(
@@ -173,8 +223,7 @@ class RegNet(AnyNet):
         input: Input = InputConf(),
     ) -> None:
         refuse(_design_problems(w_0))
-        design = Design(depth, w_0, w_a, w_m, group_width)
-        stages = stages_of(design, bottleneck_multiplier)
+        stages = stages_of(Design(depth, w_0, w_a, w_m, group_width), bottleneck_multiplier)
         super().__init__(
             depths=stages.depths,
             widths=stages.widths,
@@ -198,11 +247,10 @@ class RegNet(AnyNet):
 
 
 class NamedRegNet(RegNet):
-    """A published RegNet: `regnet_designs.DESIGNS` has the numbers and their source; features are those of `AnyNet`.
+    """A published RegNet: `DESIGNS` has the numbers and their source; features are those of `AnyNet`.
 
     Args:
         name: which one.
-        input: the images as it takes them.
     """
 
     def __init__(self, *, name: RegNetName, input: Input = InputConf()) -> None:

@@ -1,7 +1,7 @@
-"""ResNet and ResNeXt of any width, with batch, layer or group normalization and an ImageNet or a small-image stem."""
+"""ResNet and ResNeXt with batch, layer or group normalization, and ResNet with selective kernels, of any width."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import partial
 from typing import Annotated, Literal
@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.config import config_for, refuse
-from ssltyped.trunks.base import Stage, StagedTrunk
-from ssltyped.trunks.input import Input, InputConf
+from ssltyped.trunks.base import Input, InputConf, Stage, StagedTrunk
 from ssltyped.types import Problem
 
 NUM_BLOCKS: Mapping[int, tuple[int, int, int, int]] = {
@@ -28,6 +27,9 @@ NUM_BLOCKS: Mapping[int, tuple[int, int, int, int]] = {
 """Blocks a stage: He et al. 2016a, table 1; 200: He et al. 2016b (arXiv 1603.05027), appendix."""
 
 BASIC_DEPTHS = (18, 34)
+SK_DEPTHS = (50, 101, 152, 200)
+SK_EXPANSION = 4
+LEAST_SQUEEZED = 32
 DEFAULT_GROUPNORM_GROUPS = 32
 
 
@@ -47,7 +49,13 @@ class Stem(Enum):
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution without bias whose weights are drawn from N(0, 2 / fan_out) (He et al. 2015, section 2.2)."""
+    """A convolution without bias that keeps height and width but for its stride.
+
+    Its weights are drawn from N(0, 2 / fan_out) (He et al. 2015, section 2.2).
+    """
+
+    def __init__(self, in_channels: int, channels: int, size: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(in_channels, channels, size, stride, padding=size // 2, groups=groups, bias=False)
 
     def reset_parameters(self) -> None:
         if not self.weight.is_meta:
@@ -72,15 +80,11 @@ class Style:
     groups: int = 1
     width_per_group: int = 64
 
-    def conv_of(self, in_channels: int, channels: int, size: int, stride: int = 1, groups: int = 1) -> Conv2d:
-        """A `size` x `size` convolution that keeps height and width but for its stride."""
-        return self.conv(in_channels, channels, size, stride, padding=size // 2, groups=groups, bias=False)
-
     def shortcut(self, in_channels: int, channels: int, stride: int) -> nn.Sequential:
         """Nothing where the shapes agree, else a 1x1 convolution and a norm."""
         if stride == 1 and in_channels == channels:
             return nn.Sequential()
-        return nn.Sequential(self.conv_of(in_channels, channels, 1, stride), self.norm(channels))
+        return nn.Sequential(self.conv(in_channels, channels, 1, stride), self.norm(channels))
 
 
 class Block(nn.Module):
@@ -94,8 +98,7 @@ class Block(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
-        shortcut: Tensor = self.downsample(x)
-        return F.relu(self.residual(x) + shortcut, inplace=True)
+        return F.relu(self.downsample(x) + self.residual(x), inplace=True)
 
 
 class BasicBlock(Block):
@@ -106,9 +109,9 @@ class BasicBlock(Block):
 
     def __init__(self, style: Style, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = style.conv_of(in_channels, channels, 3, stride)
+        self.conv1 = style.conv(in_channels, channels, 3, stride)
         self.bn1 = style.norm(channels)
-        self.conv2 = style.conv_of(channels, channels, 3)
+        self.conv2 = style.conv(channels, channels, 3)
         self.bn2 = style.norm(channels)
         self.downsample = style.shortcut(in_channels, channels * self.expansion, stride)
 
@@ -127,11 +130,11 @@ class Bottleneck(Block):
     def __init__(self, style: Style, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
         width = int(channels * style.width_per_group / 64) * style.groups
-        self.conv1 = style.conv_of(in_channels, width, 1)
+        self.conv1 = style.conv(in_channels, width, 1)
         self.bn1 = style.norm(width)
-        self.conv2 = style.conv_of(width, width, 3, stride, style.groups)
+        self.conv2 = style.conv(width, width, 3, stride, style.groups)
         self.bn2 = style.norm(width)
-        self.conv3 = style.conv_of(width, channels * self.expansion, 1)
+        self.conv3 = style.conv(width, channels * self.expansion, 1)
         self.bn3 = style.norm(channels * self.expansion)
         self.downsample = style.shortcut(in_channels, channels * self.expansion, stride)
 
@@ -142,31 +145,51 @@ class Bottleneck(Block):
         return y
 
 
-def norm_maker(norm: Norm, groups: int) -> Callable[[int], nn.Module]:
-    """Channels to a normalization layer of this kind (eps 1e-5)."""
-    if norm is Norm.BATCH:
-        return nn.BatchNorm2d
-    return partial(nn.GroupNorm, 1 if norm is Norm.LAYER else groups)
+class ResidualTrunk(StagedTrunk):
+    """A stem, pooling, and four stages of blocks, each stage twice as wide as the one before."""
+
+    conv1: nn.Module
+    maxpool: nn.Module
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
+    _width: int
+    _expansion: int
+
+    def _make_stages(
+        self, block: Callable[[int, int, int], nn.Module], counts: Sequence[int], strides: Sequence[int]
+    ) -> None:
+        """Stages of so many blocks; `block` makes one from input channels, inner channels and stride."""
+        before = self._width
+        for stage, (count, stride) in enumerate(zip(counts, strides, strict=True)):
+            channels = self._width * 2**stage
+            blocks = [block(before, channels, stride)]
+            before = channels * self._expansion
+            blocks += [block(before, channels, 1) for _ in range(count - 1)]
+            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
+
+    def _stem(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
+        y: Tensor = self.conv1(images)
+        return y
+
+    @property
+    def feature_dims(self) -> Mapping[str, int]:
+        first, last = self._width, self._width * self._expansion
+        stages = {f"res{stage + 2}": last * 2**stage for stage in range(4)}
+        return {"conv1": first, "res1": first, **stages, "res5avg": last * 8, "flatten": last * 8}
+
+    def stages(self) -> Iterator[Stage]:
+        yield Stage("conv1", self._stem)
+        yield Stage("res1", self.maxpool)
+        for number, layer in enumerate((self.layer1, self.layer2, self.layer3, self.layer4), start=2):
+            for i, block in enumerate(layer, start=1):
+                yield Stage(f"res{number}" if i == len(layer) else None, block)
+        yield Stage("res5avg", lambda x: F.adaptive_avg_pool2d(x, 1))
+        yield Stage("flatten", lambda x: x.flatten(1))
 
 
-def four_stage_dims(first: int, last: int) -> Mapping[str, int]:
-    """The widths of a residual network's features, of which its stem has `first` and its first stage `last`."""
-    stages = {f"res{stage + 2}": last * 2**stage for stage in range(4)}
-    return {"conv1": first, "res1": first, **stages, "res5avg": last * 8, "flatten": last * 8}
-
-
-def four_stages(stem: Stage, pool: nn.Module, layers: Iterable[nn.Sequential]) -> Iterator[Stage]:
-    """The way through a residual network, with its features by their names."""
-    yield stem
-    yield Stage("res1", pool)
-    for number, layer in enumerate(layers, start=2):
-        for i, block in enumerate(layer, start=1):
-            yield Stage(f"res{number}" if i == len(layer) else None, block)
-    yield Stage("res5avg", lambda x: F.adaptive_avg_pool2d(x, 1))
-    yield Stage("flatten", lambda x: x.flatten(1))
-
-
-class ResNet(StagedTrunk):
+class ResNet(ResidualTrunk):
     """Residual network: images (B C H W) to the features of eight points of the network.
 
     With w = int(64 width_multiplier), e = 1 for depths 18 and 34 and e = 4 else, and the ImageNet stem:
@@ -192,7 +215,6 @@ class ResNet(StagedTrunk):
         standardize_convolutions: convolve with weights of mean 0 and std 1 (Qiao et al. 2019, arXiv 1903.10520).
         layer4_stride: stride of the last stage; 1 doubles the resolution of res5.
         stem: what comes before the four stages.
-        input: the images as it takes them.
     """
 
     def __init__(
@@ -216,41 +238,22 @@ class ResNet(StagedTrunk):
         self.zero_init_residual, self.standardize_convolutions = zero_init_residual, standardize_convolutions
         self.layer4_stride, self.stem = layer4_stride, stem
         refuse(ResNet._faults(self))
-        self._width = int(64 * width_multiplier)
-        self._block: type[Block] = BasicBlock if depth in BASIC_DEPTHS else Bottleneck
+        block: type[Block] = BasicBlock if depth in BASIC_DEPTHS else Bottleneck
+        self._width, self._expansion = int(64 * width_multiplier), block.expansion
+        group_norm = partial(nn.GroupNorm, 1 if norm is Norm.LAYER else groupnorm_groups)
         conv = StandardizedConv2d if standardize_convolutions else Conv2d
-        style = Style(conv, norm_maker(norm, groupnorm_groups), groups, width_per_group)
+        style = Style(conv, nn.BatchNorm2d if norm is Norm.BATCH else group_norm, groups, width_per_group)
         size, stride = (7, 2) if stem is Stem.IMAGENET else (3, 1)
-        self.conv1 = style.conv_of(self.input.seen_channels, self._width, size, stride)
+        self.conv1 = style.conv(self.input.seen_channels, self._width, size, stride)
         self.bn1 = style.norm(self._width)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1) if stem is Stem.IMAGENET else nn.Identity()
-        self.layer1 = self._stage(style, 0, 1)
-        self.layer2 = self._stage(style, 1, 2)
-        self.layer3 = self._stage(style, 2, 2)
-        self.layer4 = self._stage(style, 3, layer4_stride)
-        if zero_init_residual:
-            self._zero_residuals()
+        self._make_stages(partial(block, style), NUM_BLOCKS[depth], (1, 2, 2, layer4_stride))
+        for module in self.modules() if zero_init_residual else ():
+            if isinstance(module, Block):
+                nn.init.zeros_(module.get_parameter(f"{module.last_norm}.weight"))
 
-    def _stage(self, style: Style, stage: int, stride: int) -> nn.Sequential:
-        channels = self._width * 2**stage
-        before = self._width if stage == 0 else channels // 2 * self._block.expansion
-        blocks = [self._block(style, before, channels, stride)]
-        for _ in range(NUM_BLOCKS[self.depth][stage] - 1):
-            blocks.append(self._block(style, channels * self._block.expansion, channels, 1))
-        return nn.Sequential(*blocks)
-
-    def _zero_residuals(self) -> None:
-        for block in self.modules():
-            if isinstance(block, Block):
-                nn.init.zeros_(block.get_parameter(f"{block.last_norm}.weight"))
-
-    @property
-    def feature_dims(self) -> Mapping[str, int]:
-        return four_stage_dims(self._width, self._width * self._block.expansion)
-
-    def stages(self) -> Iterator[Stage]:
-        stem = Stage("conv1", lambda x: F.relu(self.bn1(self.conv1(x)), inplace=True))
-        return four_stages(stem, self.maxpool, (self.layer1, self.layer2, self.layer3, self.layer4))
+    def _stem(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
+        return F.relu(self.bn1(self.conv1(images)), inplace=True)
 
     def _faults(self) -> Iterator[Problem]:
         if self.depth not in NUM_BLOCKS:
@@ -270,4 +273,109 @@ class ResNet(StagedTrunk):
             yield Problem("groupnorm_groups", f"{divisor} has no effect: norm is not GROUP")
 
 
+class SelectiveKernel(nn.Module):
+    """Two convolutions of the same input, weighted against each other per image and channel.
+
+        u_1, u_2 = relu(bn(conv3x3(x)))      s = mean over pixels of u_1 + u_2
+        a_1, a_2 = softmax over the two of W_2 relu(bn(W_1 s))          y = a_1 u_1 + a_2 u_2
+
+    Li et al. 2019 (arXiv 1903.06586), section 3.1, with two 3x3 kernels as in SimCLR v2 (arXiv 2006.10029). s is
+    squeezed to max(sk_ratio x channels, 32).
+    """
+
+    def __init__(self, channels: int, stride: int, sk_ratio: float) -> None:
+        super().__init__()
+        squeezed = max(int(channels * sk_ratio), LEAST_SQUEEZED)
+        self.conv = Conv2d(channels, 2 * channels, 3, stride)
+        self.bn = nn.BatchNorm2d(2 * channels)
+        self.squeeze = Conv2d(channels, squeezed, 1)
+        self.squeeze_bn = nn.BatchNorm2d(squeezed)
+        self.excite = Conv2d(squeezed, 2 * channels, 1)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
+        first, second = F.relu(self.bn(self.conv(x)), inplace=True).chunk(2, dim=1)
+        mean = (first + second).mean((2, 3), keepdim=True)
+        logits = self.excite(F.relu(self.squeeze_bn(self.squeeze(mean)), inplace=True))
+        share = torch.sigmoid(torch.sub(*logits.chunk(2, dim=1)))  # the softmax over two
+        mixed: Tensor = share * first + (1 - share) * second
+        return mixed
+
+
+class SKBottleneck(nn.Module):
+    """relu(shortcut(x) + bn(conv1x1(selective kernel(relu(bn(conv1x1(x)))))))."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, sk_ratio: float) -> None:
+        super().__init__()
+        wide = channels * SK_EXPANSION
+        self.conv1 = Conv2d(in_channels, channels, 1)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.sk = SelectiveKernel(channels, stride, sk_ratio)
+        self.conv3 = Conv2d(channels, wide, 1)
+        self.bn3 = nn.BatchNorm2d(wide)
+        self.downsample = nn.Identity() if in_channels == wide else shortcut(in_channels, wide, stride)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
+        y = self.bn3(self.conv3(self.sk(F.relu(self.bn1(self.conv1(x)), inplace=True))))
+        return F.relu(self.downsample(x) + y, inplace=True)
+
+
+def shortcut(in_channels: int, channels: int, stride: int) -> nn.Sequential:
+    """Pool, project, normalize: zeros on the right and below, so that 2x2 pooling also fits stride 1 and odd sizes.
+
+    Averaging before projecting: He et al. 2019 (arXiv 1812.01187), section 4.2, ResNet-D.
+    """
+    pool = [nn.ZeroPad2d((0, 1, 0, 1)), nn.AvgPool2d(2, stride)]
+    return nn.Sequential(*pool, Conv2d(in_channels, channels, 1), nn.BatchNorm2d(channels))
+
+
+class ResNetSK(ResidualTrunk):
+    """Residual network of selective kernels with a stem of three 3x3 convolutions (SimCLR v2, Chen et al. 2020).
+
+    With w = int(64 width_multiplier), an even number:
+
+        conv1 (after relu)  w H/2     res1 (after pooling)  w H/4     res2 4w H/4     res3 8w H/8
+        res4 16w H/16                 res5 32w H/32         res5avg (B 32w 1 1)       flatten (B 32w)
+
+    arXiv 2006.10029, section 3 and the code behind it; 152 layers three times as wide is its largest. Convolutions
+    start from He's normal distribution over fan_out. Raises ValueError for an unknown depth or an odd w.
+
+    Args:
+        depth: number of layers with weights: 50, 101, 152 or 200.
+        width_multiplier: factor of all widths; the first has int(64 x this) channels.
+        sk_ratio: channels that a selective kernel squeezes to, over its channels; at least 32 of them.
+    """
+
+    def __init__(
+        self,
+        *,
+        depth: Literal[50, 101, 152, 200] = 152,
+        width_multiplier: Annotated[float, Gt(0)] = 3.0,
+        sk_ratio: Annotated[float, Gt(0)] = 0.0625,
+        input: Input = InputConf(),
+    ) -> None:
+        super().__init__(input=input)
+        self.depth, self.width_multiplier, self.sk_ratio = depth, width_multiplier, sk_ratio
+        refuse(ResNetSK._faults(self))
+        self._width, self._expansion = int(64 * width_multiplier), SK_EXPANSION
+        width, half = self._width, self._width // 2
+        stem = [*_convolved(self.input.seen_channels, half, 2), *_convolved(half, half, 1), *_convolved(half, width, 1)]
+        self.conv1 = nn.Sequential(*stem)
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1)
+        self._make_stages(partial(SKBottleneck, sk_ratio=sk_ratio), NUM_BLOCKS[depth], (1, 2, 2, 2))
+
+    def _faults(self) -> Iterator[Problem]:
+        if self.depth not in SK_DEPTHS:
+            yield Problem("depth", f"{self.depth} is none of {', '.join(map(str, SK_DEPTHS))}")
+        width = int(64 * self.width_multiplier)
+        if width < 2 or width % 2:
+            yield Problem(
+                "width_multiplier", f"{self.width_multiplier} makes a stem of {width} channels; it needs an even number"
+            )
+
+
+def _convolved(in_channels: int, channels: int, stride: int) -> list[nn.Module]:
+    return [Conv2d(in_channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+
+
 ResNetConf = config_for(ResNet)
+ResNetSKConf = config_for(ResNetSK)

@@ -12,20 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.config import config_for, refuse
-from ssltyped.trunks.base import Stage, StagedTrunk
-from ssltyped.trunks.input import Input, InputConf
-from ssltyped.trunks.transformer import (
-    Block,
-    Grid,
-    Linear,
-    PatchEmbed,
-    Style,
-    attend,
-    drawn,
-    drop_path_rates,
-    relative_index,
-    width_problems,
-)
+from ssltyped.trunks.base import Input, InputConf, Stage, StagedTrunk
+from ssltyped.trunks.transformer import Block, Grid, Linear, PatchEmbed, Style, drawn, drop_path_rates, relative_index
 from ssltyped.types import Problem
 
 NORM_EPS = 1e-5
@@ -65,7 +53,7 @@ class WindowAttention(nn.Module):
         """A head of a window is a head of its own for the kernel, so that no image needs its own copy of the biases."""
         qkv: Tensor = self.qkv(x)
         q, k, v = qkv.view(*x.shape[:3], 3, self.style.num_heads, -1).permute(3, 0, 1, 4, 2, 5).flatten(2, 3)
-        y = attend(self.style, (q, k, v), bias, self.training)
+        y = self.style.attend((q, k, v), bias, self.training)
         return y.view(len(x), x.shape[1], self.style.num_heads, x.shape[2], -1).transpose(2, 3).flatten(3)
 
     def _bias(self, padded: Grid, window: int, shift: int) -> Float[Tensor, "1 Nh T T"]:
@@ -173,7 +161,6 @@ class SwinTransformer(StagedTrunk):
         drop_path_rate: stochastic depth of the last block; it grows in equal steps from 0 at the first.
         qkv_bias: queries, keys and values have a bias.
         qk_scale: factor of q . k; None is 1 / sqrt(features of a head).
-        input: the images as it takes them.
     """
 
     def __init__(
@@ -231,7 +218,7 @@ class SwinTransformer(StagedTrunk):
         if len(self.depths) != len(self.num_heads):
             yield Problem("num_heads", f"{len(self.num_heads)} entries for the {len(self.depths)} stages of depths")
         for i, heads in enumerate(self.num_heads):
-            yield from width_problems(f"width of stage {i + 1}", self.embed_dim * 2**i, "num_heads", heads)
+            yield from Style.problems(f"width of stage {i + 1}", self.embed_dim * 2**i, heads)
         if self.image_size < (least := self.patch_size * 2 ** (len(self.depths) - 1)):
             yield Problem("image_size", f"{self.image_size} leaves the last stage no token; {least} leaves it one")
 

@@ -1,4 +1,4 @@
-"""What the transformer trunks share: layers that start as they should, attention, blocks, positions of other grids."""
+"""What the transformer trunks share: layers that start as they should, patches, attention, blocks."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -84,6 +84,24 @@ class Style:
         """A layer norm over the features of a token."""
         return nn.LayerNorm(self.dim, eps=self.norm_eps)
 
+    def attend(
+        self,
+        qkv: tuple[Float[Tensor, "B h t d"], Float[Tensor, "B h T d"], Float[Tensor, "B h T d"]],
+        bias: Optional[Float[Tensor, "#B h t T"]],
+        training: bool,
+    ) -> Float[Tensor, "B h t d"]:
+        """softmax(scale q k^T + bias) v of each head, by one of PyTorch's kernels."""
+        q, k, v = qkv
+        dropout = self.attention_dropout_rate if training else 0.0
+        bias = None if bias is None else bias.to(q.dtype)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=self.qk_scale)
+
+    @staticmethod
+    def problems(width_field: str, width: int, num_heads: int) -> Iterator[Problem]:
+        """The heads must share the width out evenly."""
+        if width % num_heads:
+            yield Problem("num_heads", f"{num_heads} heads do not divide the {width_field} of {width}")
+
 
 class PatchEmbed(nn.Module):
     """Linear map of each non-overlapping patch; rows and columns past the last whole patch are not seen."""
@@ -95,6 +113,12 @@ class PatchEmbed(nn.Module):
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
         patches: Tensor = self.proj(images)
         return patches
+
+    @staticmethod
+    def problems(image_size: int, patch_size: int) -> Iterator[Problem]:
+        """The grid for which positions are learned must fill the image."""
+        if image_size % patch_size:
+            yield Problem("image_size", f"{image_size} is no multiple of the patch_size of {patch_size}")
 
 
 class MLP(nn.Module):
@@ -110,19 +134,6 @@ class MLP(nn.Module):
     def forward(self, x: Float[Tensor, "B *tokens D"]) -> Float[Tensor, "B *tokens D"]:
         x = F.dropout(F.gelu(self.fc1(x)), self.hidden_dropout_rate, self.training)
         return F.dropout(self.fc2(x), self.dropout_rate, self.training)
-
-
-def attend(
-    style: Style,
-    qkv: tuple[Float[Tensor, "B h t d"], Float[Tensor, "B h T d"], Float[Tensor, "B h T d"]],
-    bias: Optional[Float[Tensor, "#B h t T"]],
-    training: bool,
-) -> Float[Tensor, "B h t d"]:
-    """softmax(scale q k^T + bias) v of each head, by one of PyTorch's kernels."""
-    q, k, v = qkv
-    dropout = style.attention_dropout_rate if training else 0.0
-    bias = None if bias is None else bias.to(q.dtype)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=style.qk_scale)
 
 
 class Attention(nn.Module):
@@ -143,7 +154,7 @@ class Attention(nn.Module):
         self, x: Float[Tensor, "B T D"], bias: Optional[Float[Tensor, "#B h T T"]] = None
     ) -> Float[Tensor, "B T D"]:
         q, k, v = self.projections(x).view(*x.shape[:2], 3, self.style.num_heads, -1).permute(2, 0, 3, 1, 4)
-        y = attend(self.style, (q, k, v), bias, self.training)
+        y = self.style.attend((q, k, v), bias, self.training)
         return F.dropout(self.proj(y.transpose(1, 2).flatten(2)), self.style.dropout_rate, self.training)
 
 
@@ -184,14 +195,6 @@ class Block(nn.Module):
         return x
 
 
-def resized_positions(positions: Float[Tensor, "1 L D"], old: Grid, new: Grid) -> Float[Tensor, "1 l D"]:
-    """Positions of the patches of one grid, bicubic between the centres of those of another."""
-    if old == new:
-        return positions
-    picture = positions.transpose(1, 2).reshape(1, -1, *old)
-    return F.interpolate(picture, size=new, mode="bicubic").flatten(2).transpose(1, 2)
-
-
 def relative_index(grid: Grid) -> Int64[Tensor, "L L"]:
     """For patches i and j of a grid h x w: (y_i - y_j + h - 1) (2w - 1) + x_i - x_j + w - 1.
 
@@ -201,15 +204,3 @@ def relative_index(grid: Grid) -> Int64[Tensor, "L L"]:
     y, x = np.indices(grid).reshape(2, -1)
     rows = (y[:, None] - y + grid[0] - 1) * (2 * grid[1] - 1) + x[:, None] - x + grid[1] - 1
     return torch.tensor(rows, dtype=torch.int64)
-
-
-def width_problems(width_field: str, width: int, heads_field: str, num_heads: int) -> Iterator[Problem]:
-    """The heads must share the width out evenly."""
-    if width % num_heads:
-        yield Problem(heads_field, f"{num_heads} heads do not divide the {width_field} of {width}")
-
-
-def size_problems(image_size: int, patch_size: int) -> Iterator[Problem]:
-    """The grid for which positions are learned must fill the image."""
-    if image_size % patch_size:
-        yield Problem("image_size", f"{image_size} is no multiple of the patch_size of {patch_size}")

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssltyped.config import config_for, refuse
-from ssltyped.trunks.base import Stage, StagedTrunk, check_names
-from ssltyped.trunks.input import Input, InputConf
-from ssltyped.trunks.transformer import MLP, DropPath, Grid, Linear, Style, attend, drawn, width_problems
+from ssltyped.trunks.base import Input, InputConf, Stage, StagedTrunk, check_names
+from ssltyped.trunks.transformer import MLP, DropPath, Grid, Linear, Style, drawn
 from ssltyped.types import Features, Problem
 
 CLASS_LAYERS = 2
@@ -137,7 +136,7 @@ class ClassAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         q, k, v = self.qkv(x).view(*x.shape[:2], 3, self.style.num_heads, -1).permute(2, 0, 3, 1, 4)
-        y = attend(self.style, (q[:, :, :1], k, v), None, self.training).transpose(1, 2).flatten(2)
+        y = self.style.attend((q[:, :, :1], k, v), None, self.training).transpose(1, 2).flatten(2)
         y = F.dropout(self.proj(y), self.style.dropout_rate, self.training)
         return torch.cat([y, x[:, 1:]], dim=1)
 
@@ -189,7 +188,6 @@ class XCiT(StagedTrunk):
         tokens_norm: class attention blocks normalize all tokens before the MLP, not the class token alone.
         qkv_bias: queries, keys and values have a bias.
         qk_scale: factor of q . k in class attention; None is 1 / sqrt(hidden_dim / num_heads).
-        input: the images as it takes them.
     """
 
     def __init__(
@@ -250,7 +248,7 @@ class XCiT(StagedTrunk):
         return torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
 
     def _faults(self) -> Iterator[Problem]:
-        yield from width_problems("hidden_dim", self.hidden_dim, "num_heads", self.num_heads)
+        yield from Style.problems("hidden_dim", self.hidden_dim, self.num_heads)
         if self.patch_size not in (8, 16):
             yield Problem("patch_size", f"{self.patch_size} is neither 8 nor 16")
         elif self.hidden_dim % (self.patch_size // 2):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from ssltyped.trunks.tokens import TokenTrunk
+from ssltyped.trunks.vit import TokenTrunk
 from ssltyped.types import Trunk
 from ssltyped.weights.layout import Layout
 

@@ -7,13 +7,10 @@ import pytest
 from ssltyped import config
 from ssltyped.config import ConfigError
 from ssltyped.heads.classifier import MobileNetV3HeadConf, ViTHeadConf
-from ssltyped.heads.eval_mlp import EvalMLPHeadConf
 from ssltyped.heads.ibot import IBOTDistillationHeadConf, IBOTHeadConf, TokenNorm
-from ssltyped.heads.identity import IdentityHeadConf
-from ssltyped.heads.mlp import MLPHeadConf
-from ssltyped.heads.msn import MSNHeadConf
-from ssltyped.heads.prototypes import Activation, DINOHeadConf, PrototypesHeadConf, Scale
-from ssltyped.heads.siamese import SiameseConcatHeadConf
+from ssltyped.heads.mlp import EvalMLPHeadConf, MLPHeadConf
+from ssltyped.heads.plumbing import IdentityHeadConf, SiameseConcatHeadConf
+from ssltyped.heads.prototypes import Activation, DINOHeadConf, MSNHeadConf, PrototypesHeadConf, Scale
 from ssltyped.interop.vissl.heads import head
 from ssltyped.interop.vissl.settings import Settings
 from ssltyped.interop.vissl.yaml import Tree, Value

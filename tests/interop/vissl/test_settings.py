@@ -3,9 +3,9 @@
 import pytest
 
 from ssltyped.config import ConfigError
-from ssltyped.heads.siamese import SiameseConcatHead
+from ssltyped.heads.plumbing import SiameseConcatHead
 from ssltyped.interop.vissl.settings import Settings, changed, choice, covered, lower_case, make
-from ssltyped.trunks.resnet_sk import ResNetSK
+from ssltyped.trunks.resnet import ResNetSK
 
 
 def settings() -> Settings:

@@ -9,20 +9,17 @@ from ssltyped.interop.vissl.settings import Settings
 from ssltyped.interop.vissl.trunks import TRUNKS, trunk
 from ssltyped.interop.vissl.yaml import Tree
 from ssltyped.trunks.alexnet import AlexNetConf, AlexNetVariant
+from ssltyped.trunks.base import InputColor, InputConf
 from ssltyped.trunks.beit import BEiTConf
 from ssltyped.trunks.convit import ConViTConf
 from ssltyped.trunks.convnext import ConvNeXtConf
 from ssltyped.trunks.efficientnet import EfficientNetConf, EfficientNetVersion
-from ssltyped.trunks.input import InputColor, InputConf
+from ssltyped.trunks.libraries import TimmTrunkConf
 from ssltyped.trunks.mobilenet import MobileNetV3Conf
-from ssltyped.trunks.regnet import AnyNetConf, NamedRegNetConf, RegNetConf, RegNetStem
-from ssltyped.trunks.regnet_designs import RegNetName
-from ssltyped.trunks.resnet import Norm, ResNetConf
-from ssltyped.trunks.resnet_sk import ResNetSKConf
+from ssltyped.trunks.regnet import AnyNetConf, NamedRegNetConf, RegNetConf, RegNetName, RegNetStem
+from ssltyped.trunks.resnet import Norm, ResNetConf, ResNetSKConf
 from ssltyped.trunks.swin import SwinTransformerConf
-from ssltyped.trunks.timm_trunk import TimmTrunkConf
-from ssltyped.trunks.tokens import Masking
-from ssltyped.trunks.vit import VisionTransformerConf
+from ssltyped.trunks.vit import Masking, VisionTransformerConf
 from ssltyped.trunks.xcit import XCiTConf
 from ssltyped.types import Trunk
 

@@ -8,10 +8,8 @@ import torch
 from ssltyped import config
 from ssltyped.config import ConfigError
 from ssltyped.config.resolve import Row
-from ssltyped.heads.eval_mlp import EvalMLPHead
-from ssltyped.heads.mlp import MLPHead
-from ssltyped.heads.pooling import PoolHead
-from ssltyped.heads.sequence import HeadSequence
+from ssltyped.heads.mlp import EvalMLPHead, MLPHead
+from ssltyped.heads.plumbing import HeadSequence, PoolHead
 from ssltyped.interop.vissl.settings import Settings
 from ssltyped.interop.vissl.wiring import Wired, wiring
 from ssltyped.interop.vissl.yaml import Tree, Value

@@ -13,8 +13,8 @@ from ssltyped.engine.callbacks.tensorboard import TensorBoardConf
 from ssltyped.engine.checkpoint import CheckpointsConf
 from ssltyped.engine.parallel import Device, DistributedConf
 from ssltyped.evals.online_knn import KNN, KNNConf
-from ssltyped.heads.identity import IdentityHeadConf
 from ssltyped.heads.mlp import MLPHead, MLPHeadConf
+from ssltyped.heads.plumbing import IdentityHeadConf
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
 from ssltyped.meters.accuracy import TopKAccuracyConf
 from ssltyped.optimizers.adamw import AdamWConf

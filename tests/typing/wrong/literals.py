@@ -4,8 +4,7 @@ from recipes.quickstart import quickstart
 from ssltyped import launch, override
 from ssltyped.data.pipeline import TrainSplitConf
 from ssltyped.evals.online_knn import KNNConf
-from ssltyped.heads.eval_mlp import EvalMLPHeadConf
-from ssltyped.heads.mlp import MLPHeadConf
+from ssltyped.heads.mlp import EvalMLPHeadConf, MLPHeadConf
 from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.meters.accuracy import TopKAccuracyConf

@@ -12,8 +12,8 @@ from ssltyped.engine.callbacks.tensorboard import TensorBoardConf
 from ssltyped.engine.checkpoint import CheckpointsConf
 from ssltyped.engine.parallel import Device, DistributedConf
 from ssltyped.evals.online_knn import KNNConf
-from ssltyped.heads.identity import IdentityHeadConf
 from ssltyped.heads.mlp import MLPHeadConf
+from ssltyped.heads.plumbing import IdentityHeadConf
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.meters.accuracy import TopKAccuracyConf
 from ssltyped.optimizers.adamw import AdamWConf
@@ -32,7 +32,7 @@ from ssltyped.transforms.blur import GaussianBlurConf
 from ssltyped.transforms.colour import ColorDistortionConf, ColorJitterConf, RandomGrayscaleConf
 from ssltyped.transforms.geometry import CenterCropConf, HorizontalFlipConf, RandomResizedCropConf, ResizeConf
 from ssltyped.transforms.views import RepeatViewsConf
-from ssltyped.trunks.input import InputConf
+from ssltyped.trunks.base import InputConf
 from ssltyped.trunks.resnet import Norm, ResNetConf, Stem
 
 # a field that there is not

@@ -7,13 +7,10 @@ from functools import partial
 from ssltyped.config import ConfigError
 from ssltyped.config.hints import nearest
 from ssltyped.heads.classifier import MobileNetV3Head, ViTHead
-from ssltyped.heads.eval_mlp import EvalMLPHead
 from ssltyped.heads.ibot import IBOTDistillationHead, IBOTHead, TokenNorm
-from ssltyped.heads.identity import IdentityHead
-from ssltyped.heads.mlp import MLPHead
-from ssltyped.heads.msn import MSNHead
-from ssltyped.heads.prototypes import Activation, DINOHead, PrototypesHead, Scale
-from ssltyped.heads.siamese import SiameseConcatHead
+from ssltyped.heads.mlp import EvalMLPHead, MLPHead
+from ssltyped.heads.plumbing import IdentityHead, SiameseConcatHead
+from ssltyped.heads.prototypes import Activation, DINOHead, MSNHead, PrototypesHead, Scale
 from ssltyped.interop.vissl.settings import Settings, choice, make
 from ssltyped.interop.vissl.yaml import Value
 from ssltyped.types import Head, Problem

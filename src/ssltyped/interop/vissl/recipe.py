@@ -32,8 +32,8 @@ from ssltyped.interop.vissl.yaml import ROOT, Tree, Value, compose, read
 from ssltyped.model.freeze import Freeze, for_ever
 from ssltyped.model.model import SSLModel
 from ssltyped.trunks.beit import BEiT
+from ssltyped.trunks.libraries import TimmTrunk
 from ssltyped.trunks.resnet import ResNet
-from ssltyped.trunks.timm_trunk import TimmTrunk
 from ssltyped.types import Loss, Optimizer, Problem, Scheduler, Trunk
 from ssltyped.weights.vissl import EVALUATED, ModelLayout, model_layout
 

@@ -6,19 +6,17 @@ from functools import partial
 from ssltyped.config.hints import nearest
 from ssltyped.interop.vissl.settings import Settings, choice, lower_case, make
 from ssltyped.trunks.alexnet import AlexNet, AlexNetVariant
+from ssltyped.trunks.base import InputColor, InputConf
 from ssltyped.trunks.beit import BEiT
 from ssltyped.trunks.convit import Classifier, ConViT
 from ssltyped.trunks.convnext import ConvNeXt
 from ssltyped.trunks.efficientnet import EfficientNet
-from ssltyped.trunks.input import InputColor, InputConf
+from ssltyped.trunks.libraries import TimmTrunk
 from ssltyped.trunks.mobilenet import MobileNetV3
 from ssltyped.trunks.regnet import Activation, AnyNet, NamedRegNet, RegNet, RegNetStem
-from ssltyped.trunks.resnet import Norm, ResNet
-from ssltyped.trunks.resnet_sk import ResNetSK
+from ssltyped.trunks.resnet import Norm, ResNet, ResNetSK
 from ssltyped.trunks.swin import SwinTransformer
-from ssltyped.trunks.timm_trunk import TimmTrunk
-from ssltyped.trunks.tokens import Masking
-from ssltyped.trunks.vit import VisionTransformer
+from ssltyped.trunks.vit import Masking, VisionTransformer
 from ssltyped.trunks.xcit import XCiT
 from ssltyped.types import Trunk
 

@@ -16,8 +16,7 @@ from types import MappingProxyType
 
 from ssltyped.config import ConfigError, replaced
 from ssltyped.config.resolve import Row
-from ssltyped.heads.pooling import PoolHead, Pooling
-from ssltyped.heads.sequence import HeadSequence
+from ssltyped.heads.plumbing import HeadSequence, PoolHead, Pooling
 from ssltyped.interop.vissl.heads import Made, entries, head, is_one
 from ssltyped.interop.vissl.settings import Settings, make
 from ssltyped.interop.vissl.yaml import Value
