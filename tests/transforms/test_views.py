@@ -23,7 +23,7 @@ from ssltyped.transforms.geometry import (
 )
 from ssltyped.transforms.masks import MaskedViews
 from ssltyped.transforms.patches import PatchViews, PatchViewsConf
-from ssltyped.transforms.rotated import RotatedViews, RotatedViewsConf
+from ssltyped.transforms.rotation import RotatedViews, RotatedViewsConf
 from ssltyped.transforms.views import (
     MultiCrop,
     MultiCropConf,

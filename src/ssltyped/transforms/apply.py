@@ -5,6 +5,7 @@ from typing import Annotated
 from annotated_types import Ge, Le, Len
 
 from ssltyped.config import config_for
+from ssltyped.transforms.views import applied
 from ssltyped.types import Image, Random, Transform
 
 
@@ -22,11 +23,7 @@ class RandomApply(Transform):
         self.transforms, self.p = transforms, p
 
     def __call__(self, image: Image, random: Random) -> Image:
-        if random.random() >= self.p:
-            return image
-        for transform in self.transforms:
-            image = transform(image, random)
-        return image
+        return applied(self.transforms, image, random) if random.random() < self.p else image
 
 
 RandomApplyConf = config_for(RandomApply)

@@ -101,20 +101,15 @@ class MultiCrop(ViewMaker):
             group.prepare()
 
     def __call__(self, image: Image, random: Callable[[int], Random]) -> Views:
-        made = [
-            group(image, from_view(random, first)) for group, first in zip(self.groups, self._firsts(), strict=True)
-        ]
+        firsts = accumulate((len(group.crop_sizes) for group in self.groups), initial=0)
+        made = [group(image, from_view(random, first)) for group, first in zip(self.groups, firsts, strict=False)]
         masks = [mask for views in made for mask in views.masks or [None] * len(views.images)]
         label = next((views.label for views in made if views.label is not None), None)
         images = [view for views in made for view in views.images]
         return Views(images, label=label, masks=masks if self.mask_grids else ())
 
-    def _firsts(self) -> list[int]:
-        """The number of each group's first view."""
-        return [0, *accumulate(len(group.crop_sizes) for group in self.groups)][:-1]
 
-
-class SeveralInputs(ViewMaker):
+class SeveralInputs(MultiCrop):
     """The views of several makers as inputs of the model that different heads read, such as an image and its patches.
 
     PIRL (arXiv 1912.01991), section 2.2. One of the makers may label the image. Raises ValueError for names that are
@@ -128,34 +123,16 @@ class SeveralInputs(ViewMaker):
     def __init__(self, *, names: Annotated[list[str], Len(1)], views: Annotated[list[ViewMaker], Len(1)]) -> None:
         if len(set(names)) != len(names) or len(names) != len(views):
             raise ValueError(f"names are {names} for {len(views)} view makers: give a different name for each")
+        super().__init__(groups=views)
         self.names, self.views = names, views
-        self._all = MultiCrop(groups=views)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         return several_labels("views", config.views)
 
     @property
-    def num_classes(self) -> Optional[int]:
-        return self._all.num_classes
-
-    @property
-    def crop_sizes(self) -> Sequence[int]:
-        return self._all.crop_sizes
-
-    @property
     def inputs(self) -> Mapping[str, int]:
         return {name: len(maker.crop_sizes) for name, maker in zip(self.names, self.views, strict=True)}
-
-    @property
-    def mask_grids(self) -> Sequence[Optional[tuple[int, int]]]:
-        return self._all.mask_grids
-
-    def prepare(self) -> None:
-        self._all.prepare()
-
-    def __call__(self, image: Image, random: Callable[[int], Random]) -> Views:
-        return self._all(image, random)
 
 
 def several_labels(field: str, makers: Sequence[object]) -> Iterator[Problem]:
