@@ -1,6 +1,6 @@
 """ResNet with selective kernels: the kernel written out, the network's sizes, and the contract of all trunks.
 
-The whole network against a recorded pass: tests/weights/test_vissl_convolutional.py.
+The whole network against a recorded pass: tests/weights/test_vissl_trunks.py.
 """
 
 from functools import partial
