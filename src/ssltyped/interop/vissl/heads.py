@@ -1,7 +1,7 @@
 """`MODEL.HEAD.PARAMS` of VISSL to configs of our heads: ["mlp", {"dims": [2048, 128]}], or a list of those in a row."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from ssltyped.config import ConfigError
@@ -235,13 +235,3 @@ HEADS: Mapping[str, Build] = {
     "identity": _identity,
 }
 """VISSL's names."""
-
-
-def is_one(entry: Value) -> bool:
-    """Whether an entry is one head, and not a list of heads in a row."""
-    return isinstance(entry, list) and bool(entry) and isinstance(entry[0], str)
-
-
-def entries(value: Value) -> Sequence[Value]:
-    """The heads of a list; none for anything else."""
-    return value if isinstance(value, list) else []

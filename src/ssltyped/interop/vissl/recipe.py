@@ -37,42 +37,24 @@ from ssltyped.trunks.timm_trunk import TimmTrunk
 from ssltyped.types import Loss, Optimizer, Problem, Scheduler, Trunk
 from ssltyped.weights.vissl import EVALUATED, ModelLayout, model_layout
 
-LATER: Mapping[str, str] = {
-    "config.DATA": "sources, transforms, collation",
-    "config.HOOKS": "callbacks",
-    "config.MONITORING": "callbacks",
-    "config.PROFILING": "callbacks",
-    "config.METERS": "meters",
-    "config.CHECKPOINT": "checkpoints",
-    "config.MODEL.WEIGHTS_INIT": "weights to start from",
-    "config.MODEL.CUDA_CACHE": "machines",
-    "config.MODEL.FSDP_CONFIG": "machines",
-    "config.MODEL.SHARDED_DDP_SETUP": "machines",
-    "config.MACHINE": "machines",
-    "config.DISTRIBUTED": "machines",
-    "config.SLURM": "machines",
-    "config.MULTI_PROCESSING_METHOD": "machines",
-    "config.REPRODUCIBILITY": "machines",
-    "config.TRAINER": "the engine",
-    "engine_name": "the engine",
-    "config.TEST_ONLY": "evaluation",
-    "config.TEST_MODEL": "evaluation",
-    "config.TEST_EVERY_NUM_EPOCH": "evaluation",
-    "config.MODEL.FEATURE_EVAL_SETTINGS": "evaluation",
-    "config.EXTRACT_FEATURES": "evaluation",
-    "config.CLUSTERFIT": "evaluation",
-    "config.RANKING": "evaluation",
-    "config.SVM": "evaluation",
-    "config.SVM_FEATURES_PATH": "evaluation",
-    "config.IMG_RETRIEVAL": "evaluation",
-    "config.NEAREST_NEIGHBOR": "evaluation",
-    "config.LOW_SHOT_BENCHMARK": "evaluation",
-    "config.GEO_LOCALIZATION": "evaluation",
-    "config.DISTILLATION": "a teacher",
-    "config.VERBOSE": "logging",
-    "config.LOG_FREQUENCY": "logging",
+_LATER: Mapping[str, Sequence[str]] = {
+    "sources, transforms, collation": ("DATA",),
+    "callbacks": ("HOOKS", "MONITORING", "PROFILING"),
+    "meters": ("METERS",),
+    "checkpoints": ("CHECKPOINT",),
+    "weights to start from": ("MODEL.WEIGHTS_INIT",),
+    "machines": ("MACHINE", "DISTRIBUTED", "SLURM", "MULTI_PROCESSING_METHOD", "REPRODUCIBILITY"),
+    "memory of machines": ("MODEL.CUDA_CACHE", "MODEL.FSDP_CONFIG", "MODEL.SHARDED_DDP_SETUP"),
+    "the engine": ("TRAINER",),
+    "evaluation": ("TEST_ONLY", "TEST_MODEL", "TEST_EVERY_NUM_EPOCH", "MODEL.FEATURE_EVAL_SETTINGS"),
+    "features, for other programs": ("EXTRACT_FEATURES", "CLUSTERFIT", "RANKING", "GEO_LOCALIZATION"),
+    "benchmarks": ("SVM", "SVM_FEATURES_PATH", "IMG_RETRIEVAL", "NEAREST_NEIGHBOR", "LOW_SHOT_BENCHMARK"),
+    "a teacher": ("DISTILLATION",),
+    "logging": ("VERBOSE", "LOG_FREQUENCY"),
 }
-"""What is not imported yet, and what it belongs to."""
+
+LATER = {"engine_name", *(f"config.{key}" for keys in _LATER.values() for key in keys)}
+"""What is not imported yet."""
 
 UNREAD = {"VERSION", "node_id", "DISTRIBUTED", "MONITOR_PERF_STATS", "engine", "config.MONITOR_PERF_STATS"}
 """What VISSL reads in no run."""
@@ -138,9 +120,7 @@ def import_config(configs: Path, overrides: Sequence[str]) -> Imported:
     Raises `ConfigError` for a file, a key or a value that does not exist, and for what cannot be imported.
     """
     tree = compose(configs, overrides)
-    run = tree.get("config")
-    assert isinstance(run, dict), "defaults.yaml has it"
-    top = Settings(run, "config", set())
+    top = Settings(tree, "", set()).at("config")
     imported = _imported(top)
     left_out, ignored, problems = _rest(tree, read(configs / ROOT), top.read)
     if problems:
@@ -150,10 +130,7 @@ def import_config(configs: Path, overrides: Sequence[str]) -> Imported:
 
 def import_trunk(configs: Path, overrides: Sequence[str]) -> tuple[Trunk, str]:
     """The config of the trunk alone, and the feature that heads read who ask for none. Raises `ConfigError`."""
-    tree = compose(configs, overrides)
-    run = tree.get("config")
-    assert isinstance(run, dict), "defaults.yaml has it"
-    its_trunk = trunk(Settings(run, "config", set()).at("MODEL"))
+    its_trunk = trunk(Settings(compose(configs, overrides), "", set()).at("config", "MODEL"))
     return its_trunk, _default_feature(its_trunk, _feature_dims(its_trunk))
 
 
@@ -190,12 +167,12 @@ def _imported(top: Settings) -> Imported:
     dims = _feature_dims(its_trunk)
     wired = wiring(model, dims, _default_feature(its_trunk, dims), rows)
     prefix = _prefix(model)
-    names = _names(its_trunk, wired, prefix)
+    theirs, ours = _names(its_trunk, wired, prefix)
     sync = _sync_bn(model, nodes * procs, procs)
     trained = training(
         top.at("OPTIMIZER"),
         Size(images=batch * nodes * procs, images_of_a_node=batch * procs, nodes=nodes, epochs=0),
-        Weights(names.theirs, of_resnet=config.part_of(its_trunk).kind is ResNet),
+        Weights(theirs, of_resnet=config.part_of(its_trunk).kind is ResNet),
         rows,
     )
     return Imported(
@@ -205,7 +182,7 @@ def _imported(top: Settings) -> Imported:
         optimizer=trained.optimizer,
         schedule=trained.schedule,
         epochs=trained.epochs,
-        freeze=_freeze(model, names.ours),
+        freeze=_freeze(model, ours),
         grad_clip=_grad_clip(model),
         precision=_precision(model),
         distributed=make(
@@ -228,15 +205,8 @@ def _prefix(model: Settings) -> str:
     return EVALUATED if evaluation.get("EVAL_MODE_ON", bool, False) and frozen and pooled else "trunk."
 
 
-@dataclasses.dataclass(frozen=True)
-class _Names:
+def _names(its_trunk: Trunk, wired: Wired, prefix: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """VISSL's name of each of our parameters (ours where theirs is not known), and our name for each of theirs."""
-
-    theirs: Mapping[str, str]
-    ours: Mapping[str, str]
-
-
-def _names(its_trunk: Trunk, wired: Wired, prefix: str) -> _Names:
     try:
         with torch.device("meta"):
             heads = {name: config.build(head, f"heads.{name}") for name, head in wired.heads.items()}
@@ -254,31 +224,28 @@ def _names(its_trunk: Trunk, wired: Wired, prefix: str) -> _Names:
     first = {parameter: name for name, parameter in model.named_parameters()}
     places = list(model.named_parameters(remove_duplicate=False))
     theirs = {name: known.get(name, name) for name in first.values()}
-    return _Names(theirs, {known.get(name, name): first[parameter] for name, parameter in places})
+    return theirs, {known.get(name, name): first[parameter] for name, parameter in places}
 
 
 def _freeze(model: Settings, names: Mapping[str, str]) -> list[Freeze]:
     """What does not learn: the trunk (and heads) of an evaluation, parameters by name, for ever or for some steps."""
     evaluation = model.at("FEATURE_EVAL_SETTINGS")
-    for_ever: list[str] = []
+    until: dict[int | None, list[str]] = {None: []}
     if evaluation.get("EVAL_MODE_ON", bool, False):
         if evaluation.get("FREEZE_TRUNK_AND_HEAD", bool, False):
-            for_ever += ["trunk", "heads"]
+            until[None] += ["trunk", "heads"]
         elif evaluation.get("FREEZE_TRUNK_ONLY", bool, False):
-            for_ever += ["trunk"]
+            until[None] += ["trunk"]
     key = "NON_TRAINABLE_PARAMS"
-    for_ever += [_ours(name, names, model, key) for name in model.get(key, list[str], [])]
+    until[None] += [_ours(name, names, model, key) for name in model.get(key, list[str], [])]
     key = "TEMP_FROZEN_PARAMS_ITER_MAP"
-    until: dict[int, list[str]] = {}
     for name, steps in model.get(key, list[tuple[str, int]], []):
-        if "_fsdp_wrapped_module" in name:  # the other name of a parameter that is listed by its plain one too
-            continue
-        until.setdefault(steps, []).append(_ours(name.removeprefix("module."), names, model, key))
-    parts = [make(Freeze, {"parts": for_ever}, model.path)] if for_ever else []
-    return parts + [
+        if "_fsdp_wrapped_module" not in name:  # the other name of a parameter that is listed by its plain one too
+            until.setdefault(steps, []).append(_ours(name.removeprefix("module."), names, model, key))
+    return [
         make(Freeze, {"parts": list(dict.fromkeys(parts)), "steps": steps}, model.path)
         for steps, parts in until.items()
-        if steps
+        if parts and steps != 0
     ]
 
 
@@ -323,12 +290,12 @@ def _rest(tree: Tree, defaults: Tree, read_keys: set[str]) -> tuple[dict[str, Va
     for path, value in changed(tree, defaults):
         if covered(path, read_keys):
             continue
-        if covered(path, set(LATER)):
+        if covered(path, LATER):
             left_out[path] = value
         elif covered(path, UNREAD) or _of_another(path, read_keys):
             ignored[path] = value
         else:
-            known = nearest(path, sorted(read_keys | set(LATER)))
+            known = nearest(path, sorted(read_keys | LATER))
             problems.append(Problem(path, UNSUPPORTED.get(path, f"is not known{known}")))
     return left_out, ignored, problems
 
@@ -338,5 +305,5 @@ def _of_another(path: str, read_keys: set[str]) -> bool:
     for root in ONE_OF:
         if path.startswith(f"{root}."):
             section = ".".join(path.split(".")[: root.count(".") + 2])
-            return not any(key == section or key.startswith(f"{section}.") for key in read_keys)
+            return not any(covered(key, {section}) for key in read_keys)
     return False
