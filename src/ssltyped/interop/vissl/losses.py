@@ -170,7 +170,7 @@ def _memory_bank(s: Settings, given: Given) -> Loss:
         raise s.wrong("update_mem_with_emb_index", f"the model has {len(given.heads)} outputs, from 0")
     fields = {
         "embedding_dim": memory.get("embedding_dim", int, 128),
-        "contrast": choice(s, "loss_type", _CONTRASTS, "nce"),
+        "contrast": choice(s, "loss_type", {"nce": Contrast.NCE, "cross_entropy": Contrast.INFO_NCE}, "nce"),
         "num_negatives": sampling.get("num_negatives", int, 16000),
         "temperature": s.get("temperature", float, 0.07),
         "momentum": memory.get("momentum", float, 0.5),
@@ -180,9 +180,6 @@ def _memory_bank(s: Settings, given: Given) -> Loss:
         "normalize": s.get("norm_embedding", bool, True),
     }
     return make(MemoryBankLoss, fields, s.path)
-
-
-_CONTRASTS = {"nce": Contrast.NCE, "cross_entropy": Contrast.INFO_NCE}
 
 
 def _deepcluster(s: Settings, given: Given) -> Loss:
@@ -233,10 +230,9 @@ LOSSES: Mapping[str, Callable[[Settings, Given], Loss]] = {
 """VISSL's names; every class of `torch.nn.modules.loss` is one too."""
 
 _LATER = {
-    **dict.fromkeys(
-        ("distillation_loss", "swav_distillation_loss", "dino_distillation_loss", "ibot_distillation_loss"),
-        "distillation is not imported yet, for its teacher is a model of its own",
-    ),
-    "msn_distillation_loss": "distillation is not imported yet, for its teacher is a model of its own",
+    **{
+        f"{of}distillation_loss": "distillation is not imported yet, for its teacher is a model of its own"
+        for of in ("", "swav_", "dino_", "ibot_", "msn_")
+    },
     "msn_loss": "a placeholder in VISSL, which computes no MSN: take MSNLoss in a recipe of your own",
 }
