@@ -120,15 +120,10 @@ class MaskedViews(ViewMaker):
         return self._blocks(grid, count, random)
 
     def _blocks(self, grid: tuple[int, int], count: int, random: Random) -> Bool[np.ndarray, "h w"]:
-        mask = np.zeros(grid, dtype=bool)
-        while mask.sum() < count:
-            for _ in range(ATTEMPTS):
-                new = self._with_block(mask, count, random)
-                if new is not None:
-                    mask = new
-                    break
-            else:
-                return mask
+        mask, failed = np.zeros(grid, dtype=bool), 0
+        while mask.sum() < count and failed < ATTEMPTS:
+            new = self._with_block(mask, count, random)
+            mask, failed = (mask, failed + 1) if new is None else (new, 0)
         return mask
 
     def _with_block(

@@ -177,10 +177,9 @@ def cut_patches(
     side, cell = offsets.shape[1], image.shape[1] // offsets.shape[1]
     size = cell - jitter
     patches = []
-    for i in range(side):
-        for j in range(side):
-            left, top = i * cell + int(offsets[0, i, j]), j * cell + int(offsets[1, i, j])
-            patches.append(image[:, top : top + size, left : left + size])
+    for i, j in itertools.product(range(side), repeat=2):
+        left, top = i * cell + int(offsets[0, i, j]), j * cell + int(offsets[1, i, j])
+        patches.append(image[:, top : top + size, left : left + size])
     return patches
 
 

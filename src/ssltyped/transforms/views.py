@@ -1,10 +1,10 @@
-"""Image to views."""
+"""Chains of transforms, and what makes views with them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Annotated, Optional, Self
 
-from annotated_types import Gt, Len
+from annotated_types import Ge, Gt, Le, Len
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -23,6 +23,23 @@ def applied(transforms: Sequence[Transform], image: Image, random: Random) -> UI
     for transform in transforms:
         image = transform(image, random)
     return image
+
+
+class RandomApply(Transform):
+    """With probability p all of the transforms, in their order; else the image as it is.
+
+    Args:
+        transforms: what is done to the image
+        p: probability of all of them
+    """
+
+    def __init__(
+        self, *, transforms: Annotated[list[Transform], Len(1)], p: Annotated[float, Ge(0), Le(1)] = 0.5
+    ) -> None:
+        self.transforms, self.p = transforms, p
+
+    def __call__(self, image: Image, random: Random) -> Image:
+        return applied(self.transforms, image, random) if random.random() < self.p else image
 
 
 class RepeatViews(ViewMaker):
@@ -148,6 +165,7 @@ def from_view(random: Callable[[int], Random], first: int) -> Callable[[int], Ra
     return lambda view: random(first + view)
 
 
+RandomApplyConf = config_for(RandomApply)
 RepeatViewsConf = config_for(RepeatViews)
 MultiCropConf = config_for(MultiCrop)
 SeveralInputsConf = config_for(SeveralInputs)

@@ -9,13 +9,6 @@ from torch import Tensor, nn
 
 from ssltyped.config.hints import misfits
 
-Extras = Callable[[nn.Module], Mapping[str, Tensor]]
-
-
-def no_extras(module: nn.Module) -> Mapping[str, Tensor]:
-    """They have nothing that we have not."""
-    return {}
-
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
@@ -27,7 +20,7 @@ class Layout:
     """
 
     renames: Sequence[tuple[str, str]] = ()
-    extras: Extras = no_extras
+    extras: Callable[[nn.Module], Mapping[str, Tensor]] = lambda module: {}
     dropped: str = r"(?!)"
     shapes: Sequence[tuple[str, tuple[int, ...]]] = ()
 

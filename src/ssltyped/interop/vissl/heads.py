@@ -68,8 +68,7 @@ def _mlp(residual: bool, s: Settings, width: int | None, section: Settings) -> M
         "in_dim": in_dim,
         "dims": dims,
         "use_bn": use_bn,
-        "use_relu": s.get("use_relu", bool, False),
-        "use_bias": s.get("use_bias", bool, True),
+        **s.same(use_relu=False, use_bias=True),
         "dropout": 0.5 if s.get("use_dropout", bool, False) and hidden else 0.0,
         "last_layer_bare": bare,
         "residual": residual,
@@ -137,10 +136,7 @@ def _dino(s: Settings, width: int | None, section: Settings) -> Made:
     fields = {
         "in_dim": s.require("in_dim", int),
         "num_prototypes": clusters[0],
-        "use_bn": s.get("use_bn", bool, False),
-        "num_layers": s.get("num_layers", int, 3),
-        "hidden_dim": s.get("hidden_dim", int, 2048),
-        "bottleneck_dim": s.get("bottleneck_dim", int, 256),
+        **s.same(use_bn=False, num_layers=3, hidden_dim=2048, bottleneck_dim=256),
         "scale": _scale(s, True, True),
     }
     return Made(make(DINOHead, fields, s.path), clusters[0])
@@ -158,15 +154,14 @@ def _ibot(distillation: bool, s: Settings, width: int | None, section: Settings)
         "num_prototypes": classes,
         "num_patch_prototypes": None if shared else patches or None,
         "shared": shared,
-        "num_layers": s.get("num_layers", int, 3),
-        "hidden_dim": s.get("hidden_dim", int, 2048),
+        **s.same(num_layers=3, hidden_dim=2048),
         "norm": choice(s, "norm", _NORMS, ""),
         "activation": choice(s, "act", {"gelu": Activation.GELU, "relu": Activation.RELU}, "gelu"),
         "last_norm": choice(s, "last_norm", _NORMS, ""),
     }
     if distillation:
         return Made(make(IBOTDistillationHead, fields, s.path), None)
-    fields |= {"bottleneck_dim": s.get("bottleneck_dim", int, 256), "scale": _scale(s, True, True)}
+    fields |= {**s.same(bottleneck_dim=256), "scale": _scale(s, True, True)}
     return Made(make(IBOTHead, fields, s.path), None)
 
 
@@ -176,11 +171,8 @@ def _msn(s: Settings, width: int | None, section: Settings) -> Made:
     fields = {
         "in_dim": s.require("in_dim", int),
         "num_prototypes": s.require("num_prototypes", int),
-        "use_bn": s.get("use_bn", bool, False),
-        "hidden_dim": s.get("hidden_dim", int, 2048),
+        **s.same(use_bn=False, hidden_dim=2048, label_smoothing=0.0, temperature=0.1),
         "embedding_dim": s.get("output_dim", int, 256),
-        "label_smoothing": s.get("label_smoothing", float, 0.0),
-        "temperature": s.get("temperature", float, 0.1),
         "return_embedding": s.get("return_query", bool, False),
     }
     return Made(make(MSNHead, fields, s.path), None)

@@ -55,12 +55,12 @@ def loss(section: Settings, given: Given) -> Loss:
 
 def _simclr(s: Settings, given: Given) -> Loss:
     s.skip("buffer_params")
-    return make(SimCLRLoss, {"temperature": s.get("temperature", float, 0.1)}, s.path)
+    return make(SimCLRLoss, s.same(temperature=0.1), s.path)
 
 
 def _multicrop_simclr(s: Settings, given: Given) -> Loss:
     s.skip("buffer_params", "num_crops")
-    return make(MultiCropSimCLRLoss, {"temperature": s.get("temperature", float, 0.1)}, s.path)
+    return make(MultiCropSimCLRLoss, s.same(temperature=0.1), s.path)
 
 
 def _swav(s: Settings, given: Given) -> Loss:
@@ -80,7 +80,7 @@ def _swav_momentum(s: Settings, given: Given) -> Loss:
     s.skip("num_crops", "num_prototypes", "embedding_dim", "use_double_precision")
     if s.get("momentum_eval_mode_iter_start", int, 0) != 0:
         raise s.wrong("momentum_eval_mode_iter_start", "the momentum encoder is in eval mode from the start: want 0")
-    return make(SwAVLoss, {**_swav_fields(s, given), "momentum": s.get("momentum", float, 0.99)}, s.path)
+    return make(SwAVLoss, {**_swav_fields(s, given), **s.same(momentum=0.99)}, s.path)
 
 
 def _swav_fields(s: Settings, given: Given) -> dict[str, object]:
@@ -93,9 +93,7 @@ def _swav_fields(s: Settings, given: Given) -> dict[str, object]:
         given.rows.append(Row(f"{queue.path}.queue_length", length, whole, rule))
     start = queue.get("start_iter", int, 0)
     return {
-        "temperature": s.get("temperature", float, 0.1),
-        "epsilon": s.get("epsilon", float, 0.05),
-        "num_iters": s.get("num_iters", int, 3),
+        **s.same(temperature=0.1, epsilon=0.05, num_iters=3),
         "crops_for_assign": s.get("crops_for_assign", list[int], [0, 1]),
         "normalize_prototypes": s.get("normalize_last_layer", bool, True),
         "queue_size": whole,
@@ -139,14 +137,8 @@ def _ibot(s: Settings, given: Given) -> Loss:
 
 
 def _moco(s: Settings, given: Given) -> Loss:
-    fields = {
-        "embedding_dim": s.get("embedding_dim", int, 128),
-        "queue_size": s.get("queue_size", int, 65536),
-        "momentum": s.get("momentum", float, 0.999),
-        "temperature": s.get("temperature", float, 0.2),
-        "shuffle": not given.sync_bn,
-    }
-    return make(MoCoLoss, fields, s.path)
+    fields = s.same(embedding_dim=128, queue_size=65536, momentum=0.999, temperature=0.2)
+    return make(MoCoLoss, {**fields, "shuffle": not given.sync_bn}, s.path)
 
 
 def _barlow(s: Settings, given: Given) -> Loss:
@@ -188,8 +180,7 @@ def _deepcluster(s: Settings, given: Given) -> Loss:
     fields = {
         "num_clusters": s.get("num_clusters", list[int], [3000, 3000, 3000]),
         "embedding_dim": memory.get("embedding_dim", int, 128),
-        "temperature": s.get("temperature", float, 0.1),
-        "kmeans_iters": s.get("kmeans_iters", int, 10),
+        **s.same(temperature=0.1, kmeans_iters=10),
         "crops_for_memory": memory.get("crops_for_mb", list[int], [0]),
     }
     return make(DeepClusterV2Loss, fields, s.path)
@@ -199,8 +190,7 @@ def _cross_entropy(s: Settings, given: Given) -> Loss:
     # VISSL reads `reduction` and then always takes the mean.
     s.skip("reduction")
     fields = {
-        "temperature": s.get("temperature", float, 1.0),
-        "label_smoothing": s.get("label_smoothing", float, 0.0),
+        **s.same(temperature=1.0, label_smoothing=0.0),
         "ignore_label": s.get("ignore_index", int, -1),
         "class_weights": s.get("weight", list[float], []) or None,
         "normalize": s.get("normalize_output", bool, False),

@@ -69,9 +69,7 @@ def training(section: Settings, size: Size, weights: Weights, rows: list[Row]) -
     fields["groups"] = _head_groups(section, schedules, lr, weights, sized, rows)
     if section.get("use_larc", bool, False):
         larc = section.at("larc_config")
-        defaults = {"trust_coefficient": 0.001, "clip": False, "eps": 1e-8}
-        options = {key: larc.get(key, type(default), default) for key, default in defaults.items()}
-        fields["larc"] = make(LARC, options, larc.path)
+        fields["larc"] = make(LARC, larc.same(trust_coefficient=0.001, clip=False, eps=1e-8), larc.path)
     else:
         section.skip("larc_config")
     if section.get("use_zero", bool, False):
@@ -188,10 +186,10 @@ def _no_decay(texts: Sequence[str], names: Mapping[str, str], rows: list[Row], p
     found: list[str] = []
     for text in texts:
         meant = [ours for ours, theirs in names.items() if text in theirs]
-        if meant == [ours for ours in names if text in ours]:
-            found += [text] if meant else []
-        else:
-            found += meant
         if not meant:
             rows.append(Row(path, text, None, "no parameter has it in its name"))
+        elif meant == [ours for ours in names if text in ours]:
+            found.append(text)
+        else:
+            found += meant
     return found

@@ -38,16 +38,22 @@ class Settings:
     def get(self, key: str, kind: type[T], default: T) -> T:
         """The value of `key` as a `kind`; the default if it is missing or null. Raises `ConfigError`."""
         self.skip(key)
-        value = self.values.get(key)
-        return default if value is None else self._as(key, value, kind)
+        return self.require(key, kind) if key in self else default
 
     def require(self, key: str, kind: type[T]) -> T:
         """As `get`, of a key that must be there."""
         self.skip(key)
-        value = self.values.get(key)
-        if value is None:
+        if key not in self:
             raise ConfigError([Problem(join(self.path, key), f"is missing{nearest(key, list(self.values))}")])
-        return self._as(key, value, kind)
+        try:
+            return TypeAdapter(kind).validate_python(self.values[key])
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise self.wrong(".".join([key, *map(str, first["loc"])]), str(first["msg"])) from error
+
+    def same(self, **defaults: object) -> dict[str, object]:
+        """The values of settings that have the same names as our fields, of the types of these defaults of VISSL's."""
+        return {key: self.get(key, type(default), default) for key, default in defaults.items()}
 
     def skip(self, *keys: str) -> None:
         """Note keys as read whose values follow from others, or have no meaning here."""
@@ -60,13 +66,6 @@ class Settings:
     def wrong(self, key: str, message: str) -> ConfigError:
         """The error for the value of `key`."""
         return ConfigError([Problem(join(self.path, key), f"got {brief(repr(self.values.get(key)))}: {message}")])
-
-    def _as(self, key: str, value: Value, kind: type[T]) -> T:
-        try:
-            return TypeAdapter(kind).validate_python(value)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            raise self.wrong(".".join([key, *map(str, first["loc"])]), str(first["msg"])) from error
 
 
 def make(kind: type[T], fields: Mapping[str, object], where: str) -> T:
