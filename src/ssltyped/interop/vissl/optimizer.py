@@ -9,7 +9,7 @@ from ssltyped.config import join
 from ssltyped.config.hints import nearest
 from ssltyped.config.resolve import Row
 from ssltyped.interop.vissl.schedules import Size, scaled, schedule
-from ssltyped.interop.vissl.settings import Settings, make
+from ssltyped.interop.vissl.settings import Settings, choice, make
 from ssltyped.interop.vissl.yaml import Tree, Value
 from ssltyped.optimizers.adam import Adam
 from ssltyped.optimizers.adamw import AdamW
@@ -46,10 +46,7 @@ class Weights:
 
 def training(section: Settings, size: Size, weights: Weights, rows: list[Row]) -> Training:
     """The training of an `OPTIMIZER` section. Raises `ConfigError`."""
-    name = section.get("name", str, "sgd")
-    if name not in OPTIMIZERS:
-        raise section.wrong("name", f"there is no such optimizer{nearest(name, sorted(OPTIMIZERS))}")
-    kind, own = OPTIMIZERS[name]
+    kind, own = choice(section, "name", OPTIMIZERS, "sgd", "there is no such optimizer")
     # The options of the others, which stand beside its own, have no effect.
     section.skip(*(key for _, options in OPTIMIZERS.values() for key in options))
     fields: dict[str, object] = {key: section.values[key] for key in own if key in section}

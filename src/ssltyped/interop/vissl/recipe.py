@@ -131,18 +131,15 @@ def import_config(configs: Path, overrides: Sequence[str]) -> Imported:
 def import_trunk(configs: Path, overrides: Sequence[str]) -> tuple[Trunk, str]:
     """The config of the trunk alone, and the feature that heads read who ask for none. Raises `ConfigError`."""
     its_trunk = trunk(Settings(compose(configs, overrides), "", set()).at("config", "MODEL"))
-    return its_trunk, _default_feature(its_trunk, _feature_dims(its_trunk))
+    return its_trunk, _features(its_trunk)[1]
 
 
-def _feature_dims(its_trunk: Trunk) -> Mapping[str, int]:
+def _features(its_trunk: Trunk) -> tuple[Mapping[str, int], str]:
+    """Its features with their widths; what VISSL's trunk gives when asked for nothing: the last, but for two trunks."""
     with torch.device("meta"):
-        return config.build(its_trunk, "config.MODEL.TRUNK").feature_dims
-
-
-def _default_feature(its_trunk: Trunk, dims: Mapping[str, int]) -> str:
-    """What VISSL's trunk gives when asked for nothing: the last feature, but for two trunks."""
+        dims = config.build(its_trunk, "config.MODEL.TRUNK").feature_dims
     others: Mapping[type, str] = {BEiT: "lastCLS", TimmTrunk: "global_pool"}
-    return others.get(config.part_of(its_trunk).kind, list(dims)[-1])
+    return dims, others.get(config.part_of(its_trunk).kind, list(dims)[-1])
 
 
 def build_model(imported: Imported, views_of: Mapping[str, int]) -> SSLModel:
@@ -160,15 +157,17 @@ def build_model(imported: Imported, views_of: Mapping[str, int]) -> SSLModel:
 
 def _imported(top: Settings) -> Imported:
     rows: list[Row] = []
-    model, machines = top.at("MODEL"), top.at("DISTRIBUTED")
+    model, machines, amp = top.at("MODEL"), top.at("DISTRIBUTED"), top.at("MODEL", "AMP_PARAMS")
     nodes, procs = machines.get("NUM_NODES", int, 1), machines.get("NUM_PROC_PER_NODE", int, 8)
     batch = top.at("DATA", "TRAIN").get("BATCHSIZE_PER_REPLICA", int, 256)
     its_trunk = trunk(model)
-    dims = _feature_dims(its_trunk)
-    wired = wiring(model, dims, _default_feature(its_trunk, dims), rows)
-    prefix = _prefix(model)
+    wired = wiring(model, *_features(its_trunk), rows)
+    frozen, pooled = _frozen_parts(model), model.at("FEATURE_EVAL_SETTINGS").values.get("LINEAR_EVAL_FEAT_POOL_OPS_MAP")
+    # A frozen trunk whose features are pooled is one level further down.
+    prefix = EVALUATED if frozen and pooled else "trunk."
     theirs, ours = _names(its_trunk, wired, prefix)
     sync = _sync_bn(model, nodes * procs, procs)
+    amp.skip("AMP_ARGS", "AMP_TYPE")
     trained = training(
         top.at("OPTIMIZER"),
         Size(images=batch * nodes * procs, images_of_a_node=batch * procs, nodes=nodes, epochs=0),
@@ -182,9 +181,10 @@ def _imported(top: Settings) -> Imported:
         optimizer=trained.optimizer,
         schedule=trained.schedule,
         epochs=trained.epochs,
-        freeze=_freeze(model, ours),
+        freeze=_freeze(model, frozen, ours),
         grad_clip=_grad_clip(model),
-        precision=_precision(model),
+        # Both of VISSL's ways to mixed precision compute in float16 with a scaled loss.
+        precision=Precision.FP16 if amp.get("USE_AMP", bool, False) else Precision.FP32,
         distributed=make(
             Distributed, {"nodes": nodes, "num_procs": procs, "sync_bn_group": sync}, "config.DISTRIBUTED"
         ),
@@ -197,12 +197,14 @@ def _imported(top: Settings) -> Imported:
     )
 
 
-def _prefix(model: Settings) -> str:
-    """A frozen trunk whose features are pooled is one level further down."""
+def _frozen_parts(model: Settings) -> list[str]:
+    """The trunk (and the heads) of an evaluation."""
     evaluation = model.at("FEATURE_EVAL_SETTINGS")
-    frozen = evaluation.get("FREEZE_TRUNK_ONLY", bool, False) or evaluation.get("FREEZE_TRUNK_AND_HEAD", bool, False)
-    pooled = bool(evaluation.values.get("LINEAR_EVAL_FEAT_POOL_OPS_MAP"))
-    return EVALUATED if evaluation.get("EVAL_MODE_ON", bool, False) and frozen and pooled else "trunk."
+    if not evaluation.get("EVAL_MODE_ON", bool, False):
+        return []
+    if evaluation.get("FREEZE_TRUNK_AND_HEAD", bool, False):
+        return ["trunk", "heads"]
+    return ["trunk"] if evaluation.get("FREEZE_TRUNK_ONLY", bool, False) else []
 
 
 def _names(its_trunk: Trunk, wired: Wired, prefix: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
@@ -227,25 +229,19 @@ def _names(its_trunk: Trunk, wired: Wired, prefix: str) -> tuple[Mapping[str, st
     return theirs, {known.get(name, name): first[parameter] for name, parameter in places}
 
 
-def _freeze(model: Settings, names: Mapping[str, str]) -> list[Freeze]:
-    """What does not learn: the trunk (and heads) of an evaluation, parameters by name, for ever or for some steps."""
-    evaluation = model.at("FEATURE_EVAL_SETTINGS")
-    until: dict[int | None, list[str]] = {None: []}
-    if evaluation.get("EVAL_MODE_ON", bool, False):
-        if evaluation.get("FREEZE_TRUNK_AND_HEAD", bool, False):
-            until[None] += ["trunk", "heads"]
-        elif evaluation.get("FREEZE_TRUNK_ONLY", bool, False):
-            until[None] += ["trunk"]
+def _freeze(model: Settings, parts: Sequence[str], names: Mapping[str, str]) -> list[Freeze]:
+    """What does not learn: these parts for ever, and parameters by name, for ever or for some steps."""
     key = "NON_TRAINABLE_PARAMS"
-    until[None] += [_ours(name, names, model, key) for name in model.get(key, list[str], [])]
+    for_ever = [*parts, *(_ours(name, names, model, key) for name in model.get(key, list[str], []))]
+    until: dict[int | None, list[str]] = {None: for_ever}
     key = "TEMP_FROZEN_PARAMS_ITER_MAP"
     for name, steps in model.get(key, list[tuple[str, int]], []):
         if "_fsdp_wrapped_module" not in name:  # the other name of a parameter that is listed by its plain one too
             until.setdefault(steps, []).append(_ours(name.removeprefix("module."), names, model, key))
     return [
-        make(Freeze, {"parts": list(dict.fromkeys(parts)), "steps": steps}, model.path)
-        for steps, parts in until.items()
-        if parts and steps != 0
+        make(Freeze, {"parts": list(dict.fromkeys(frozen)), "steps": steps}, model.path)
+        for steps, frozen in until.items()
+        if frozen and steps != 0
     ]
 
 
@@ -263,13 +259,6 @@ def _grad_clip(model: Settings) -> Optional[float]:
     if norm != 2:
         raise section.wrong("NORM_TYPE", "the norm is the Euclidean one: want 2")
     return most
-
-
-def _precision(model: Settings) -> Precision:
-    """Both of VISSL's ways to mixed precision compute in float16 with a scaled loss."""
-    section = model.at("AMP_PARAMS")
-    section.skip("AMP_ARGS", "AMP_TYPE")
-    return Precision.FP16 if section.get("USE_AMP", bool, False) else Precision.FP32
 
 
 def _sync_bn(model: Settings, world: int, procs: int) -> int:

@@ -85,11 +85,13 @@ def lower_case(kind: type[object], section: Settings, renames: Mapping[str, str]
     return found
 
 
-def choice(section: Settings, key: str, options: Mapping[str, T], default: str) -> T:
-    """The option that a text names. Raises `ConfigError` with the nearest one."""
-    name = section.get(key, str, default)
+def choice(
+    section: Settings, key: str, options: Mapping[str, T], default: str | None, otherwise: str = "no such option"
+) -> T:
+    """The option that a text names; without a default it must be there. Raises `ConfigError` with the nearest one."""
+    name = section.require(key, str) if default is None else section.get(key, str, default)
     if name not in options:
-        raise section.wrong(key, f"no such option{nearest(name, list(options))}")
+        raise section.wrong(key, f"{otherwise}{nearest(name, list(options))}")
     return options[name]
 
 

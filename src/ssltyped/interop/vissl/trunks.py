@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from ssltyped.config.hints import nearest
 from ssltyped.interop.vissl.settings import Settings, choice, lower_case, make
 from ssltyped.trunks.alexnet import AlexNet, AlexNetVariant
 from ssltyped.trunks.beit import BEiT
@@ -25,15 +24,11 @@ from ssltyped.types import Trunk
 Common = Mapping[str, object]
 """The fields that all trunks have, from the settings of the model."""
 
-Make = Callable[[Settings, Common], Trunk]
-
 
 def trunk(model: Settings) -> Trunk:
     """The trunk of a `MODEL` section. Raises `ConfigError`."""
     section = model.at("TRUNK")
-    name = section.require("NAME", str)
-    if name not in TRUNKS:
-        raise section.wrong("NAME", f"there is no such trunk{nearest(name, sorted(TRUNKS))}")
+    build = choice(section, "NAME", TRUNKS, None, "there is no such trunk")
     checkpointing = model.at("ACTIVATION_CHECKPOINTING")
     splits = checkpointing.get("NUM_ACTIVATION_CHECKPOINTING_SPLITS", int, 2)
     used = checkpointing.get("USE_ACTIVATION_CHECKPOINTING", bool, False)
@@ -43,7 +38,7 @@ def trunk(model: Settings) -> Trunk:
         # With one split the last one is all, which is never computed twice.
         checkpoint_splits=splits if used and splits > 1 else 0,
     )
-    return TRUNKS[name](section, {"input": input})
+    return build(section, {"input": input})
 
 
 def _resnet(trunk: Settings, common: Common) -> Trunk:
@@ -130,7 +125,7 @@ def _convit(trunk: Settings, common: Common) -> Trunk:
 _UNUSED_VIT = ("name", "CHECKPOINT_MLP", "CHECKPOINT_BLOCK")
 _UNUSED_XCIT = ("name", "IMAGE_SIZE", "CHECKPOINT_XCA_BLOCK", "CHECKPOINT_ATTN_BLOCK")
 
-TRUNKS: Mapping[str, Make] = {
+TRUNKS: Mapping[str, Callable[[Settings, Common], Trunk]] = {
     "resnet": _resnet,
     "resnet_sk": partial(_plain, ResNetSK, "RESNETS_SK", {}, ()),
     **{f"alexnet_{variant.value}": partial(_alexnet, variant) for variant in AlexNetVariant},
