@@ -150,9 +150,8 @@ class TorchvisionTransform(Transform):
 
 
 def _classes() -> dict[str, Callable[..., Apply]]:
-    found = {name: value for name, value in vars(v2).items() if inspect.isclass(value)}
-    kept = {name: value for name, value in sorted(found.items()) if issubclass(value, v2.Transform)}
-    return {name: cast("Callable[..., Apply]", value) for name, value in kept.items() if name != "Transform"}
+    found = {name: value for name, value in sorted(vars(v2).items()) if inspect.isclass(value) and name != "Transform"}
+    return {name: value for name, value in found.items() if issubclass(value, v2.Transform)}
 
 
 def _built(name: str, args: Mapping[str, Value]) -> Apply:

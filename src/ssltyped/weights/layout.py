@@ -45,8 +45,8 @@ class Layout:
         Raises:
             ValueError: what is missing, of another size, or left over; all of it, with the nearest names.
         """
-        known = self.export(module)
-        if wrong := misfits(_shapes(known), _shapes(theirs)):
+        needed, given = ({key: value.shape for key, value in state.items()} for state in (self.export(module), theirs))
+        if wrong := misfits(needed, given):
             raise ValueError(f"the weights do not fit {type(module).__name__}: " + "; ".join(wrong[:20]))
         with torch.no_grad():
             for key, value in module.state_dict().items():
@@ -58,7 +58,3 @@ class Layout:
             if re.search(pattern, key):
                 return value.reshape(shape)
         return value
-
-
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, Sequence[int]]:
-    return {name: value.shape for name, value in state.items()}

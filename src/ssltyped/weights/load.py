@@ -112,14 +112,13 @@ class Load(Component):
         there = [name for name in ours if name in theirs]
         fits = [name for name in there if ours[name].shape == theirs[name].shape]
         sizes = {name: parameter.numel() for name, parameter in part.named_parameters()}
-        wrong = [f"{n} {tuple(theirs[n].shape)} for {tuple(ours[n].shape)}" for n in there if n not in fits]
         return LoadReport(
             into=self.into,
             path=self.path,
             matched=tuple(fits),
             missing=tuple(name for name in ours if name not in theirs),
             unexpected=tuple(name for name in theirs if name not in ours),
-            shapes=tuple(wrong),
+            shapes=tuple(f"{n} {tuple(theirs[n].shape)} for {tuple(ours[n].shape)}" for n in there if n not in fits),
             share=sum(size for name, size in sizes.items() if name in fits) / max(1, sum(sizes.values())),
         )
 
@@ -145,13 +144,13 @@ class Load(Component):
             file = known[0]
         try:
             state = read_file(file)
-            if isinstance(state, Mapping) and "classy_state_dict" in state:
+            entries = state if isinstance(state, Mapping) else {}
+            if "classy_state_dict" in entries:
                 return checkpoint_entries(state), True
         except ValueError as error:
             raise self._wrong(str(error)) from error
-        if isinstance(state, Mapping) and isinstance(state.get("module"), Mapping):  # a checkpoint of ours
-            state = {as_named(str(name)): value for name, value in state["module"].items()}
-        entries = state if isinstance(state, Mapping) else {}
+        if isinstance(entries.get("module"), Mapping):  # a checkpoint of ours
+            entries = {as_named(str(name)): value for name, value in entries["module"].items()}
         tensors = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
         if not tensors:
             raise self._wrong("holds no tensors by name")

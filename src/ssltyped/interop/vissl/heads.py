@@ -113,14 +113,13 @@ def _scale(s: Settings, weight_norm: bool, default: bool) -> Scale:
 
 def _swav(s: Settings, width: int | None, section: Settings) -> Made:
     in_dim, dims = _dims(s)
-    activations = {"ReLU": Activation.RELU, "GELU": Activation.GELU}
     fields = {
         "in_dim": in_dim,
         "dims": dims,
         "num_prototypes": s.require("num_clusters", list[int]),
         "use_bn": s.require("use_bn", bool),
         "use_bias": s.get("use_bias", bool, True),
-        "activation": choice(s, "activation_name", activations, "ReLU"),
+        "activation": choice(s, "activation_name", {"ReLU": Activation.RELU, "GELU": Activation.GELU}, "ReLU"),
         "last_layer_bare": s.get("skip_last_bn", bool, True),
         "normalize": s.get("normalize_feats", bool, True),
         "return_embedding": s.get("return_embeddings", bool, True),
@@ -146,12 +145,11 @@ _NORMS = {"": TokenNorm.NONE, "bn": TokenNorm.BATCH, "syncbn": TokenNorm.BATCH, 
 
 
 def _ibot(distillation: bool, s: Settings, width: int | None, section: Settings) -> Made:
-    classes = s.require("out_dim", int)
     shared = s.get("shared_head", bool, False)
     patches = s.get("patch_out_dim", int, 0)
     fields: dict[str, object] = {
         "in_dim": s.require("in_dim", int),
-        "num_prototypes": classes,
+        "num_prototypes": s.require("out_dim", int),
         "num_patch_prototypes": None if shared else patches or None,
         "shared": shared,
         **s.same(num_layers=3, hidden_dim=2048),
@@ -202,10 +200,6 @@ def _mobilenet(s: Settings, width: int | None, section: Settings) -> Made:
     return Made(make(MobileNetV3Head, fields, s.path), classes)
 
 
-def _identity(s: Settings, width: int | None, section: Settings) -> Made:
-    return Made(make(IdentityHead, {"in_dim": width}, s.path), width)
-
-
 HEADS: Mapping[str, Build] = {
     "mlp": partial(_mlp, False),
     "mlp_fsdp": partial(_mlp, False),
@@ -224,6 +218,6 @@ HEADS: Mapping[str, Build] = {
     "vision_transformer_head": _vit,
     "mobilenet_v3_head": _mobilenet,
     "mobilenet_v3_head_timm": _mobilenet,
-    "identity": _identity,
+    "identity": lambda s, width, section: Made(make(IdentityHead, {"in_dim": width}, s.path), width),
 }
 """VISSL's names."""

@@ -65,10 +65,9 @@ def _multicrop_simclr(s: Settings, given: Given) -> Loss:
 
 def _swav(s: Settings, given: Given) -> Loss:
     s.skip("num_crops", "num_prototypes", "embedding_dim", "output_dir")
-    hard = s.get("temp_hard_assignment_iters", int, 0)
     fields = {
         **_swav_fields(s, given),
-        "hard_assignment_steps": hard or None,
+        "hard_assignment_steps": s.get("temp_hard_assignment_iters", int, 0) or None,
         "double_precision": s.get("use_double_precision", bool, False),
         "power_law": s.get("shk_powerlaw", float, 0.0),
     }
@@ -117,7 +116,6 @@ def _dino(s: Settings, given: Given) -> Loss:
 
 def _ibot(s: Settings, given: Given) -> Loss:
     s.skip("num_global_crops", "num_local_crops", "out_dim", "patch_out_dim", "num_epochs")
-    mask_start = s.get("mim_start_epoch", int, 0)
     fields = {
         "local_feature": given.feature_of.get("local_views", "lastCLS"),
         "momentum": s.get("teacher_momentum", float, 0.996),
@@ -131,7 +129,7 @@ def _ibot(s: Settings, given: Given) -> Loss:
         "patch_center_momentum": s.get("center_momentum2", float, 0.9),
         "lambda_cls": s.get("lambda1", float, 1.0),
         "lambda_patch": s.get("lambda2", float, 1.0),
-        "masking_start_epochs": mask_start or None,
+        "masking_start_epochs": s.get("mim_start_epoch", int, 0) or None,
     }
     return make(IBOTLoss, fields, s.path)
 

@@ -106,8 +106,8 @@ class Imported:
     seed: int
     trunk_prefix: str
     rows: tuple[Row, ...]
-    left_out: Mapping[str, Value]
-    ignored: Mapping[str, Value]
+    left_out: Mapping[str, Value] = dataclasses.field(default_factory=dict)
+    ignored: Mapping[str, Value] = dataclasses.field(default_factory=dict)
 
     def layout(self, model: SSLModel) -> ModelLayout:
         """VISSL's names for the weights of the model that `build_model` makes."""
@@ -167,6 +167,7 @@ def _imported(top: Settings) -> Imported:
     prefix = EVALUATED if frozen and pooled else "trunk."
     theirs, ours = _names(its_trunk, wired, prefix)
     sync = _sync_bn(model, nodes * procs, procs)
+    ranks = {"nodes": nodes, "num_procs": procs, "sync_bn_group": sync}
     amp.skip("AMP_ARGS", "AMP_TYPE")
     trained = training(
         top.at("OPTIMIZER"),
@@ -185,15 +186,11 @@ def _imported(top: Settings) -> Imported:
         grad_clip=_grad_clip(model),
         # Both of VISSL's ways to mixed precision compute in float16 with a scaled loss.
         precision=Precision.FP16 if amp.get("USE_AMP", bool, False) else Precision.FP32,
-        distributed=make(
-            Distributed, {"nodes": nodes, "num_procs": procs, "sync_bn_group": sync}, "config.DISTRIBUTED"
-        ),
+        distributed=make(Distributed, ranks, "config.DISTRIBUTED"),
         batch_size=batch,
         seed=top.get("SEED_VALUE", int, 0),
         trunk_prefix=prefix,
         rows=tuple(rows),
-        left_out={},
-        ignored={},
     )
 
 

@@ -32,9 +32,8 @@ def trunk(model: Settings) -> Trunk:
     checkpointing = model.at("ACTIVATION_CHECKPOINTING")
     splits = checkpointing.get("NUM_ACTIVATION_CHECKPOINTING_SPLITS", int, 2)
     used = checkpointing.get("USE_ACTIVATION_CHECKPOINTING", bool, False)
-    colors = {color.value: color for color in InputColor}
     input = InputConf(
-        color=choice(model, "INPUT_TYPE", colors, "rgb"),
+        color=choice(model, "INPUT_TYPE", {color.value: color for color in InputColor}, "rgb"),
         # With one split the last one is all, which is never computed twice.
         checkpoint_splits=splits if used and splits > 1 else 0,
     )
