@@ -30,7 +30,7 @@ from ssltyped.model.freeze import FreezeConf
 from ssltyped.transforms.geometry import HorizontalFlipConf, RandomResizedCropConf
 from ssltyped.transforms.masks import MaskedViewsConf, Shape
 from ssltyped.transforms.patches import PatchViewsConf
-from ssltyped.transforms.rotated import RotatedViewsConf
+from ssltyped.transforms.rotation import RotatedViewsConf
 from ssltyped.transforms.views import MultiCropConf, RepeatViewsConf, SeveralInputsConf
 from ssltyped.trunks.resnet import ResNetConf, Stem
 from ssltyped.trunks.vit import Masking, VisionTransformerConf

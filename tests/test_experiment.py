@@ -24,7 +24,7 @@ from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.msn import MSNLossConf
 from ssltyped.model.freeze import FreezeConf
 from ssltyped.transforms.geometry import CenterCropConf
-from ssltyped.transforms.rotated import RotatedViewsConf
+from ssltyped.transforms.rotation import RotatedViewsConf
 from ssltyped.types import Batch, Inference
 
 

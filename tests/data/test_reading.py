@@ -13,7 +13,7 @@ from ssltyped.data.sampler import Sampler, random_of
 from ssltyped.transforms.geometry import RandomResizedCrop
 from ssltyped.transforms.masks import MaskedViews
 from ssltyped.transforms.opencv import to_image
-from ssltyped.transforms.rotated import RotatedViews
+from ssltyped.transforms.rotation import RotatedViews
 from ssltyped.transforms.views import RepeatViews
 from ssltyped.types import Image, Random, Source, Transform, UnreadableImageError, ViewMaker, Views
 

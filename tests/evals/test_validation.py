@@ -18,7 +18,7 @@ from ssltyped.launch import launch
 from ssltyped.losses.cross_entropy import CrossEntropyLossConf
 from ssltyped.meters.accuracy import TopKAccuracyConf
 from ssltyped.transforms.geometry import CenterCropConf
-from ssltyped.transforms.rotated import RotatedViewsConf
+from ssltyped.transforms.rotation import RotatedViewsConf
 from ssltyped.transforms.views import RepeatViewsConf, SeveralInputsConf
 from ssltyped.types import Callback, Meter
 

@@ -4,20 +4,31 @@ import numpy as np
 import pytest
 import torch
 from facts import FACTS
+from jaxtyping import Float64
 from PIL import Image as Pillow
+from PIL import ImageEnhance, ImageOps
 from scipy import stats
 from torchvision.transforms import functional as pillow
 from torchvision.transforms.v2 import functional
 
 from ssltyped.transforms.colour import (
+    LAB_MEAN,
+    LAB_STD,
     ColorDistortion,
     ColorJitter,
     RandomGrayscale,
+    RandomPhotometric,
+    Solarize,
+    ToLab,
+    autocontrast,
     brighten,
     contrast,
     grey,
+    posterize,
     saturate,
+    sharpen,
     shift_hue,
+    solarize,
 )
 from ssltyped.transforms.opencv import Array, to_array, to_image
 from ssltyped.types import Transform
@@ -125,3 +136,116 @@ def test_other_channels_are_a_problem_before_the_run(transform: Transform) -> No
         found = list(transform.problems(transform, dataclasses.replace(FACTS, num_channels=channels)))
         assert len(found) == problems
     assert "the images have 6" in found[0].message
+
+
+COLOURS: Array = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+
+
+def by_formula(rgb: Array) -> Float64[np.ndarray, "H W C"]:
+    """CIE 1976 L*, a*, b* of sRGB, white point D65."""
+    levels = rgb / 255
+    light = np.where(levels > 0.04045, ((levels + 0.055) / 1.055) ** 2.4, levels / 12.92)
+    to_xyz = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
+    xyz = light @ to_xyz.T / np.array([0.950456, 1.0, 1.088754])
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    x, y, z = f[..., 0], f[..., 1], f[..., 2]
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+def test_normalized_it_is_the_formula_to_one_quantisation_step() -> None:
+    levels = ToLab()(to_image(COLOURS), np.random.default_rng(0)).float()
+    mean, std = torch.tensor(LAB_MEAN)[:, None, None], torch.tensor(LAB_STD)[:, None, None]
+    got = ((levels / 255 - mean) / std).permute(1, 2, 0).numpy()
+    want = by_formula(COLOURS)
+    assert np.abs(got[..., 0] - (want[..., 0] - 50)).max() <= 100 / 255 * 1.05
+    assert np.abs(got[..., 1:] - want[..., 1:]).max() <= 1.01
+
+
+def test_white_black_and_grey() -> None:
+    greys = to_image(np.stack([np.full((1, 1, 3), level, dtype=np.uint8) for level in (0, 119, 255)]).reshape(1, 3, 3))
+    lightness, a, b = ToLab()(greys, np.random.default_rng(0))[:, 0].tolist()
+    assert (lightness, a, b) == ([0, 128, 255], [128] * 3, [128] * 3)
+
+
+def test_other_channels() -> None:
+    six = to_image(np.zeros((4, 4, 6), dtype=np.uint8))
+    with pytest.raises(ValueError, match=r"3 channels.*got 6"):
+        ToLab()(six, np.random.default_rng(0))
+    assert len(list(ToLab.problems(ToLab(), dataclasses.replace(FACTS, num_channels=6)))) == 1
+    assert not list(ToLab.problems(ToLab(), FACTS))
+
+
+MIDDLE: Array = np.random.default_rng(0).integers(20, 231, (20, 30, 3), dtype=np.uint8)
+PICTURE = Pillow.fromarray(MIDDLE)
+
+
+@pytest.mark.parametrize("threshold", [0, 1, 100, 128, 255, 256])
+def test_solarize_as_pillow(threshold: int) -> None:
+    assert np.array_equal(solarize(MIDDLE, threshold), np.array(ImageOps.solarize(PICTURE, threshold)))
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_posterize_as_pillow(bits: int) -> None:
+    assert np.array_equal(posterize(MIDDLE, bits), np.array(ImageOps.posterize(PICTURE, bits)))
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.1, 0.5, 1.0, 1.5, 1.9])
+def test_sharpness_as_pillow(factor: float) -> None:
+    expected = np.array(ImageEnhance.Sharpness(PICTURE).enhance(factor)).astype(int)
+    assert np.abs(sharpen(MIDDLE, factor).astype(int) - expected).max() <= 1
+
+
+def test_autocontrast_as_pillow() -> None:
+    channels = MIDDLE.copy()
+    channels[..., 1] = 77
+    for array in (MIDDLE, channels):
+        expected = np.array(ImageOps.autocontrast(Pillow.fromarray(array))).astype(int)
+        assert np.abs(autocontrast(array).astype(int) - expected).max() <= 1
+    assert (autocontrast(MIDDLE).min(), autocontrast(MIDDLE).max()) == (0, 255)
+
+
+def test_drawn_thresholds_are_uniform_and_a_fixed_one_is_fixed() -> None:
+    """A ramp shows where it was cut: as many levels stay as the threshold says."""
+    ramp = to_image(np.arange(256, dtype=np.uint8).reshape(16, 16, 1))
+    draw = rng(1)
+    kept = [int((Solarize(p=1.0)(ramp, draw) == ramp).sum()) for _ in range(2000)]
+    assert {min(kept), max(kept)} <= {0, 1, 2, 254, 255, 256}
+    assert stats.kstest((np.array(kept) + rng(2).random(2000)) / 257, "uniform").pvalue > 1e-3
+    assert torch.equal(Solarize(p=1.0, threshold=128)(ramp, draw), torch.where(ramp >= 128, 255 - ramp, ramp))
+
+
+@pytest.mark.parametrize("kind", [Solarize, RandomPhotometric])
+def test_probability(kind: type[Solarize] | type[RandomPhotometric]) -> None:
+    image, draw = to_image(MIDDLE[:6, :6]), rng(3)
+    assert torch.equal(kind(p=0.0)(image, draw), image)
+    changed = sum(not torch.equal(kind(p=0.5)(image, draw), image) for _ in range(1000)) / 1000
+    assert abs(changed - 0.5) < 0.06
+
+
+def test_all_four_one_after_another() -> None:
+    """The same draws by Pillow's operations."""
+    for seed in range(20):
+        draw = rng(seed)
+        draw.random()
+        picture = ImageOps.posterize(PICTURE, int(draw.integers(4, 9)))
+        picture = ImageEnhance.Sharpness(picture).enhance(draw.uniform(0.1, 1.9))
+        before = np.array(ImageOps.solarize(picture, int(draw.integers(257))))
+        got = to_array(RandomPhotometric(p=1.0)(to_image(MIDDLE), rng(seed)))
+        expected = np.array(ImageOps.autocontrast(Pillow.fromarray(before))).astype(int)
+        # One level before autocontrast, or at the threshold of solarize, is more after it, in few pixels.
+        assert np.median(np.abs(got.astype(int) - expected)) <= 4
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 6])
+def test_any_number_of_channels_and_the_input_stays(channels: int) -> None:
+    image = to_image(rng().integers(0, 256, (9, 7, channels), dtype=np.uint8))
+    before = image.clone()
+    assert RandomPhotometric(p=1.0)(image, rng()).shape == Solarize(p=1.0)(image, rng()).shape == image.shape
+    assert torch.equal(image, before)
+    assert RandomPhotometric(p=1.0)(to_image(np.zeros((1, 1, channels), dtype=np.uint8)), rng()).shape[0] == channels
+
+
+def test_a_threshold_without_effect_is_a_problem() -> None:
+    assert [problem.path for problem in Solarize.problems(Solarize(threshold=256), FACTS)] == ["threshold"]
+    assert not list(Solarize.problems(Solarize(threshold=128), FACTS))
+    assert not list(Solarize.problems(Solarize(), FACTS))

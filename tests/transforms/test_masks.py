@@ -16,7 +16,7 @@ from ssltyped.config.resolve import problems_of
 from ssltyped.transforms.colour import ColorDistortion
 from ssltyped.transforms.geometry import CenterCrop, CenterCropConf, RandomResizedCrop
 from ssltyped.transforms.masks import MASKS, MaskedViews, MaskedViewsConf, Shape
-from ssltyped.transforms.rotated import RotatedViews
+from ssltyped.transforms.rotation import RotatedViews
 from ssltyped.transforms.views import MultiCrop, MultiCropConf, RepeatViews, RepeatViewsConf, SeveralInputs
 
 TWO = RepeatViews(num_views=2, transforms=[RandomResizedCrop(size=16), ColorDistortion()])

@@ -1,4 +1,4 @@
-"""Image to views: streams, groups, inputs, and what is wrong with them."""
+"""Image to views: streams, groups, inputs, and what is wrong with them; RandomApply: all or nothing, in order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from facts import FACTS
 from transforms.streams import IMAGE, Noted, Streams
 
-from ssltyped.config import ConfigError, build
+from ssltyped.config import ConfigError, build, check
 from ssltyped.config.resolve import problems_of
 from ssltyped.transforms.colour import ColorDistortion
 from ssltyped.transforms.geometry import (
@@ -20,20 +20,24 @@ from ssltyped.transforms.geometry import (
     HorizontalFlip,
     HorizontalFlipConf,
     RandomResizedCrop,
+    ResizeConf,
 )
 from ssltyped.transforms.masks import MaskedViews
+from ssltyped.transforms.opencv import to_image
 from ssltyped.transforms.patches import PatchViews, PatchViewsConf
-from ssltyped.transforms.rotated import RotatedViews, RotatedViewsConf
+from ssltyped.transforms.rotation import RotatedViews, RotatedViewsConf
 from ssltyped.transforms.views import (
     MultiCrop,
     MultiCropConf,
+    RandomApply,
+    RandomApplyConf,
     RepeatViews,
     RepeatViewsConf,
     SeveralInputs,
     SeveralInputsConf,
     from_view,
 )
-from ssltyped.types import Image, Transform, ViewMaker
+from ssltyped.types import Image, Random, Transform, ViewMaker
 
 
 def test_each_view_draws_from_its_own_stream() -> None:
@@ -194,3 +198,44 @@ def test_a_mistake_in_a_group_has_its_path() -> None:
     patches = PatchViewsConf(transforms=[CenterCropConf(size=24)], num_patches=8, jitter=99)
     problems = problems_of(MultiCropConf(groups=[flat, MultiCropConf(groups=[patches])]), FACTS)
     assert [problem.path for problem in problems] == ["groups.0.transforms", "groups.1.groups.0.num_patches"]
+
+
+# --- a chain with a probability --------------------------------------------------
+
+SMALL = to_image(np.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=np.uint8))
+
+
+class Add(Transform):
+    """x + number, and a record of the order."""
+
+    def __init__(self, number: int, seen: list[int]) -> None:
+        self.number, self.seen = number, seen
+
+    def __call__(self, image: Image, random: Random) -> Image:
+        self.seen.append(self.number)
+        return image + self.number
+
+
+def test_all_in_order_or_none() -> None:
+    seen: list[int] = []
+    apply, draw = RandomApply(transforms=[Add(1, seen), Add(2, seen)], p=0.3), np.random.default_rng(1)
+    results = [apply(SMALL, draw) for _ in range(1500)]
+    changed = [not torch.equal(result, SMALL) for result in results]
+    assert abs(sum(changed) / 1500 - 0.3) < 0.05
+    assert all(torch.equal(result, SMALL + 3) for result, did in zip(results, changed, strict=True) if did)
+    assert seen == [1, 2] * sum(changed)
+
+
+def test_certain_and_never() -> None:
+    draw = np.random.default_rng(0)
+    flip = HorizontalFlip(p=1.0)
+    for _ in range(20):
+        assert torch.equal(RandomApply(transforms=[flip], p=1.0)(SMALL, draw), SMALL.flip(2))
+        assert torch.equal(RandomApply(transforms=[flip], p=0.0)(SMALL, draw), SMALL)
+
+
+def test_in_a_config() -> None:
+    config = RandomApplyConf(transforms=[ResizeConf(size=8), CenterCropConf(size=4), HorizontalFlipConf()], p=1.0)
+    assert build(config)(SMALL, np.random.default_rng(0)).shape == (3, 4, 4)
+    with pytest.raises(ConfigError, match="transforms"):
+        check(RandomApplyConf(transforms=[]))  # type: ignore[config-value]  # the point of it

@@ -1,6 +1,6 @@
 """EfficientNets: torchvision's numbers of parameters for every version, scaling, stochastic depth, options.
 
-B0 against a recorded pass: tests/weights/test_vissl_convolutional.py.
+B0 against a recorded pass: tests/weights/test_vissl_trunks.py.
 """
 
 from functools import partial

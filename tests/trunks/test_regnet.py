@@ -1,6 +1,6 @@
 """RegNets: stages, features, options, the largest ones on the meta device, and what cannot work.
 
-Against recorded passes and listings: tests/weights/test_vissl_convolutional.py.
+Against recorded passes and listings: tests/weights/test_vissl_trunks.py.
 """
 
 from collections.abc import Iterable

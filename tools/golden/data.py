@@ -22,8 +22,8 @@ from ssltyped.data.reading import Reader
 from ssltyped.data.splits import TrainSplit
 from ssltyped.data.targets import target_rows
 from ssltyped.transforms.blur import BlurFilter, GaussianBlur
+from ssltyped.transforms.colour import LAB_MEAN, LAB_STD, ToLab
 from ssltyped.transforms.geometry import RandomResizedCrop, ResizeLargerSide
-from ssltyped.transforms.lab import LAB_MEAN, LAB_STD, ToLab
 from ssltyped.transforms.patches import PatchViews, cut_patches
 from ssltyped.transforms.rotation import Rotate
 from ssltyped.transforms.views import MultiCrop, RepeatViews

@@ -51,12 +51,11 @@ class RandomResizedCrop(Transform):
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        if not 0 < config.scale[0] <= config.scale[1] <= 1:
-            yield Problem(
-                "scale", f"is {tuple(config.scale)}; it must be (smallest, largest) share of the area in (0, 1]"
-            )
-        if not 0 < config.ratio[0] <= config.ratio[1]:
-            yield Problem("ratio", f"is {tuple(config.ratio)}; it must be (smallest, largest) width / height, above 0")
+        scale, ratio = tuple(config.scale), tuple(config.ratio)
+        if not 0 < scale[0] <= scale[1] <= 1:
+            yield Problem("scale", f"is {scale}; it must be (smallest, largest) share of the area in (0, 1]")
+        if not 0 < ratio[0] <= ratio[1]:
+            yield Problem("ratio", f"is {ratio}; it must be (smallest, largest) width / height, above 0")
 
     def __call__(self, image: Image, random: Random) -> UInt8[Tensor, "C _ _"]:
         array = to_array(image)
@@ -72,9 +71,7 @@ class RandomResizedCrop(Transform):
             w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
             if 0 < w <= width and 0 < h <= height:
                 return int(random.integers(height - h + 1)), int(random.integers(width - w + 1)), h, w
-        return self._central(height, width)
-
-    def _central(self, height: int, width: int) -> tuple[int, int, int, int]:
+        # None fits: the central one.
         w = min(width, max(1, round(height * self.ratio[1])))
         h = min(height, max(1, round(width / self.ratio[0])))
         return (height - h) // 2, (width - w) // 2, h, w

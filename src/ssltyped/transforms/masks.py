@@ -65,10 +65,9 @@ class MaskedViews(ViewMaker):
         for number, (mean, spread) in enumerate(config.ratios):
             if not 0 <= mean - spread <= mean + spread < 1:
                 yield Problem(f"ratios.{number}", f"is {(mean, spread)}: mean -+ half width must lie in [0, 1)")
-        if not 0 < config.aspect[0] <= config.aspect[1]:
-            yield Problem(
-                "aspect", f"is {tuple(config.aspect)}; it must be (smallest, largest) height / width, above 0"
-            )
+        aspect = tuple(config.aspect)
+        if not 0 < aspect[0] <= aspect[1]:
+            yield Problem("aspect", f"is {aspect}; it must be (smallest, largest) height / width, above 0")
         inner = build(config.views)
         if any(inner.mask_grids):
             yield Problem("views", "makes masks already, which would be lost: say here which views get one")
@@ -117,23 +116,13 @@ class MaskedViews(ViewMaker):
             flat = np.zeros(grid[0] * grid[1], dtype=bool)
             flat[random.permutation(len(flat))[:count]] = True
             return flat.reshape(grid)
-        return self._blocks(grid, count, random)
-
-    def _blocks(self, grid: tuple[int, int], count: int, random: Random) -> Bool[np.ndarray, "h w"]:
-        mask = np.zeros(grid, dtype=bool)
-        while mask.sum() < count:
-            for _ in range(ATTEMPTS):
-                new = self._with_block(mask, count, random)
-                if new is not None:
-                    mask = new
-                    break
-            else:
-                return mask
+        mask, failed = np.zeros(grid, dtype=bool), 0
+        while mask.sum() < count and failed < ATTEMPTS:
+            new = self._with_block(mask, count, random)
+            mask, failed = (mask, failed + 1) if new is None else (new, 0)
         return mask
 
-    def _with_block(
-        self, mask: Bool[np.ndarray, "h w"], count: int, random: Random
-    ) -> Optional[Bool[np.ndarray, "h w"]]:
+    def _with_block(self, mask: Bool[np.ndarray, "h w"], count: int, random: Random) -> Bool[np.ndarray, "h w"] | None:
         """The mask with one more block; None if it does not fit, adds nothing, or masks more than `count` patches."""
         height, width = mask.shape
         left = count - int(mask.sum())

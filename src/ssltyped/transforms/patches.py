@@ -1,6 +1,7 @@
 """Pretext tasks from parts of an image: patches, in their order or a permuted one."""
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,9 +13,10 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from ssltyped.config import config_for
-from ssltyped.transforms.permutations import MAX_LENGTH, hamming_permutations
 from ssltyped.transforms.views import applied, last_size
 from ssltyped.types import Facts, Image, Problem, Random, Transform, ViewMaker, Views
+
+MAX_LENGTH = 9
 
 
 class PatchViews(ViewMaker):
@@ -67,12 +69,10 @@ class PatchViews(ViewMaker):
         given = [config.num_permutations is not None, config.permutations_file is not None, config.shuffle]
         if sum(given) > 1:
             yield Problem("num_permutations", "give one of num_permutations, permutations_file and shuffle")
-        if config.num_permutations is not None and config.num_permutations > math.factorial(config.num_patches):
-            most = math.factorial(config.num_patches)
-            yield Problem(
-                "num_permutations", f"got {config.num_permutations}; {config.num_patches} patches have {most}"
-            )
-        if config.num_permutations is not None and config.num_patches > MAX_LENGTH:
+        count, most = config.num_permutations, math.factorial(config.num_patches)
+        if count is not None and count > most:
+            yield Problem("num_permutations", f"got {count}; {config.num_patches} patches have {most}")
+        if count is not None and config.num_patches > MAX_LENGTH:
             message = f"permutations of at most {MAX_LENGTH} patches can be searched; give a permutations_file"
             yield Problem("num_permutations", message)
         if config.permutations_file is not None:
@@ -128,6 +128,34 @@ class PatchViews(ViewMaker):
 
 
 @functools.cache
+def hamming_permutations(count: int, length: int) -> Int64[np.ndarray, "N T"]:
+    """`count` of the permutations of 0 .. length - 1, chosen one after the other for the largest Hamming distance.
+
+    Starts from the identity; the next one has the largest smallest distance to all before it, ties going to the
+    largest mean distance, then to the first in lexicographic order, so that the set is always the same. Noroozi and
+    Favaro 2016 (arXiv 1603.09246), algorithm 1, which draws the first at random. 1000 of length 9 take a few seconds.
+
+    Raises:
+        ValueError: more permutations than there are, or a length above 9.
+    """
+    if not 1 <= length <= MAX_LENGTH:
+        raise ValueError(f"permutations of 1 to {MAX_LENGTH} patches can be searched, not of {length}")
+    every = np.array(list(itertools.permutations(range(length))), dtype=np.uint8)
+    if count > len(every):
+        raise ValueError(f"there are {len(every)} permutations of {length} patches, not {count}")
+    chosen = [0]
+    columns = np.ascontiguousarray(every.T)
+    smallest, total = np.full(len(every), length, dtype=np.int64), np.zeros(len(every), dtype=np.int64)
+    while len(chosen) < count:
+        distance = np.zeros(len(every), dtype=np.uint8)
+        for column, value in zip(columns, every[chosen[-1]], strict=True):
+            distance += column != value
+        smallest, total = np.minimum(smallest, distance), total + distance
+        chosen.append(int(np.argmax(smallest * (length * count + 1) + total)))
+    return every[chosen].astype(np.int64)
+
+
+@functools.cache
 def read_permutations(path: Path, length: int) -> Int64[np.ndarray, "N T"]:
     """The permutations of 0 .. length - 1 that an .npy file holds, counted from 0 or from 1.
 
@@ -149,10 +177,9 @@ def cut_patches(
     side, cell = offsets.shape[1], image.shape[1] // offsets.shape[1]
     size = cell - jitter
     patches = []
-    for i in range(side):
-        for j in range(side):
-            left, top = i * cell + int(offsets[0, i, j]), j * cell + int(offsets[1, i, j])
-            patches.append(image[:, top : top + size, left : left + size])
+    for i, j in itertools.product(range(side), repeat=2):
+        left, top = i * cell + int(offsets[0, i, j]), j * cell + int(offsets[1, i, j])
+        patches.append(image[:, top : top + size, left : left + size])
     return patches
 
 

@@ -36,20 +36,26 @@ class AutoAugmentPolicy(Enum):
     SVHN = "svhn"
 
 
-def applied(apply: Apply, image: Image, random: Random) -> object:
+def applied(apply: Apply, image: Image, random: Random) -> Image:
     """`apply(image)` with torch's random numbers drawn from `random`, whose own sequence goes on as before."""
     seed = int(random.integers(2**62))
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
-        return apply(image)
-
-
-def _as_ours(result: object) -> Image:
+        result = apply(image)
     assert isinstance(result, Tensor)
     return to_image(to_array(result))
 
 
-class RandAugment(Transform):
+class _Policy(Transform):
+    """Operations of torchvision that know images of one and of three channels."""
+
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if facts.num_channels not in (None, 1, 3):
+            yield Problem("", f"needs 1 or 3 channels, and the images have {facts.num_channels}: leave it out")
+
+
+class RandAugment(_Policy):
     """`num_ops` operations, drawn anew for each image from 14 geometric and photometric ones, of about one strength.
 
     Each is done with probability p, at the strength N(magnitude, magnitude_std^2), rounded and cut to 0 .. 30; shears,
@@ -81,10 +87,6 @@ class RandAugment(Transform):
             strength: v2.RandAugment(num_ops=1, magnitude=strength, fill=fill) for strength in strengths
         }
 
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return _channel_problems(facts)
-
     def __call__(self, image: Image, random: Random) -> Image:
         count = int(random.binomial(self.num_ops, self.p))
         drawn = self.magnitude + self.magnitude_std * random.standard_normal(count)
@@ -95,10 +97,10 @@ class RandAugment(Transform):
                 image = cast(Tensor, operation(image))
             return image
 
-        return _as_ours(applied(apply, image, random)) if chain else image
+        return applied(apply, image, random) if chain else image
 
 
-class AutoAugment(Transform):
+class AutoAugment(_Policy):
     """A pair of operations, drawn for each image from the 25 pairs of a learned policy, each with its own probability.
 
     Cubuk et al. 2019 (arXiv 1805.09501), appendix, as torchvision has them. [C, H, W] both ways, C 1 or 3.
@@ -114,12 +116,8 @@ class AutoAugment(Transform):
         self.policy, self.fill = policy, fill
         self._apply: Apply = v2.AutoAugment(policy=v2.AutoAugmentPolicy(policy.value), fill=fill)
 
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return _channel_problems(facts)
-
     def __call__(self, image: Image, random: Random) -> Image:
-        return _as_ours(applied(self._apply, image, random))
+        return applied(self._apply, image, random)
 
 
 class TorchvisionTransform(Transform):
@@ -148,27 +146,19 @@ class TorchvisionTransform(Transform):
         yield from faults or _trial(config.name, config.args or {}, config.size, facts.num_channels or 3)
 
     def __call__(self, image: Image, random: Random) -> Image:
-        return _as_ours(applied(self._apply, image, random))
-
-
-def _channel_problems(facts: Facts) -> Iterator[Problem]:
-    if facts.num_channels not in (None, 1, 3):
-        yield Problem("", f"needs 1 or 3 channels, and the images have {facts.num_channels}: leave it out")
+        return applied(self._apply, image, random)
 
 
 def _classes() -> dict[str, Callable[..., Apply]]:
-    found = {name: value for name, value in vars(v2).items() if inspect.isclass(value)}
-    kept = {name: value for name, value in sorted(found.items()) if issubclass(value, v2.Transform)}
-    return {name: cast("Callable[..., Apply]", value) for name, value in kept.items() if name != "Transform"}
+    found = {name: value for name, value in sorted(vars(v2).items()) if inspect.isclass(value) and name != "Transform"}
+    return {name: value for name, value in found.items() if issubclass(value, v2.Transform)}
 
 
 def _built(name: str, args: Mapping[str, Value]) -> Apply:
     """The transform, not yet tried. Raises TypeError or ValueError for what its class refuses."""
-    modes = {"interpolation": v2.InterpolationMode}
-    values = {
-        key: modes[key](value) if key in modes and isinstance(value, str) else value for key, value in args.items()
-    }
-    return _classes()[name](**values)
+    mode = args.get("interpolation")
+    modes = {"interpolation": v2.InterpolationMode(mode)} if isinstance(mode, str) else {}
+    return _classes()[name](**{**args, **modes})
 
 
 def _faults(name: str, args: Mapping[str, Value]) -> Iterator[Problem]:

@@ -1,10 +1,10 @@
-"""Image to views."""
+"""Chains of transforms, and what makes views with them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Annotated, Optional, Self
 
-from annotated_types import Gt, Len
+from annotated_types import Ge, Gt, Le, Len
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -23,6 +23,23 @@ def applied(transforms: Sequence[Transform], image: Image, random: Random) -> UI
     for transform in transforms:
         image = transform(image, random)
     return image
+
+
+class RandomApply(Transform):
+    """With probability p all of the transforms, in their order; else the image as it is.
+
+    Args:
+        transforms: what is done to the image
+        p: probability of all of them
+    """
+
+    def __init__(
+        self, *, transforms: Annotated[list[Transform], Len(1)], p: Annotated[float, Ge(0), Le(1)] = 0.5
+    ) -> None:
+        self.transforms, self.p = transforms, p
+
+    def __call__(self, image: Image, random: Random) -> Image:
+        return applied(self.transforms, image, random) if random.random() < self.p else image
 
 
 class RepeatViews(ViewMaker):
@@ -101,20 +118,15 @@ class MultiCrop(ViewMaker):
             group.prepare()
 
     def __call__(self, image: Image, random: Callable[[int], Random]) -> Views:
-        made = [
-            group(image, from_view(random, first)) for group, first in zip(self.groups, self._firsts(), strict=True)
-        ]
+        firsts = accumulate((len(group.crop_sizes) for group in self.groups), initial=0)
+        made = [group(image, from_view(random, first)) for group, first in zip(self.groups, firsts, strict=False)]
         masks = [mask for views in made for mask in views.masks or [None] * len(views.images)]
         label = next((views.label for views in made if views.label is not None), None)
         images = [view for views in made for view in views.images]
         return Views(images, label=label, masks=masks if self.mask_grids else ())
 
-    def _firsts(self) -> list[int]:
-        """The number of each group's first view."""
-        return [0, *accumulate(len(group.crop_sizes) for group in self.groups)][:-1]
 
-
-class SeveralInputs(ViewMaker):
+class SeveralInputs(MultiCrop):
     """The views of several makers as inputs of the model that different heads read, such as an image and its patches.
 
     PIRL (arXiv 1912.01991), section 2.2. One of the makers may label the image. Raises ValueError for names that are
@@ -128,34 +140,16 @@ class SeveralInputs(ViewMaker):
     def __init__(self, *, names: Annotated[list[str], Len(1)], views: Annotated[list[ViewMaker], Len(1)]) -> None:
         if len(set(names)) != len(names) or len(names) != len(views):
             raise ValueError(f"names are {names} for {len(views)} view makers: give a different name for each")
+        super().__init__(groups=views)
         self.names, self.views = names, views
-        self._all = MultiCrop(groups=views)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         return several_labels("views", config.views)
 
     @property
-    def num_classes(self) -> Optional[int]:
-        return self._all.num_classes
-
-    @property
-    def crop_sizes(self) -> Sequence[int]:
-        return self._all.crop_sizes
-
-    @property
     def inputs(self) -> Mapping[str, int]:
         return {name: len(maker.crop_sizes) for name, maker in zip(self.names, self.views, strict=True)}
-
-    @property
-    def mask_grids(self) -> Sequence[Optional[tuple[int, int]]]:
-        return self._all.mask_grids
-
-    def prepare(self) -> None:
-        self._all.prepare()
-
-    def __call__(self, image: Image, random: Callable[[int], Random]) -> Views:
-        return self._all(image, random)
 
 
 def several_labels(field: str, makers: Sequence[object]) -> Iterator[Problem]:
@@ -171,6 +165,7 @@ def from_view(random: Callable[[int], Random], first: int) -> Callable[[int], Ra
     return lambda view: random(first + view)
 
 
+RandomApplyConf = config_for(RandomApply)
 RepeatViewsConf = config_for(RepeatViews)
 MultiCropConf = config_for(MultiCrop)
 SeveralInputsConf = config_for(SeveralInputs)

@@ -9,13 +9,6 @@ from torch import Tensor, nn
 
 from ssltyped.config.hints import misfits
 
-Extras = Callable[[nn.Module], Mapping[str, Tensor]]
-
-
-def no_extras(module: nn.Module) -> Mapping[str, Tensor]:
-    """They have nothing that we have not."""
-    return {}
-
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
@@ -27,7 +20,7 @@ class Layout:
     """
 
     renames: Sequence[tuple[str, str]] = ()
-    extras: Extras = no_extras
+    extras: Callable[[nn.Module], Mapping[str, Tensor]] = lambda module: {}
     dropped: str = r"(?!)"
     shapes: Sequence[tuple[str, tuple[int, ...]]] = ()
 
@@ -52,8 +45,8 @@ class Layout:
         Raises:
             ValueError: what is missing, of another size, or left over; all of it, with the nearest names.
         """
-        known = self.export(module)
-        if wrong := misfits(_shapes(known), _shapes(theirs)):
+        needed, given = ({key: value.shape for key, value in state.items()} for state in (self.export(module), theirs))
+        if wrong := misfits(needed, given):
             raise ValueError(f"the weights do not fit {type(module).__name__}: " + "; ".join(wrong[:20]))
         with torch.no_grad():
             for key, value in module.state_dict().items():
@@ -65,7 +58,3 @@ class Layout:
             if re.search(pattern, key):
                 return value.reshape(shape)
         return value
-
-
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, Sequence[int]]:
-    return {name: value.shape for name, value in state.items()}

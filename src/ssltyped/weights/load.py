@@ -112,31 +112,30 @@ class Load(Component):
         there = [name for name in ours if name in theirs]
         fits = [name for name in there if ours[name].shape == theirs[name].shape]
         sizes = {name: parameter.numel() for name, parameter in part.named_parameters()}
-        wrong = [f"{n} {tuple(theirs[n].shape)} for {tuple(ours[n].shape)}" for n in there if n not in fits]
         return LoadReport(
             into=self.into,
             path=self.path,
             matched=tuple(fits),
             missing=tuple(name for name in ours if name not in theirs),
             unexpected=tuple(name for name in theirs if name not in ours),
-            shapes=tuple(wrong),
+            shapes=tuple(f"{n} {tuple(theirs[n].shape)} for {tuple(ours[n].shape)}" for n in there if n not in fits),
             share=sum(size for name, size in sizes.items() if name in fits) / max(1, sum(sizes.values())),
         )
 
     def _entries(self, part: nn.Module) -> dict[str, Tensor]:
         """What the file has for the part, by our names below it."""
-        found = self._read()
-        if isinstance(found, _OfVISSL):
-            try:
-                layout = trunk_layout(part)
-            except ValueError as error:
-                advice = "is VISSL's, of which the trunk can be read: into=trunk, with a trunk that VISSL has"
-                raise self._wrong(advice) from error
-            below = _below(found.tensors, "trunk" if self.prefix is None else self.prefix)
-            return _by_our_names(part, layout, below)
-        return _below(found, self.into if self.prefix is None else self.prefix)
+        found, of_vissl = self._read()
+        if not of_vissl:
+            return _below(found, self.into if self.prefix is None else self.prefix)
+        try:
+            layout = trunk_layout(part)
+        except ValueError as error:
+            advice = "is VISSL's, of which the trunk can be read: into=trunk, with a trunk that VISSL has"
+            raise self._wrong(advice) from error
+        return _by_our_names(part, layout, _below(found, "trunk" if self.prefix is None else self.prefix))
 
-    def _read(self) -> Mapping[str, Tensor] | _OfVISSL:
+    def _read(self) -> tuple[Mapping[str, Tensor], bool]:
+        """Tensors by name, and whether VISSL named them."""
         file = self.path
         if file.is_dir():
             known = [file / name for name in ("state.pt", "weights.pt") if (file / name).exists()]
@@ -145,17 +144,17 @@ class Load(Component):
             file = known[0]
         try:
             state = read_file(file)
-            if isinstance(state, Mapping) and "classy_state_dict" in state:
-                return _OfVISSL(checkpoint_entries(state))
+            entries = state if isinstance(state, Mapping) else {}
+            if "classy_state_dict" in entries:
+                return checkpoint_entries(state), True
         except ValueError as error:
             raise self._wrong(str(error)) from error
-        if isinstance(state, Mapping) and isinstance(state.get("module"), Mapping):  # a checkpoint of ours
-            state = {as_named(str(name)): value for name, value in state["module"].items()}
-        entries = state if isinstance(state, Mapping) else {}
+        if isinstance(entries.get("module"), Mapping):  # a checkpoint of ours
+            entries = {as_named(str(name)): value for name, value in entries["module"].items()}
         tensors = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
         if not tensors:
             raise self._wrong("holds no tensors by name")
-        return tensors
+        return tensors, False
 
     def _wrong(self, message: str) -> ConfigError:
         return ConfigError([Problem("path", f"{self.path} {message}")])
@@ -177,13 +176,6 @@ def start_from(loads: Sequence[Load], root: nn.Module, *, of_loss: bool) -> list
     return reports
 
 
-@dataclasses.dataclass(frozen=True)
-class _OfVISSL:
-    """Tensors by VISSL's names."""
-
-    tensors: Mapping[str, Tensor]
-
-
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The entries below a prefix. Raises `ConfigError` if there is none, with what the names start with."""
     start = f"{prefix}." if prefix else ""
@@ -196,16 +188,12 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _by_our_names(trunk: nn.Module, layout: Layout, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The entries of another layout by our names and in our shapes; what only they have is left out, as it is known."""
-    extras = set(layout.extras(trunk))
-    ours = {layout.name(name): name for name in trunk.state_dict()}
-    found: dict[str, Tensor] = {}
-    for name, value in theirs.items():
-        if name in extras:
-            continue
-        our = ours.get(name, name)
-        shape = trunk.state_dict()[our].shape if our in ours.values() else value.shape
-        found[our] = value.reshape(shape) if value.numel() == shape.numel() else value
-    return found
+    ours = trunk.state_dict()
+    names = {layout.name(name): name for name in ours}
+    extras = layout.extras(trunk)
+    found = {names.get(name, name): value for name, value in theirs.items() if name not in extras}
+    fits = {name for name, value in found.items() if name in ours and value.numel() == ours[name].numel()}
+    return {name: value.reshape(ours[name].shape) if name in fits else value for name, value in found.items()}
 
 
 def _among(name: str, allowed: Sequence[str]) -> bool:

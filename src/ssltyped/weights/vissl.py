@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from ssltyped.config.hints import nearest
 from ssltyped.model.model import SSLModel
 from ssltyped.types import Head, Trunk
-from ssltyped.weights import vissl_convolutional, vissl_transformers
 from ssltyped.weights.layout import Layout
 from ssltyped.weights.vissl_heads import LAYOUTS as HEADS
+from ssltyped.weights.vissl_trunks import LAYOUTS as TRUNKS
 
-_TRUNKS = {**vissl_convolutional.LAYOUTS, **vissl_transformers.LAYOUTS}
 EVALUATED = "trunk.base_model."
 """What the entries of a trunk start with whose features are pooled for heads."""
 
@@ -40,9 +39,9 @@ class ModelLayout(Layout):
 def trunk_layout(trunk: nn.Module) -> Layout:
     """How VISSL lays out a trunk's state dict. Raises ValueError for one that it does not have."""
     name, module = type(trunk).__name__, type(trunk).__module__
-    if not isinstance(trunk, Trunk) or name not in _TRUNKS or not module.startswith("ssltyped.trunks."):
+    if not isinstance(trunk, Trunk) or name not in TRUNKS or not module.startswith("ssltyped.trunks."):
         raise ValueError(f"{name} is no trunk of VISSL: its names there are not known")
-    return _TRUNKS[name](trunk)
+    return TRUNKS[name](trunk)
 
 
 def model_layout(model: SSLModel, leaves: Sequence[Leaf], trunk_prefix: str = "trunk.") -> ModelLayout:

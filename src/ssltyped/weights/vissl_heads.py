@@ -1,5 +1,6 @@
 """How VISSL names the entries of a head's state dict: the keys below `heads.{i}.` of its checkpoints."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from torch import nn
@@ -8,15 +9,11 @@ from ssltyped.heads.mlp import MLPHead, Residual
 from ssltyped.types import Head
 from ssltyped.weights.layout import Layout
 
-_PROTOTYPES = [(r"^prototypes\.(\d+)\.", r"prototypes\1."), (r"(^prototypes\d+\.)scale$", r"\1weight_g")]
-
-
-def _same(head: Head) -> Layout:
-    return Layout()
-
-
-def _mlp(head: Head) -> Layout:
-    return Layout(renames=[(r"^layers\.", "clf.")])
+SAME = Layout()
+MLP = Layout(renames=[(r"^layers\.", "clf.")])
+EVAL_MLP = Layout(renames=[(r"^mlp\.layers\.", "clf.clf.")])
+EVAL_MLP_POOLED = Layout(renames=[(r"^mlp\.layers\.", "clf.")])
+MOBILENET = Layout(renames=[(r"^layers\.", "classifier.")])
 
 
 def _mlp_res(head: Head) -> Layout:
@@ -30,51 +27,35 @@ def _mlp_res(head: Head) -> Layout:
     return Layout(renames=renames)
 
 
-def _eval_mlp(head: Head) -> Layout:
-    return Layout(renames=[(r"^mlp\.layers\.", "clf.clf.")])
-
-
-def _eval_mlp_pooled(head: Head) -> Layout:
-    return Layout(renames=[(r"^mlp\.layers\.", "clf.")])
-
-
 def _swav(head: Head) -> Layout:
     """A matrix of prototypes is a weight, or a direction and its length."""
-    scaled = any(key.endswith(".scale") for key in head.state_dict())
-    renames = [(r"^layers\.", "projection_head."), *_PROTOTYPES]
-    return Layout(renames=[*renames, (r"^(prototypes\d+\.)weight$", r"\1weight_v")] if scaled else renames)
+    renames = [(r"^layers\.", "projection_head."), (r"^prototypes\.(\d+)\.", r"prototypes\1.")]
+    if any(key.endswith(".scale") for key in head.state_dict()):
+        renames += [(r"^(prototypes\d+\.)scale$", r"\1weight_g"), (r"^(prototypes\d+\.)weight$", r"\1weight_v")]
+    return Layout(renames=renames)
 
 
 def _dino(head: Head) -> Layout:
-    return _token_head(head, {"prototypes": "prototypes0"})
+    """The MLP of a single layer is a layer there; prototypes are directions and lengths.
 
-
-def _ibot(head: Head) -> Layout:
-    """As DINO's; our batch norms of tokens are layers inside."""
-    layout = _token_head(head, {"prototypes": "prototypes0", "patch_prototypes": "prototypes1"})
-    return Layout(renames=[*layout.renames, (r"^(mlp\.\d+|last_norm2?)\.norm\.", r"\1.")])
-
-
-def _token_head(head: Head, prototypes: Mapping[str, str]) -> Layout:
-    """The MLP of a single layer is a layer there; prototypes are directions and lengths."""
-    layers = head.get_submodule("layers")
-    alone = len(list(layers.children())) == 1
+    iBOT's has more of them, and our batch norms of tokens are layers inside.
+    """
+    alone = len(list(head.get_submodule("layers").children())) == 1
     renames = [(r"^layers\.0\." if alone else r"^layers\.", "mlp.")]
-    for ours, theirs in prototypes.items():
+    for ours, theirs in (("prototypes", "prototypes0"), ("patch_prototypes", "prototypes1")):
         renames += [(rf"^{ours}\.weight$", f"{theirs}.weight_v"), (rf"^{ours}\.scale$", f"{theirs}.weight_g")]
-    return Layout(renames=[*renames, (r"^patch_last_norm\.", "last_norm2.")])
+    renames += [(r"^patch_last_norm\.", "last_norm2."), (r"^(mlp\.\d+|last_norm2?)\.norm\.", r"\1.")]
+    return Layout(renames=renames)
 
 
 def _msn(head: Head) -> Layout:
     """Numbers of layers for names: fc1, bn1, fc2, bn2, fc3."""
-    names, norms, linears = [], 0, 0
+    kinds: Mapping[type[nn.Module], str] = {nn.Linear: "fc", nn.BatchNorm1d: "bn"}
+    names, counts = [], Counter[str]()
     for index, layer in enumerate(head.get_submodule("layers").children()):
-        if isinstance(layer, nn.Linear):
-            linears += 1
-            names.append((rf"^layers\.{index}\.", f"fc.fc{linears}."))
-        elif isinstance(layer, nn.BatchNorm1d):
-            norms += 1
-            names.append((rf"^layers\.{index}\.", f"fc.bn{norms}."))
+        if kind := kinds.get(type(layer)):
+            counts[kind] += 1
+            names.append((rf"^layers\.{index}\.", f"fc.{kind}{counts[kind]}."))
     return Layout(renames=names)
 
 
@@ -84,26 +65,22 @@ def _vit(head: Head) -> Layout:
     return Layout(renames=names if hidden else [(r"^layers\.0\.", "layers.head.")])
 
 
-def _mobilenet(head: Head) -> Layout:
-    return Layout(renames=[(r"^layers\.", "classifier.")])
-
-
 LAYOUTS: Mapping[str, Callable[[Head], Layout]] = {
-    "mlp": _mlp,
-    "mlp_fsdp": _mlp,
+    "mlp": lambda head: MLP,
+    "mlp_fsdp": lambda head: MLP,
     "mlp_res": _mlp_res,
-    "eval_mlp": _eval_mlp,
-    "eval_mlp_fsdp": _eval_mlp,
-    "eval_mlp_pooled": _eval_mlp_pooled,
+    "eval_mlp": lambda head: EVAL_MLP,
+    "eval_mlp_fsdp": lambda head: EVAL_MLP,
+    "eval_mlp_pooled": lambda head: EVAL_MLP_POOLED,
     "swav_head": _swav,
     "swav_head_fsdp": _swav,
     "dino_head": _dino,
     "dino_head_fsdp": _dino,
-    "ibot_head": _ibot,
+    "ibot_head": _dino,
     "msn_head": _msn,
-    "siamese_concat_view": _same,
-    "identity": _same,
+    "siamese_concat_view": lambda head: SAME,
+    "identity": lambda head: SAME,
     "vision_transformer_head": _vit,
-    "mobilenet_v3_head": _mobilenet,
+    "mobilenet_v3_head": lambda head: MOBILENET,
 }
 """By VISSL's name of a head, of which several may be one class here; where it depends on the head, from the head."""

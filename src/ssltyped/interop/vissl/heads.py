@@ -1,7 +1,7 @@
 """`MODEL.HEAD.PARAMS` of VISSL to configs of our heads: ["mlp", {"dims": [2048, 128]}], or a list of those in a row."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from ssltyped.config import ConfigError
@@ -65,8 +65,7 @@ def _mlp(residual: bool, s: Settings, width: int | None, section: Settings) -> M
         "in_dim": in_dim,
         "dims": dims,
         "use_bn": use_bn,
-        "use_relu": s.get("use_relu", bool, False),
-        "use_bias": s.get("use_bias", bool, True),
+        **s.same(use_relu=False, use_bias=True),
         "dropout": 0.5 if s.get("use_dropout", bool, False) and hidden else 0.0,
         "last_layer_bare": bare,
         "residual": residual,
@@ -111,14 +110,13 @@ def _scale(s: Settings, weight_norm: bool, default: bool) -> Scale:
 
 def _swav(s: Settings, width: int | None, section: Settings) -> Made:
     in_dim, dims = _dims(s)
-    activations = {"ReLU": Activation.RELU, "GELU": Activation.GELU}
     fields = {
         "in_dim": in_dim,
         "dims": dims,
         "num_prototypes": s.require("num_clusters", list[int]),
         "use_bn": s.require("use_bn", bool),
         "use_bias": s.get("use_bias", bool, True),
-        "activation": choice(s, "activation_name", activations, "ReLU"),
+        "activation": choice(s, "activation_name", {"ReLU": Activation.RELU, "GELU": Activation.GELU}, "ReLU"),
         "last_layer_bare": s.get("skip_last_bn", bool, True),
         "normalize": s.get("normalize_feats", bool, True),
         "return_embedding": s.get("return_embeddings", bool, True),
@@ -134,10 +132,7 @@ def _dino(s: Settings, width: int | None, section: Settings) -> Made:
     fields = {
         "in_dim": s.require("in_dim", int),
         "num_prototypes": clusters[0],
-        "use_bn": s.get("use_bn", bool, False),
-        "num_layers": s.get("num_layers", int, 3),
-        "hidden_dim": s.get("hidden_dim", int, 2048),
-        "bottleneck_dim": s.get("bottleneck_dim", int, 256),
+        **s.same(use_bn=False, num_layers=3, hidden_dim=2048, bottleneck_dim=256),
         "scale": _scale(s, True, True),
     }
     return Made(make(DINOHead, fields, s.path), clusters[0])
@@ -147,23 +142,21 @@ _NORMS = {"": TokenNorm.NONE, "bn": TokenNorm.BATCH, "syncbn": TokenNorm.BATCH, 
 
 
 def _ibot(distillation: bool, s: Settings, width: int | None, section: Settings) -> Made:
-    classes = s.require("out_dim", int)
     shared = s.get("shared_head", bool, False)
     patches = s.get("patch_out_dim", int, 0)
     fields: dict[str, object] = {
         "in_dim": s.require("in_dim", int),
-        "num_prototypes": classes,
+        "num_prototypes": s.require("out_dim", int),
         "num_patch_prototypes": None if shared else patches or None,
         "shared": shared,
-        "num_layers": s.get("num_layers", int, 3),
-        "hidden_dim": s.get("hidden_dim", int, 2048),
+        **s.same(num_layers=3, hidden_dim=2048),
         "norm": choice(s, "norm", _NORMS, ""),
         "activation": choice(s, "act", {"gelu": Activation.GELU, "relu": Activation.RELU}, "gelu"),
         "last_norm": choice(s, "last_norm", _NORMS, ""),
     }
     if distillation:
         return Made(make(IBOTDistillationHead, fields, s.path), None)
-    fields |= {"bottleneck_dim": s.get("bottleneck_dim", int, 256), "scale": _scale(s, True, True)}
+    fields |= {**s.same(bottleneck_dim=256), "scale": _scale(s, True, True)}
     return Made(make(IBOTHead, fields, s.path), None)
 
 
@@ -173,11 +166,8 @@ def _msn(s: Settings, width: int | None, section: Settings) -> Made:
     fields = {
         "in_dim": s.require("in_dim", int),
         "num_prototypes": s.require("num_prototypes", int),
-        "use_bn": s.get("use_bn", bool, False),
-        "hidden_dim": s.get("hidden_dim", int, 2048),
+        **s.same(use_bn=False, hidden_dim=2048, label_smoothing=0.0, temperature=0.1),
         "embedding_dim": s.get("output_dim", int, 256),
-        "label_smoothing": s.get("label_smoothing", float, 0.0),
-        "temperature": s.get("temperature", float, 0.1),
         "return_embedding": s.get("return_query", bool, False),
     }
     return Made(make(MSNHead, fields, s.path), None)
@@ -207,10 +197,6 @@ def _mobilenet(s: Settings, width: int | None, section: Settings) -> Made:
     return Made(make(MobileNetV3Head, fields, s.path), classes)
 
 
-def _identity(s: Settings, width: int | None, section: Settings) -> Made:
-    return Made(make(IdentityHead, {"in_dim": width}, s.path), width)
-
-
 HEADS: Mapping[str, Build] = {
     "mlp": partial(_mlp, False),
     "mlp_fsdp": partial(_mlp, False),
@@ -229,16 +215,6 @@ HEADS: Mapping[str, Build] = {
     "vision_transformer_head": _vit,
     "mobilenet_v3_head": _mobilenet,
     "mobilenet_v3_head_timm": _mobilenet,
-    "identity": _identity,
+    "identity": lambda s, width, section: Made(make(IdentityHead, {"in_dim": width}, s.path), width),
 }
 """VISSL's names."""
-
-
-def is_one(entry: Value) -> bool:
-    """Whether an entry is one head, and not a list of heads in a row."""
-    return isinstance(entry, list) and bool(entry) and isinstance(entry[0], str)
-
-
-def entries(value: Value) -> Sequence[Value]:
-    """The heads of a list; none for anything else."""
-    return value if isinstance(value, list) else []

@@ -55,20 +55,19 @@ def loss(section: Settings, given: Given) -> Loss:
 
 def _simclr(s: Settings, given: Given) -> Loss:
     s.skip("buffer_params")
-    return make(SimCLRLoss, {"temperature": s.get("temperature", float, 0.1)}, s.path)
+    return make(SimCLRLoss, s.same(temperature=0.1), s.path)
 
 
 def _multicrop_simclr(s: Settings, given: Given) -> Loss:
     s.skip("buffer_params", "num_crops")
-    return make(MultiCropSimCLRLoss, {"temperature": s.get("temperature", float, 0.1)}, s.path)
+    return make(MultiCropSimCLRLoss, s.same(temperature=0.1), s.path)
 
 
 def _swav(s: Settings, given: Given) -> Loss:
     s.skip("num_crops", "num_prototypes", "embedding_dim", "output_dir")
-    hard = s.get("temp_hard_assignment_iters", int, 0)
     fields = {
         **_swav_fields(s, given),
-        "hard_assignment_steps": hard or None,
+        "hard_assignment_steps": s.get("temp_hard_assignment_iters", int, 0) or None,
         "double_precision": s.get("use_double_precision", bool, False),
         "power_law": s.get("shk_powerlaw", float, 0.0),
     }
@@ -80,7 +79,7 @@ def _swav_momentum(s: Settings, given: Given) -> Loss:
     s.skip("num_crops", "num_prototypes", "embedding_dim", "use_double_precision")
     if s.get("momentum_eval_mode_iter_start", int, 0) != 0:
         raise s.wrong("momentum_eval_mode_iter_start", "the momentum encoder is in eval mode from the start: want 0")
-    return make(SwAVLoss, {**_swav_fields(s, given), "momentum": s.get("momentum", float, 0.99)}, s.path)
+    return make(SwAVLoss, {**_swav_fields(s, given), **s.same(momentum=0.99)}, s.path)
 
 
 def _swav_fields(s: Settings, given: Given) -> dict[str, object]:
@@ -93,9 +92,7 @@ def _swav_fields(s: Settings, given: Given) -> dict[str, object]:
         given.rows.append(Row(f"{queue.path}.queue_length", length, whole, rule))
     start = queue.get("start_iter", int, 0)
     return {
-        "temperature": s.get("temperature", float, 0.1),
-        "epsilon": s.get("epsilon", float, 0.05),
-        "num_iters": s.get("num_iters", int, 3),
+        **s.same(temperature=0.1, epsilon=0.05, num_iters=3),
         "crops_for_assign": s.get("crops_for_assign", list[int], [0, 1]),
         "normalize_prototypes": s.get("normalize_last_layer", bool, True),
         "queue_size": whole,
@@ -119,7 +116,6 @@ def _dino(s: Settings, given: Given) -> Loss:
 
 def _ibot(s: Settings, given: Given) -> Loss:
     s.skip("num_global_crops", "num_local_crops", "out_dim", "patch_out_dim", "num_epochs")
-    mask_start = s.get("mim_start_epoch", int, 0)
     fields = {
         "local_feature": given.feature_of.get("local_views", "lastCLS"),
         "momentum": s.get("teacher_momentum", float, 0.996),
@@ -133,20 +129,14 @@ def _ibot(s: Settings, given: Given) -> Loss:
         "patch_center_momentum": s.get("center_momentum2", float, 0.9),
         "lambda_cls": s.get("lambda1", float, 1.0),
         "lambda_patch": s.get("lambda2", float, 1.0),
-        "masking_start_epochs": mask_start or None,
+        "masking_start_epochs": s.get("mim_start_epoch", int, 0) or None,
     }
     return make(IBOTLoss, fields, s.path)
 
 
 def _moco(s: Settings, given: Given) -> Loss:
-    fields = {
-        "embedding_dim": s.get("embedding_dim", int, 128),
-        "queue_size": s.get("queue_size", int, 65536),
-        "momentum": s.get("momentum", float, 0.999),
-        "temperature": s.get("temperature", float, 0.2),
-        "shuffle": not given.sync_bn,
-    }
-    return make(MoCoLoss, fields, s.path)
+    fields = s.same(embedding_dim=128, queue_size=65536, momentum=0.999, temperature=0.2)
+    return make(MoCoLoss, {**fields, "shuffle": not given.sync_bn}, s.path)
 
 
 def _barlow(s: Settings, given: Given) -> Loss:
@@ -170,7 +160,7 @@ def _memory_bank(s: Settings, given: Given) -> Loss:
         raise s.wrong("update_mem_with_emb_index", f"the model has {len(given.heads)} outputs, from 0")
     fields = {
         "embedding_dim": memory.get("embedding_dim", int, 128),
-        "contrast": choice(s, "loss_type", _CONTRASTS, "nce"),
+        "contrast": choice(s, "loss_type", {"nce": Contrast.NCE, "cross_entropy": Contrast.INFO_NCE}, "nce"),
         "num_negatives": sampling.get("num_negatives", int, 16000),
         "temperature": s.get("temperature", float, 0.07),
         "momentum": memory.get("momentum", float, 0.5),
@@ -182,17 +172,13 @@ def _memory_bank(s: Settings, given: Given) -> Loss:
     return make(MemoryBankLoss, fields, s.path)
 
 
-_CONTRASTS = {"nce": Contrast.NCE, "cross_entropy": Contrast.INFO_NCE}
-
-
 def _deepcluster(s: Settings, given: Given) -> Loss:
     s.skip("DROP_LAST", "BATCHSIZE_PER_REPLICA", "num_crops", "num_train_samples")
     memory = s.at("memory_params")
     fields = {
         "num_clusters": s.get("num_clusters", list[int], [3000, 3000, 3000]),
         "embedding_dim": memory.get("embedding_dim", int, 128),
-        "temperature": s.get("temperature", float, 0.1),
-        "kmeans_iters": s.get("kmeans_iters", int, 10),
+        **s.same(temperature=0.1, kmeans_iters=10),
         "crops_for_memory": memory.get("crops_for_mb", list[int], [0]),
     }
     return make(DeepClusterV2Loss, fields, s.path)
@@ -202,8 +188,7 @@ def _cross_entropy(s: Settings, given: Given) -> Loss:
     # VISSL reads `reduction` and then always takes the mean.
     s.skip("reduction")
     fields = {
-        "temperature": s.get("temperature", float, 1.0),
-        "label_smoothing": s.get("label_smoothing", float, 0.0),
+        **s.same(temperature=1.0, label_smoothing=0.0),
         "ignore_label": s.get("ignore_index", int, -1),
         "class_weights": s.get("weight", list[float], []) or None,
         "normalize": s.get("normalize_output", bool, False),
@@ -233,10 +218,9 @@ LOSSES: Mapping[str, Callable[[Settings, Given], Loss]] = {
 """VISSL's names; every class of `torch.nn.modules.loss` is one too."""
 
 _LATER = {
-    **dict.fromkeys(
-        ("distillation_loss", "swav_distillation_loss", "dino_distillation_loss", "ibot_distillation_loss"),
-        "distillation is not imported yet, for its teacher is a model of its own",
-    ),
-    "msn_distillation_loss": "distillation is not imported yet, for its teacher is a model of its own",
+    **{
+        f"{of}distillation_loss": "distillation is not imported yet, for its teacher is a model of its own"
+        for of in ("", "swav_", "dino_", "ibot_", "msn_")
+    },
     "msn_loss": "a placeholder in VISSL, which computes no MSN: take MSNLoss in a recipe of your own",
 }

@@ -5,12 +5,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 from ssltyped import config
-from ssltyped.config import ConfigError, join
+from ssltyped.config import join
 from ssltyped.config.hints import nearest
 from ssltyped.config.resolve import Row
 from ssltyped.interop.vissl.schedules import Size, scaled, schedule
-from ssltyped.interop.vissl.settings import Settings, make
-from ssltyped.interop.vissl.yaml import Value
+from ssltyped.interop.vissl.settings import Settings, choice, make
+from ssltyped.interop.vissl.yaml import Tree, Value
 from ssltyped.optimizers.adam import Adam
 from ssltyped.optimizers.adamw import AdamW
 from ssltyped.optimizers.decay import Decay
@@ -21,7 +21,7 @@ from ssltyped.optimizers.rate import Rate
 from ssltyped.optimizers.rmsprop import RMSprop
 from ssltyped.optimizers.sgd import SGD
 from ssltyped.optimizers.zero import Zero
-from ssltyped.types import Optimizer, Problem, Scheduler
+from ssltyped.types import Optimizer, Scheduler
 
 POINTS = 2000
 """Where schedules are compared."""
@@ -46,71 +46,56 @@ class Weights:
 
 def training(section: Settings, size: Size, weights: Weights, rows: list[Row]) -> Training:
     """The training of an `OPTIMIZER` section. Raises `ConfigError`."""
-    epochs = section.get("num_epochs", int, 90)
+    kind, own = choice(section, "name", OPTIMIZERS, "sgd", "there is no such optimizer")
+    # The options of the others, which stand beside its own, have no effect.
+    section.skip(*(key for _, options in OPTIMIZERS.values() for key in options))
+    fields: dict[str, object] = {key: section.values[key] for key in own if key in section}
+    fields["weight_decay"] = section.get("weight_decay", float, 1e-4)
+    sized = dataclasses.replace(size, epochs=section.get("num_epochs", int, 90))
     schedules = section.at("param_schedulers")
     schedules.skip_all()
-    sized = dataclasses.replace(size, epochs=epochs)
     lr = _lr_schedule(schedules, "lr", sized, rows)
-    fields = {"weight_decay": section.get("weight_decay", float, 1e-4), **_own(section)}
     rate, decay = _decays(section, weights, rows)
-    if (scheduled := schedules.values.get("weight_decay")) is not None:
-        fields["weight_decay"], decay["schedule"] = _weight_decay(scheduled, epochs, schedules.path)
+    if schedules.values.get("weight_decay") is not None:
+        found = schedule(_given(schedules, "weight_decay"), sized.epochs, join(schedules.path, "weight_decay"))
+        # The end of a rising cosine is never quite reached.
+        fields["weight_decay"] = max(_highest(found), getattr(found, "end", 0.0) or 0.0)
+        decay["schedule"] = found
     fields["rate"] = make(Rate, {"lr": _highest(lr), **rate}, section.path)
     fields["decay"] = make(Decay, decay, section.path)
     fields["groups"] = _head_groups(section, schedules, lr, weights, sized, rows)
     if section.get("use_larc", bool, False):
         larc = section.at("larc_config")
-        fields["larc"] = make(
-            LARC,
-            {
-                "trust_coefficient": larc.get("trust_coefficient", float, 0.001),
-                "clip": larc.get("clip", bool, False),
-                "eps": larc.get("eps", float, 1e-8),
-            },
-            larc.path,
-        )
+        fields["larc"] = make(LARC, larc.same(trust_coefficient=0.001, clip=False, eps=1e-8), larc.path)
     else:
         section.skip("larc_config")
-    if section.get("use_zero", bool, False) or section.get("name", str, "sgd") == "zero":
+    if section.get("use_zero", bool, False):
         fields["zero"] = make(Zero, {}, section.path)
-    return Training(make(_kind(section), fields, section.path), lr, epochs)
+    return Training(make(kind, fields, section.path), lr, sized.epochs)
 
 
-def _kind(section: Settings) -> type[Optimizer]:
-    name = section.get("name", str, "sgd")
-    if name not in OPTIMIZERS:
-        raise section.wrong("name", f"there is no such optimizer{nearest(name, sorted(OPTIMIZERS))}")
-    return OPTIMIZERS[name][0]
-
-
-def _own(section: Settings) -> dict[str, object]:
-    """The options of this optimizer alone; those of the others, which stand beside them, have no effect."""
-    wanted = OPTIMIZERS[section.get("name", str, "sgd")][1] if section.get("name", str, "sgd") in OPTIMIZERS else {}
-    section.skip(*(key for _, options in OPTIMIZERS.values() for key in options))
-    return {field: section.values[key] for key, field in wanted.items() if key in section}
-
-
-_MOMENTUM = {"momentum": "momentum", "nesterov": "nesterov"}
-_BETAS = {"betas": "betas", "eps": "eps", "amsgrad": "amsgrad"}
-
-OPTIMIZERS: Mapping[str, tuple[type[Optimizer], Mapping[str, str]]] = {
-    "sgd": (SGD, _MOMENTUM),
-    "sgd_fsdp": (SGD, _MOMENTUM),
-    "adam": (Adam, _BETAS),
-    "adamw": (AdamW, _BETAS),
-    "adamw_mt": (AdamW, _BETAS),
-    "lars": (LARS, {"momentum": "momentum", "eta": "eta", "exclude_bias_and_norm": "exclude_bias_and_norm"}),
-    "rmsprop": (RMSprop, {"momentum": "momentum", "alpha": "alpha", "eps": "eps", "centered": "centered"}),
+OPTIMIZERS: Mapping[str, tuple[type[Optimizer], Sequence[str]]] = {
+    "sgd": (SGD, ("momentum", "nesterov")),
+    "sgd_fsdp": (SGD, ("momentum", "nesterov")),
+    "adam": (Adam, ("betas", "eps", "amsgrad")),
+    "adamw": (AdamW, ("betas", "eps", "amsgrad")),
+    "adamw_mt": (AdamW, ("betas", "eps", "amsgrad")),
+    "lars": (LARS, ("momentum", "eta", "exclude_bias_and_norm")),
+    "rmsprop": (RMSprop, ("momentum", "alpha", "eps", "centered")),
 }
-"""VISSL's names, with the options that each reads: theirs and ours."""
+"""VISSL's names, with the options that each reads, which have the same names here."""
 
 
-def _lr_schedule(section: Settings, key: str, size: Size, rows: list[Row]) -> Scheduler:
-    path = join(section.path, key)
-    values = section.values.get(key)
+def _given(schedules: Settings, key: str) -> Tree:
+    values = schedules.values.get(key)
     if not isinstance(values, dict):
-        raise ConfigError([Problem(path, f"got {values!r}: want a schedule")])
-    return schedule(scaled(values, size, path, rows), size.epochs, path)
+        raise schedules.wrong(key, "want a schedule")
+    return values
+
+
+def _lr_schedule(schedules: Settings, key: str, size: Size, rows: list[Row]) -> Scheduler:
+    path = join(schedules.path, key)
+    return schedule(scaled(_given(schedules, key), size, path, rows), size.epochs, path)
 
 
 def _values(parameter: Scheduler) -> list[float]:
@@ -120,16 +105,6 @@ def _values(parameter: Scheduler) -> list[float]:
 
 def _highest(parameter: Scheduler) -> float:
     return max(_values(parameter))
-
-
-def _weight_decay(values: Value, epochs: int, path: str) -> tuple[float, Scheduler]:
-    """The weight decay, which is the highest value of its schedule, and that schedule."""
-    if not isinstance(values, dict):
-        raise ConfigError([Problem(join(path, "weight_decay"), f"got {values!r}: want a schedule")])
-    found = schedule(values, epochs, join(path, "weight_decay"))
-    # The end of a rising cosine is never quite reached.
-    end = getattr(found, "end", 0.0) or 0.0
-    return max(_highest(found), end), found
 
 
 def _decays(section: Settings, weights: Weights, rows: list[Row]) -> tuple[dict[str, object], dict[str, object]]:
@@ -208,10 +183,10 @@ def _no_decay(texts: Sequence[str], names: Mapping[str, str], rows: list[Row], p
     found: list[str] = []
     for text in texts:
         meant = [ours for ours, theirs in names.items() if text in theirs]
-        if meant == [ours for ours in names if text in ours]:
-            found += [text] if meant else []
-        else:
-            found += meant
         if not meant:
             rows.append(Row(path, text, None, "no parameter has it in its name"))
+        elif meant == [ours for ours in names if text in ours]:
+            found.append(text)
+        else:
+            found += meant
     return found

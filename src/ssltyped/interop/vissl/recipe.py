@@ -37,42 +37,24 @@ from ssltyped.trunks.resnet import ResNet
 from ssltyped.types import Loss, Optimizer, Problem, Scheduler, Trunk
 from ssltyped.weights.vissl import EVALUATED, ModelLayout, model_layout
 
-LATER: Mapping[str, str] = {
-    "config.DATA": "sources, transforms, collation",
-    "config.HOOKS": "callbacks",
-    "config.MONITORING": "callbacks",
-    "config.PROFILING": "callbacks",
-    "config.METERS": "meters",
-    "config.CHECKPOINT": "checkpoints",
-    "config.MODEL.WEIGHTS_INIT": "weights to start from",
-    "config.MODEL.CUDA_CACHE": "machines",
-    "config.MODEL.FSDP_CONFIG": "machines",
-    "config.MODEL.SHARDED_DDP_SETUP": "machines",
-    "config.MACHINE": "machines",
-    "config.DISTRIBUTED": "machines",
-    "config.SLURM": "machines",
-    "config.MULTI_PROCESSING_METHOD": "machines",
-    "config.REPRODUCIBILITY": "machines",
-    "config.TRAINER": "the engine",
-    "engine_name": "the engine",
-    "config.TEST_ONLY": "evaluation",
-    "config.TEST_MODEL": "evaluation",
-    "config.TEST_EVERY_NUM_EPOCH": "evaluation",
-    "config.MODEL.FEATURE_EVAL_SETTINGS": "evaluation",
-    "config.EXTRACT_FEATURES": "evaluation",
-    "config.CLUSTERFIT": "evaluation",
-    "config.RANKING": "evaluation",
-    "config.SVM": "evaluation",
-    "config.SVM_FEATURES_PATH": "evaluation",
-    "config.IMG_RETRIEVAL": "evaluation",
-    "config.NEAREST_NEIGHBOR": "evaluation",
-    "config.LOW_SHOT_BENCHMARK": "evaluation",
-    "config.GEO_LOCALIZATION": "evaluation",
-    "config.DISTILLATION": "a teacher",
-    "config.VERBOSE": "logging",
-    "config.LOG_FREQUENCY": "logging",
+_LATER: Mapping[str, Sequence[str]] = {
+    "sources, transforms, collation": ("DATA",),
+    "callbacks": ("HOOKS", "MONITORING", "PROFILING"),
+    "meters": ("METERS",),
+    "checkpoints": ("CHECKPOINT",),
+    "weights to start from": ("MODEL.WEIGHTS_INIT",),
+    "machines": ("MACHINE", "DISTRIBUTED", "SLURM", "MULTI_PROCESSING_METHOD", "REPRODUCIBILITY"),
+    "memory of machines": ("MODEL.CUDA_CACHE", "MODEL.FSDP_CONFIG", "MODEL.SHARDED_DDP_SETUP"),
+    "the engine": ("TRAINER",),
+    "evaluation": ("TEST_ONLY", "TEST_MODEL", "TEST_EVERY_NUM_EPOCH", "MODEL.FEATURE_EVAL_SETTINGS"),
+    "features, for other programs": ("EXTRACT_FEATURES", "CLUSTERFIT", "RANKING", "GEO_LOCALIZATION"),
+    "benchmarks": ("SVM", "SVM_FEATURES_PATH", "IMG_RETRIEVAL", "NEAREST_NEIGHBOR", "LOW_SHOT_BENCHMARK"),
+    "a teacher": ("DISTILLATION",),
+    "logging": ("VERBOSE", "LOG_FREQUENCY"),
 }
-"""What is not imported yet, and what it belongs to."""
+
+LATER = {"engine_name", *(f"config.{key}" for keys in _LATER.values() for key in keys)}
+"""What is not imported yet."""
 
 UNREAD = {"VERSION", "node_id", "DISTRIBUTED", "MONITOR_PERF_STATS", "engine", "config.MONITOR_PERF_STATS"}
 """What VISSL reads in no run."""
@@ -124,8 +106,8 @@ class Imported:
     seed: int
     trunk_prefix: str
     rows: tuple[Row, ...]
-    left_out: Mapping[str, Value]
-    ignored: Mapping[str, Value]
+    left_out: Mapping[str, Value] = dataclasses.field(default_factory=dict)
+    ignored: Mapping[str, Value] = dataclasses.field(default_factory=dict)
 
     def layout(self, model: SSLModel) -> ModelLayout:
         """VISSL's names for the weights of the model that `build_model` makes."""
@@ -138,9 +120,7 @@ def import_config(configs: Path, overrides: Sequence[str]) -> Imported:
     Raises `ConfigError` for a file, a key or a value that does not exist, and for what cannot be imported.
     """
     tree = compose(configs, overrides)
-    run = tree.get("config")
-    assert isinstance(run, dict), "defaults.yaml has it"
-    top = Settings(run, "config", set())
+    top = Settings(tree, "", set()).at("config")
     imported = _imported(top)
     left_out, ignored, problems = _rest(tree, read(configs / ROOT), top.read)
     if problems:
@@ -150,22 +130,16 @@ def import_config(configs: Path, overrides: Sequence[str]) -> Imported:
 
 def import_trunk(configs: Path, overrides: Sequence[str]) -> tuple[Trunk, str]:
     """The config of the trunk alone, and the feature that heads read who ask for none. Raises `ConfigError`."""
-    tree = compose(configs, overrides)
-    run = tree.get("config")
-    assert isinstance(run, dict), "defaults.yaml has it"
-    its_trunk = trunk(Settings(run, "config", set()).at("MODEL"))
-    return its_trunk, _default_feature(its_trunk, _feature_dims(its_trunk))
+    its_trunk = trunk(Settings(compose(configs, overrides), "", set()).at("config", "MODEL"))
+    return its_trunk, _features(its_trunk)[1]
 
 
-def _feature_dims(its_trunk: Trunk) -> Mapping[str, int]:
+def _features(its_trunk: Trunk) -> tuple[Mapping[str, int], str]:
+    """Its features with their widths; what VISSL's trunk gives when asked for nothing: the last, but for two trunks."""
     with torch.device("meta"):
-        return config.build(its_trunk, "config.MODEL.TRUNK").feature_dims
-
-
-def _default_feature(its_trunk: Trunk, dims: Mapping[str, int]) -> str:
-    """What VISSL's trunk gives when asked for nothing: the last feature, but for two trunks."""
+        dims = config.build(its_trunk, "config.MODEL.TRUNK").feature_dims
     others: Mapping[type, str] = {BEiT: "lastCLS", TimmTrunk: "global_pool"}
-    return others.get(config.part_of(its_trunk).kind, list(dims)[-1])
+    return dims, others.get(config.part_of(its_trunk).kind, list(dims)[-1])
 
 
 def build_model(imported: Imported, views_of: Mapping[str, int]) -> SSLModel:
@@ -183,19 +157,22 @@ def build_model(imported: Imported, views_of: Mapping[str, int]) -> SSLModel:
 
 def _imported(top: Settings) -> Imported:
     rows: list[Row] = []
-    model, machines = top.at("MODEL"), top.at("DISTRIBUTED")
+    model, machines, amp = top.at("MODEL"), top.at("DISTRIBUTED"), top.at("MODEL", "AMP_PARAMS")
     nodes, procs = machines.get("NUM_NODES", int, 1), machines.get("NUM_PROC_PER_NODE", int, 8)
     batch = top.at("DATA", "TRAIN").get("BATCHSIZE_PER_REPLICA", int, 256)
     its_trunk = trunk(model)
-    dims = _feature_dims(its_trunk)
-    wired = wiring(model, dims, _default_feature(its_trunk, dims), rows)
-    prefix = _prefix(model)
-    names = _names(its_trunk, wired, prefix)
+    wired = wiring(model, *_features(its_trunk), rows)
+    frozen, pooled = _frozen_parts(model), model.at("FEATURE_EVAL_SETTINGS").values.get("LINEAR_EVAL_FEAT_POOL_OPS_MAP")
+    # A frozen trunk whose features are pooled is one level further down.
+    prefix = EVALUATED if frozen and pooled else "trunk."
+    theirs, ours = _names(its_trunk, wired, prefix)
     sync = _sync_bn(model, nodes * procs, procs)
+    ranks = {"nodes": nodes, "num_procs": procs, "sync_bn_group": sync}
+    amp.skip("AMP_ARGS", "AMP_TYPE")
     trained = training(
         top.at("OPTIMIZER"),
         Size(images=batch * nodes * procs, images_of_a_node=batch * procs, nodes=nodes, epochs=0),
-        Weights(names.theirs, of_resnet=config.part_of(its_trunk).kind is ResNet),
+        Weights(theirs, of_resnet=config.part_of(its_trunk).kind is ResNet),
         rows,
     )
     return Imported(
@@ -205,38 +182,30 @@ def _imported(top: Settings) -> Imported:
         optimizer=trained.optimizer,
         schedule=trained.schedule,
         epochs=trained.epochs,
-        freeze=_freeze(model, names.ours),
+        freeze=_freeze(model, frozen, ours),
         grad_clip=_grad_clip(model),
-        precision=_precision(model),
-        distributed=make(
-            Distributed, {"nodes": nodes, "num_procs": procs, "sync_bn_group": sync}, "config.DISTRIBUTED"
-        ),
+        # Both of VISSL's ways to mixed precision compute in float16 with a scaled loss.
+        precision=Precision.FP16 if amp.get("USE_AMP", bool, False) else Precision.FP32,
+        distributed=make(Distributed, ranks, "config.DISTRIBUTED"),
         batch_size=batch,
         seed=top.get("SEED_VALUE", int, 0),
         trunk_prefix=prefix,
         rows=tuple(rows),
-        left_out={},
-        ignored={},
     )
 
 
-def _prefix(model: Settings) -> str:
-    """A frozen trunk whose features are pooled is one level further down."""
+def _frozen_parts(model: Settings) -> list[str]:
+    """The trunk (and the heads) of an evaluation."""
     evaluation = model.at("FEATURE_EVAL_SETTINGS")
-    frozen = evaluation.get("FREEZE_TRUNK_ONLY", bool, False) or evaluation.get("FREEZE_TRUNK_AND_HEAD", bool, False)
-    pooled = bool(evaluation.values.get("LINEAR_EVAL_FEAT_POOL_OPS_MAP"))
-    return EVALUATED if evaluation.get("EVAL_MODE_ON", bool, False) and frozen and pooled else "trunk."
+    if not evaluation.get("EVAL_MODE_ON", bool, False):
+        return []
+    if evaluation.get("FREEZE_TRUNK_AND_HEAD", bool, False):
+        return ["trunk", "heads"]
+    return ["trunk"] if evaluation.get("FREEZE_TRUNK_ONLY", bool, False) else []
 
 
-@dataclasses.dataclass(frozen=True)
-class _Names:
+def _names(its_trunk: Trunk, wired: Wired, prefix: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """VISSL's name of each of our parameters (ours where theirs is not known), and our name for each of theirs."""
-
-    theirs: Mapping[str, str]
-    ours: Mapping[str, str]
-
-
-def _names(its_trunk: Trunk, wired: Wired, prefix: str) -> _Names:
     try:
         with torch.device("meta"):
             heads = {name: config.build(head, f"heads.{name}") for name, head in wired.heads.items()}
@@ -254,31 +223,22 @@ def _names(its_trunk: Trunk, wired: Wired, prefix: str) -> _Names:
     first = {parameter: name for name, parameter in model.named_parameters()}
     places = list(model.named_parameters(remove_duplicate=False))
     theirs = {name: known.get(name, name) for name in first.values()}
-    return _Names(theirs, {known.get(name, name): first[parameter] for name, parameter in places})
+    return theirs, {known.get(name, name): first[parameter] for name, parameter in places}
 
 
-def _freeze(model: Settings, names: Mapping[str, str]) -> list[Freeze]:
-    """What does not learn: the trunk (and heads) of an evaluation, parameters by name, for ever or for some steps."""
-    evaluation = model.at("FEATURE_EVAL_SETTINGS")
-    for_ever: list[str] = []
-    if evaluation.get("EVAL_MODE_ON", bool, False):
-        if evaluation.get("FREEZE_TRUNK_AND_HEAD", bool, False):
-            for_ever += ["trunk", "heads"]
-        elif evaluation.get("FREEZE_TRUNK_ONLY", bool, False):
-            for_ever += ["trunk"]
+def _freeze(model: Settings, parts: Sequence[str], names: Mapping[str, str]) -> list[Freeze]:
+    """What does not learn: these parts for ever, and parameters by name, for ever or for some steps."""
     key = "NON_TRAINABLE_PARAMS"
-    for_ever += [_ours(name, names, model, key) for name in model.get(key, list[str], [])]
+    for_ever = [*parts, *(_ours(name, names, model, key) for name in model.get(key, list[str], []))]
+    until: dict[int | None, list[str]] = {None: for_ever}
     key = "TEMP_FROZEN_PARAMS_ITER_MAP"
-    until: dict[int, list[str]] = {}
     for name, steps in model.get(key, list[tuple[str, int]], []):
-        if "_fsdp_wrapped_module" in name:  # the other name of a parameter that is listed by its plain one too
-            continue
-        until.setdefault(steps, []).append(_ours(name.removeprefix("module."), names, model, key))
-    parts = [make(Freeze, {"parts": for_ever}, model.path)] if for_ever else []
-    return parts + [
-        make(Freeze, {"parts": list(dict.fromkeys(parts)), "steps": steps}, model.path)
-        for steps, parts in until.items()
-        if steps
+        if "_fsdp_wrapped_module" not in name:  # the other name of a parameter that is listed by its plain one too
+            until.setdefault(steps, []).append(_ours(name.removeprefix("module."), names, model, key))
+    return [
+        make(Freeze, {"parts": list(dict.fromkeys(frozen)), "steps": steps}, model.path)
+        for steps, frozen in until.items()
+        if frozen and steps != 0
     ]
 
 
@@ -296,13 +256,6 @@ def _grad_clip(model: Settings) -> Optional[float]:
     if norm != 2:
         raise section.wrong("NORM_TYPE", "the norm is the Euclidean one: want 2")
     return most
-
-
-def _precision(model: Settings) -> Precision:
-    """Both of VISSL's ways to mixed precision compute in float16 with a scaled loss."""
-    section = model.at("AMP_PARAMS")
-    section.skip("AMP_ARGS", "AMP_TYPE")
-    return Precision.FP16 if section.get("USE_AMP", bool, False) else Precision.FP32
 
 
 def _sync_bn(model: Settings, world: int, procs: int) -> int:
@@ -323,12 +276,12 @@ def _rest(tree: Tree, defaults: Tree, read_keys: set[str]) -> tuple[dict[str, Va
     for path, value in changed(tree, defaults):
         if covered(path, read_keys):
             continue
-        if covered(path, set(LATER)):
+        if covered(path, LATER):
             left_out[path] = value
         elif covered(path, UNREAD) or _of_another(path, read_keys):
             ignored[path] = value
         else:
-            known = nearest(path, sorted(read_keys | set(LATER)))
+            known = nearest(path, sorted(read_keys | LATER))
             problems.append(Problem(path, UNSUPPORTED.get(path, f"is not known{known}")))
     return left_out, ignored, problems
 
@@ -338,5 +291,5 @@ def _of_another(path: str, read_keys: set[str]) -> bool:
     for root in ONE_OF:
         if path.startswith(f"{root}."):
             section = ".".join(path.split(".")[: root.count(".") + 2])
-            return not any(key == section or key.startswith(f"{section}.") for key in read_keys)
+            return not any(covered(key, {section}) for key in read_keys)
     return False

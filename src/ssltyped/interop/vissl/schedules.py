@@ -118,10 +118,7 @@ def _number(values: Mapping[str, Value], key: str, default: float) -> float:
 def schedule(values: Tree, epochs: int, path: str) -> Scheduler:
     """A schedule's config from its (scaled) values. Raises `ConfigError`."""
     section = Settings(values, path, set())
-    name = section.require("name", str)
-    if name not in SCHEDULES:
-        raise section.wrong("name", f"there is no such schedule{nearest(name, sorted(SCHEDULES))}")
-    build, update = SCHEDULES[name]
+    build, update = choice(section, "name", SCHEDULES, None, "there is no such schedule")
     updates = {item.value: item for item in Update}
     return build(section, epochs, choice(section, "update_interval", updates, update.value))
 
@@ -174,14 +171,12 @@ def _composite(s: Settings, epochs: int, update: Update) -> Scheduler:
     return make(Composite, fields, s.path)
 
 
-Build = Callable[[Settings, int, Update], Scheduler]
-
 _ENDS = {"start": ("start_value", float), "end": ("end_value", float)}
 _DECAYS = {"start": ("base_value", float), "gamma": ("gamma", float), "num_decays": ("num_decays", int)}
 _POWER = {"start": ("base_value", float), "power": ("power", float)}
 _WARMUP = {"start": ("start_value", float), "warmup": ("warmup_interval_length", float)}
 
-SCHEDULES: Mapping[str, tuple[Build, Update]] = {
+SCHEDULES: Mapping[str, tuple[Callable[[Settings, int, Update], Scheduler], Update]] = {
     "constant": (_constant, Update.EPOCH),
     "cosine": (partial(_plain, Cosine, _ENDS), Update.STEP),
     "linear": (partial(_plain, Linear, _ENDS), Update.STEP),

@@ -38,16 +38,22 @@ class Settings:
     def get(self, key: str, kind: type[T], default: T) -> T:
         """The value of `key` as a `kind`; the default if it is missing or null. Raises `ConfigError`."""
         self.skip(key)
-        value = self.values.get(key)
-        return default if value is None else self._as(key, value, kind)
+        return self.require(key, kind) if key in self else default
 
     def require(self, key: str, kind: type[T]) -> T:
         """As `get`, of a key that must be there."""
         self.skip(key)
-        value = self.values.get(key)
-        if value is None:
+        if key not in self:
             raise ConfigError([Problem(join(self.path, key), f"is missing{nearest(key, list(self.values))}")])
-        return self._as(key, value, kind)
+        try:
+            return TypeAdapter(kind).validate_python(self.values[key])
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise self.wrong(".".join([key, *map(str, first["loc"])]), str(first["msg"])) from error
+
+    def same(self, **defaults: object) -> dict[str, object]:
+        """The values of settings that have the same names as our fields, of the types of these defaults of VISSL's."""
+        return {key: self.get(key, type(default), default) for key, default in defaults.items()}
 
     def skip(self, *keys: str) -> None:
         """Note keys as read whose values follow from others, or have no meaning here."""
@@ -60,13 +66,6 @@ class Settings:
     def wrong(self, key: str, message: str) -> ConfigError:
         """The error for the value of `key`."""
         return ConfigError([Problem(join(self.path, key), f"got {brief(repr(self.values.get(key)))}: {message}")])
-
-    def _as(self, key: str, value: Value, kind: type[T]) -> T:
-        try:
-            return TypeAdapter(kind).validate_python(value)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            raise self.wrong(".".join([key, *map(str, first["loc"])]), str(first["msg"])) from error
 
 
 def make(kind: type[T], fields: Mapping[str, object], where: str) -> T:
@@ -86,11 +85,13 @@ def lower_case(kind: type[object], section: Settings, renames: Mapping[str, str]
     return found
 
 
-def choice(section: Settings, key: str, options: Mapping[str, T], default: str) -> T:
-    """The option that a text names. Raises `ConfigError` with the nearest one."""
-    name = section.get(key, str, default)
+def choice(
+    section: Settings, key: str, options: Mapping[str, T], default: str | None, otherwise: str = "no such option"
+) -> T:
+    """The option that a text names; without a default it must be there. Raises `ConfigError` with the nearest one."""
+    name = section.require(key, str) if default is None else section.get(key, str, default)
     if name not in options:
-        raise section.wrong(key, f"no such option{nearest(name, list(options))}")
+        raise section.wrong(key, f"{otherwise}{nearest(name, list(options))}")
     return options[name]
 
 

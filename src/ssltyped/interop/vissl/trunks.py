@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from ssltyped.config.hints import nearest
 from ssltyped.interop.vissl.settings import Settings, choice, lower_case, make
 from ssltyped.trunks.alexnet import AlexNet, AlexNetVariant
 from ssltyped.trunks.base import InputColor, InputConf
@@ -23,25 +22,20 @@ from ssltyped.types import Trunk
 Common = Mapping[str, object]
 """The fields that all trunks have, from the settings of the model."""
 
-Make = Callable[[Settings, Common], Trunk]
-
 
 def trunk(model: Settings) -> Trunk:
     """The trunk of a `MODEL` section. Raises `ConfigError`."""
     section = model.at("TRUNK")
-    name = section.require("NAME", str)
-    if name not in TRUNKS:
-        raise section.wrong("NAME", f"there is no such trunk{nearest(name, sorted(TRUNKS))}")
+    build = choice(section, "NAME", TRUNKS, None, "there is no such trunk")
     checkpointing = model.at("ACTIVATION_CHECKPOINTING")
     splits = checkpointing.get("NUM_ACTIVATION_CHECKPOINTING_SPLITS", int, 2)
     used = checkpointing.get("USE_ACTIVATION_CHECKPOINTING", bool, False)
-    colors = {color.value: color for color in InputColor}
     input = InputConf(
-        color=choice(model, "INPUT_TYPE", colors, "rgb"),
+        color=choice(model, "INPUT_TYPE", {color.value: color for color in InputColor}, "rgb"),
         # With one split the last one is all, which is never computed twice.
         checkpoint_splits=splits if used and splits > 1 else 0,
     )
-    return TRUNKS[name](section, {"input": input})
+    return build(section, {"input": input})
 
 
 def _resnet(trunk: Settings, common: Common) -> Trunk:
@@ -84,60 +78,51 @@ def _regnet(trunk: Settings, common: Common) -> Trunk:
         raise section.wrong("block_type", "the only one is res_bottleneck_block")
     kind: type[Trunk] = AnyNet if name else RegNet
     fields = lower_case(kind, section, {"stem_type": "", "activation": ""})
-    stems = {stem.value: stem for stem in RegNetStem}
-    fields["stem_type"] = choice(section, "stem_type", stems, "simple_stem_in")
+    fields["stem_type"] = choice(section, "stem_type", {stem.value: stem for stem in RegNetStem}, "simple_stem_in")
     fields["activation"] = choice(section, "activation", {a.value: a for a in Activation}, "relu")
     if not section.get("use_se", bool, True):
         fields["se_ratio"] = 0.0
     return make(kind, {**fields, **common}, section.path)
 
 
-def _mobilenet(trunk: Settings, common: Common) -> Trunk:
-    section = _mobilenet_section(trunk)
-    timm_bn = {"bn_epsilon": 1e-5, "bn_momentum": 0.1} if section.get("TIMM_BN", bool, False) else {}
-    return make(MobileNetV3, {**timm_bn, **common}, section.path)
-
-
-def _mobilenet_timm(trunk: Settings, common: Common) -> Trunk:
-    section = _mobilenet_section(trunk)
-    section.skip("TIMM_BN")
-    if not section.get("TRUNK_ONLY", bool, True):
-        raise section.wrong("TRUNK_ONLY", "only the trunk is here, without its last convolution")
-    return make(TimmTrunk, {"name": "mobilenetv3_large_100", **common}, section.path)
-
-
-def _mobilenet_section(trunk: Settings) -> Settings:
+def _mobilenet(timm: bool, trunk: Settings, common: Common) -> Trunk:
+    """The network of torchvision or of timm."""
     section = trunk.at("MOBILE_NET")
     if section.get("NAME", str, "mobilenetv3_large_100") != "mobilenetv3_large_100":
         raise section.wrong("NAME", "the only one is mobilenetv3_large_100")
     if section.get("PRETRAINED", bool, False):
         raise section.wrong("PRETRAINED", "weights are loaded beside the model, not by it")
-    return section
+    timm_bn = section.get("TIMM_BN", bool, False)
+    if not timm:
+        bn = {"bn_epsilon": 1e-5, "bn_momentum": 0.1} if timm_bn else {}
+        return make(MobileNetV3, {**bn, **common}, section.path)
+    if not section.get("TRUNK_ONLY", bool, True):
+        raise section.wrong("TRUNK_ONLY", "only the trunk is here, without its last convolution")
+    return make(TimmTrunk, {"name": "mobilenetv3_large_100", **common}, section.path)
 
 
 def _vit(trunk: Settings, common: Common) -> Trunk:
-    masking = trunk.at("VISION_TRANSFORMERS").at("MASKED_IMAGE_MODELING")
+    masking = trunk.at("VISION_TRANSFORMERS", "MASKED_IMAGE_MODELING")
     names = {"": Masking.NONE, "none": Masking.NONE, "ibot": Masking.REPLACE, "msn": Masking.DROP}
-    common = {**common, "masking": choice(masking, "NAME", names, "")}
+    own = {"masking": choice(masking, "NAME", names, "")}
     masking.skip("PARAMS")
-    return _plain(VisionTransformer, "VISION_TRANSFORMERS", {}, _UNUSED_VIT, trunk, common)
+    return _plain(VisionTransformer, "VISION_TRANSFORMERS", {}, ("CLASSIFIER", *_UNUSED_VIT), trunk, {**common, **own})
 
 
 def _convit(trunk: Settings, common: Common) -> Trunk:
     section = trunk.at("VISION_TRANSFORMERS")
-    classifiers = {"token": Classifier.TOKEN, "gap": Classifier.GAP}
-    fields = {**common, **lower_case(ConViT, trunk.at("CONVIT"), {})}
-    section.skip("name", "MASKED_IMAGE_MODELING", "CHECKPOINT_MLP", "CHECKPOINT_BLOCK")
-    fields |= lower_case(ConViT, section, {"CLASSIFIER": ""})
+    section.skip("MASKED_IMAGE_MODELING", *_UNUSED_VIT)
+    fields = {**common, **lower_case(ConViT, trunk.at("CONVIT"), {}), **lower_case(ConViT, section, {})}
     if fields.get("qk_scale") is False:
         del fields["qk_scale"]
+    classifiers = {"token": Classifier.TOKEN, "gap": Classifier.GAP}
     return make(ConViT, {**fields, "classifier": choice(section, "CLASSIFIER", classifiers, "token")}, section.path)
 
 
-_UNUSED_VIT = ("name", "CLASSIFIER", "CHECKPOINT_MLP", "CHECKPOINT_BLOCK")
+_UNUSED_VIT = ("name", "CHECKPOINT_MLP", "CHECKPOINT_BLOCK")
 _UNUSED_XCIT = ("name", "IMAGE_SIZE", "CHECKPOINT_XCA_BLOCK", "CHECKPOINT_ATTN_BLOCK")
 
-TRUNKS: Mapping[str, Make] = {
+TRUNKS: Mapping[str, Callable[[Settings, Common], Trunk]] = {
     "resnet": _resnet,
     "resnet_sk": partial(_plain, ResNetSK, "RESNETS_SK", {}, ()),
     **{f"alexnet_{variant.value}": partial(_alexnet, variant) for variant in AlexNetVariant},
@@ -146,8 +131,8 @@ TRUNKS: Mapping[str, Make] = {
     "regnet_v2": _regnet,
     "regnet_fsdp": _regnet,
     "convnext": partial(_plain, ConvNeXt, "CONVNEXT", {"DEPTH": "depths"}, ()),
-    "mobilenetv3_tv": _mobilenet,
-    "mobilenetv3_timm": _mobilenet_timm,
+    "mobilenetv3_tv": partial(_mobilenet, False),
+    "mobilenetv3_timm": partial(_mobilenet, True),
     "vision_transformer": _vit,
     "vision_transformer_fsdp": _vit,
     "convit": _convit,

@@ -13,11 +13,12 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import NamedTuple
 
-from ssltyped.config import ConfigError, replaced
+from ssltyped.config import ConfigError, join, replaced
 from ssltyped.config.resolve import Row
 from ssltyped.heads.plumbing import HeadSequence, PoolHead, Pooling
-from ssltyped.interop.vissl.heads import Made, entries, head, is_one
+from ssltyped.interop.vissl.heads import head
 from ssltyped.interop.vissl.settings import Settings, make
 from ssltyped.interop.vissl.yaml import Value
 from ssltyped.model.model import Passes
@@ -44,29 +45,35 @@ class Wired:
     extra: tuple[str, ...] = ()
 
 
+class _Made(NamedTuple):
+    """A head, or several in a row as one, and VISSL's heads in it: `ours` is their path below it."""
+
+    head: Head
+    leaves: Sequence[Leaf]
+
+    def leaves_at(self, step: object) -> list[Leaf]:
+        """Their paths where the head is one of several."""
+        return [leaf._replace(ours=join("heads", step, leaf.ours)) for leaf in self.leaves]
+
+
 def _wired(
-    heads: Sequence[Head],
-    leaves: Sequence[Leaf],
+    made: Sequence[_Made],
     features: Sequence[str],
     passes: Passes,
     inputs: Sequence[str] = (),
     feature_of: Mapping[str, str] = MappingProxyType({}),
 ) -> Wired:
     """Heads with a feature each (and an input each): the only one is `head`, others are called after what they read."""
-    read = ["head"] if len(heads) == 1 else list(inputs or features)
+    read = ["head"] if len(made) == 1 else list(inputs or features)
     before = [read[:place].count(name) for place, name in enumerate(read)]
     names = [f"{name}_{count + 1}" if count else name for name, count in zip(read, before, strict=True)]
-    given: Sequence[str | None] = inputs or [None] * len(heads)
-    named = {
-        name: replaced(head, {"feature": feature, "input": own})
-        for name, head, feature, own in zip(names, heads, features, given, strict=True)
+    given: Sequence[str | None] = inputs or [None] * len(made)
+    heads = {
+        name: replaced(part.head, {"feature": feature, "input": own})
+        for name, part, feature, own in zip(names, made, features, given, strict=True)
     }
-
-    def moved(leaf: Leaf) -> Leaf:
-        _, number, *below = leaf.ours.split(".")
-        return leaf._replace(ours=".".join(["heads", names[int(number)], *below]))
-
-    return Wired(named, tuple(map(moved, leaves)), passes, feature_of)
+    leaves = [leaf for name, part in zip(names, made, strict=True) for leaf in part.leaves_at(name)]
+    return Wired(heads, tuple(leaves), passes, feature_of)
 
 
 def wiring(model: Settings, dims: Mapping[str, int], default: str, rows: list[Row]) -> Wired:
@@ -75,10 +82,11 @@ def wiring(model: Settings, dims: Mapping[str, int], default: str, rows: list[Ro
     Raises `ConfigError`.
     """
     passes = Passes.VIEW if model.get("SINGLE_PASS_EVERY_CROP", bool, False) else Passes.SIZE
-    evaluation, mapping = model.at("FEATURE_EVAL_SETTINGS"), entries(model.get("MULTI_INPUT_HEAD_MAPPING", list, []))
-    heads = entries(model.at("HEAD").get("PARAMS", list, []))
+    evaluation = model.at("FEATURE_EVAL_SETTINGS")
+    mapping: Sequence[Value] = model.get("MULTI_INPUT_HEAD_MAPPING", list, [])
+    heads: Sequence[Value] = model.at("HEAD").get("PARAMS", list, [])
     evaluating = evaluation.get("EVAL_MODE_ON", bool, False)
-    pools = entries(evaluation.get("LINEAR_EVAL_FEAT_POOL_OPS_MAP", list, []))
+    pools: Sequence[Value] = evaluation.get("LINEAR_EVAL_FEAT_POOL_OPS_MAP", list, [])
     alone = evaluation.get("EXTRACT_TRUNK_FEATURES_ONLY", bool, False)
     maker = _Maker(model.at("HEAD"), dims, rows)
     if mapping:
@@ -89,86 +97,68 @@ def wiring(model: Settings, dims: Mapping[str, int], default: str, rows: list[Ro
     if (evaluating and alone) or not heads:
         return Wired({}, (), passes, extra=(default,))
     maker.read(default)
-    made = [maker.one_or_row(entry, str(number)) for number, entry in enumerate(heads)]
-    if len(made) == 1:
-        return _wired([made[0].head], maker.placed("heads.0", "heads.0"), [default], passes)
-    return _wired([maker.row(made)], maker.placed("heads.0.heads.{}", "heads.{}"), [default], passes)
+    made = [maker.one_or_row(entry, number) for number, entry in enumerate(heads)]
+    return _wired(made if len(made) == 1 else [maker.row(made)], [default], passes)
 
 
 class _Maker:
-    """Makes heads one after the other, of which each reads what the one before gives, and notes their places."""
+    """Makes heads one after the other, of which each reads what the one before gives."""
 
     def __init__(self, section: Settings, dims: Mapping[str, int], rows: list[Row]) -> None:
         self.section, self.dims, self.rows = section, dims, rows
         self.width: int | None = None
-        self.names: list[tuple[str, str, str]] = []
 
     def read(self, feature: str) -> None:
         """What comes next reads a feature of the trunk."""
         self.width = self.dims.get(feature)
 
-    def one_or_row(self, entry: Value, number: str) -> Made:
+    def one_or_row(self, entry: Value, number: int) -> _Made:
         """A head, or a nested list of them in a row; `number` is its place among VISSL's heads."""
-        if is_one(entry):
-            return self._one(entry, number, number)
-        parts = entries(entry)
-        made = [self._one(part, f"{number}.heads.{index}", f"{number}.{index}") for index, part in enumerate(parts)]
-        if not made:
+        parts = entry if isinstance(entry, list) else []
+        if parts and isinstance(parts[0], str):
+            return self._one(entry, str(number))
+        if not parts:
             raise ConfigError([Problem(f"{self.section.path}.PARAMS.{number}", "is empty: want heads")])
-        return Made(self.row(made), made[-1].width)
+        return self.row([self._one(part, f"{number}.{index}") for index, part in enumerate(parts)])
 
-    def row(self, made: Sequence[Made]) -> Head:
+    def row(self, made: Sequence[_Made]) -> _Made:
         """Heads in a row as one."""
         fields = {"heads": [part.head for part in made], "in_dim": made[0].head.in_dim}
-        return make(HeadSequence, fields, f"{self.section.path}.PARAMS")
+        leaves = [leaf for index, part in enumerate(made) for leaf in part.leaves_at(index)]
+        return _Made(make(HeadSequence, fields, f"{self.section.path}.PARAMS"), leaves)
 
-    def _one(self, entry: Value, ours: str, theirs: str) -> Made:
-        where = f"{self.section.path}.PARAMS.{theirs}"
+    def _one(self, entry: Value, place: str) -> _Made:
+        where = f"{self.section.path}.PARAMS.{place}"
         if isinstance(entry, list) and len(entry) > 2:
             self.rows.append(Row(where, entry, entry[:2], "a head is a name and its settings: the rest says nothing"))
             entry = entry[:2]
         name, made = head(entry, self.width, self.section, where)
         self.width = made.width
-        self.names.append((ours, theirs, name))
-        return made
-
-    def placed(self, ours: str, theirs: str) -> tuple[Leaf, ...]:
-        """The places of the heads so far: `{}` stands for the number of each, which is left out without it."""
-        return tuple(Leaf(_place(ours, our), _place(theirs, their), name) for our, their, name in self.names)
-
-
-def _place(pattern: str, number: str) -> str:
-    if "{}" in pattern:
-        return pattern.format(number)
-    _, _, below = number.partition(".")
-    return f"{pattern}.{below}" if below else pattern
+        return _Made(made.head, [Leaf("", f"heads.{place}", name)])
 
 
 def _mapped(maker: _Maker, heads: Sequence[Value], mapping: Sequence[Value], passes: Passes) -> Wired:
     """Heads with an input and a feature by name."""
     where = "config.MODEL.MULTI_INPUT_HEAD_MAPPING"
     pairs = [_pair(entry, f"{where}.{number}") for number, entry in enumerate(mapping)]
-    if len(heads) == 1 and len(pairs) > 1:
-        maker.read(pairs[0][1])
-        made = maker.one_or_row(heads[0], "0")
-        leaves = maker.placed("heads.{}", "heads.{}")
-        return _wired([made.head], leaves, [pairs[0][1]], passes, feature_of=dict(pairs))
-    if len(heads) != len(pairs):
+    shared = len(heads) == 1 and len(pairs) > 1
+    if not shared and len(heads) != len(pairs):
         raise ConfigError([Problem(where, f"{len(pairs)} inputs for {len(heads)} heads: want one each")])
-    found = []
-    for number, (entry, (_, feature)) in enumerate(zip(heads, pairs, strict=True)):
+    inputs, features = [name for name, _ in pairs], [feature for _, feature in pairs]
+    made = []
+    for number, (entry, feature) in enumerate(zip(heads, features, strict=not shared)):
         maker.read(feature)
-        found.append(maker.one_or_row(entry, str(number)).head)
-    features, inputs = [feature for _, feature in pairs], [name for name, _ in pairs]
-    return _wired(found, maker.placed("heads.{}", "heads.{}"), features, passes, inputs)
+        made.append(maker.one_or_row(entry, number))
+    if shared:
+        return _wired(made, features[:1], passes, feature_of=dict(pairs))
+    return _wired(made, features, passes, inputs)
 
 
 def _pair(entry: Value, where: str) -> tuple[str, str]:
     """Input and feature of ["images", ["flatten"]] or of ["views", {"feat_names": ["lastBLK"], ...}]."""
-    if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str):
-        names = entry[1].get("feat_names") if isinstance(entry[1], dict) else entry[1]
-        if isinstance(names, list) and len(names) == 1 and isinstance(names[0], str):
-            return entry[0], names[0]
+    match entry:
+        case [str(name), [str(feature)] | {"feat_names": [str(feature)]}]:
+            return name, feature
     raise ConfigError([Problem(where, f"got {entry!r}: want [INPUT, [FEATURE]] with one feature")])
 
 
@@ -181,41 +171,31 @@ def _pooled(
         raise ConfigError([Problem(where, "features without heads are not imported: evaluations read them themselves")])
     if len(heads) != len(pools):
         raise ConfigError([Problem(where, f"{len(pools)} features for {len(heads)} heads: want one each")])
-    found: list[Head] = []
+    found: list[_Made] = []
     features: list[str] = []
-    leaves: list[Leaf] = []
     for number, (entry, pool) in enumerate(zip(heads, pools, strict=True)):
         feature, name, args = _operation(pool, f"{where}.{number}")
         maker.read(feature)
         width = maker.width
-        maker.names.clear()
-        made = maker.one_or_row(entry, str(number))
+        made = maker.one_or_row(entry, number)
         wanted = made.head.in_dim
-        if name == "Identity" and wanted in (None, width):
-            found.append(made.head)
-            leaves += maker.placed("heads.{}", "heads.{}")
-        else:
+        if name != "Identity" or wanted not in (None, width):
             fields = _pool(name, args, wanted or width or 0, width, f"{where}.{number}")
-            keep = not flatten and not _is_mlp(entry)
-            pooling = make(PoolHead, {**fields, "flatten": not keep}, f"{where}.{number}")
-            found.append(maker.row([Made(pooling, None), made]))
-            leaves += maker.placed(f"heads.{number}.heads.1", f"heads.{number}")
+            reads_rows = isinstance(entry, list) and entry[0] in ("mlp", "mlp_fsdp", "mlp_res")
+            pooling = make(PoolHead, {**fields, "flatten": flatten or reads_rows}, f"{where}.{number}")
+            made = maker.row([_Made(pooling, []), made])
+        found.append(made)
         features.append(feature)
-    return _wired(found, leaves, features, passes)
-
-
-def _is_mlp(entry: Value) -> bool:
-    """Whether a head reads rows, not maps."""
-    return isinstance(entry, list) and entry[0] in ("mlp", "mlp_fsdp", "mlp_res")
+    return _wired(found, features, passes)
 
 
 def _operation(pool: Value, where: str) -> tuple[str, str, Sequence[Value]]:
     """Feature, operation and its arguments of ["res5", ["AvgPool2d", [[6, 6], 1, 0]]]."""
-    if isinstance(pool, list) and len(pool) == 2 and isinstance(pool[0], str) and isinstance(pool[1], list):
-        name, *rest = pool[1]
-        args = rest[0] if rest else []
-        if isinstance(name, str) and isinstance(args, list):
-            return pool[0], name, args
+    match pool:
+        case [str(feature), [str(name)]]:
+            return feature, name, []
+        case [str(feature), [str(name), list(args), *_]]:
+            return feature, name, args
     raise ConfigError([Problem(where, f"got {pool!r}: want [FEATURE, [OPERATION, [ARGUMENTS]]]")])
 
 
@@ -244,11 +224,12 @@ def _pool(name: str, args: Sequence[Value], wanted: int, channels: int | None, w
 
 def _sides(value: Value, where: str) -> tuple[int, int]:
     """Height and width."""
-    sides = value if isinstance(value, list) else [value]
-    known = [side for side in sides if isinstance(side, int)]
-    if len(known) != len(sides) or len(known) not in (1, 2):
-        raise ConfigError([Problem(where, f"got {value!r}: want a side, or height and width")])
-    return known[0], known[-1]
+    match value:
+        case int(side) | [int(side)]:
+            return side, side
+        case [int(height), int(width)]:
+            return height, width
+    raise ConfigError([Problem(where, f"got {value!r}: want a side, or height and width")])
 
 
 def _side(value: Value, where: str) -> int:

@@ -129,17 +129,13 @@ def _set(tree: Tree, item: Override) -> list[Problem]:
     """Set, add or remove one value; what is wrong with that."""
     *way, last = item.key_or_group.split(".")
     node: Value = tree
-    for step in [*way, last]:
+    for depth, step in enumerate([*way, last]):
         if not isinstance(node, dict):
             return [Problem(item.key_or_group, f"there is nothing below {step!r}'s parent, which is a value")]
         if step not in node and not item.is_add() and not item.is_force_add():
             return [Problem(item.key_or_group, f"there is no {step!r} (+ adds one){nearest(step, list(node))}")]
-        if step is not last:
+        if depth < len(way):
             node = node.setdefault(step, {})
-    return _put(node, last, item)
-
-
-def _put(node: Value, last: str, item: Override) -> list[Problem]:
     assert isinstance(node, dict)
     if item.is_delete():
         node.pop(last)

@@ -1,8 +1,9 @@
-"""How VISSL names the entries of a convolutional trunk's state dict: the keys below `trunk.` of its checkpoints."""
+"""How VISSL names and shapes the entries of a trunk's state dict: the keys below `trunk.` of its checkpoints."""
 
 from collections.abc import Callable, Mapping
 
 from ssltyped.trunks.alexnet import NAMES
+from ssltyped.trunks.vit import TokenTrunk
 from ssltyped.types import Trunk
 from ssltyped.weights.layout import Layout
 
@@ -85,6 +86,22 @@ def _timm(trunk: Trunk) -> Layout:
     return Layout(dropped=r"^model\.conv_head\.") if str(trunk.name).startswith("mobilenetv3") else Layout()
 
 
+def _tokens(trunk: Trunk) -> Layout:
+    assert isinstance(trunk, TokenTrunk)
+    return Layout(
+        renames=[(r"^mask_token$", "patch_masking.masked_embed")], shapes=[(r"^mask_token$", (1, trunk.hidden_dim))]
+    )
+
+
+BEIT = Layout(renames=[(r"\.attn\.relative\.", ".attn.")], dropped=r"^(fc_norm\.|mask_token$)")
+"""They have no norm after mean pooling and no token for masked patches."""
+
+CONVIT = Layout(
+    renames=[(r"^cls_token$", "class_token"), (r"^pos_embed$", "pos_embedding"), (r"\.fc([12])\.", r".linear_\1.")]
+)
+XCIT = Layout(renames=[(r"^pos_embed\.", "pos_embeder."), (r"^cls_blocks\.", "cls_attn_blocks.")])
+CONVNEXT = Layout(renames=[(r"^blocks\.", "stages."), (r"\.fc([12])\.", r".pwconv\1.")])
+
 LAYOUTS: Mapping[str, Callable[[Trunk], Layout]] = {
     "ResNet": lambda trunk: RESNET,
     "ResNetSK": lambda trunk: RESNET_SK,
@@ -95,5 +112,11 @@ LAYOUTS: Mapping[str, Callable[[Trunk], Layout]] = {
     "EfficientNet": _efficientnet,
     "MobileNetV3": lambda trunk: MOBILENET,
     "TimmTrunk": _timm,
+    "VisionTransformer": _tokens,
+    "ConvNeXt": lambda trunk: CONVNEXT,
+    "ConViT": lambda trunk: CONVIT,
+    "XCiT": lambda trunk: XCIT,
+    "BEiT": lambda trunk: BEIT,
+    "SwinTransformer": lambda trunk: Layout(),
 }
 """The layout of a trunk by the name of its class (which need not be imported); some depend on the trunk's options."""
