@@ -19,8 +19,7 @@ from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.schedulers.composite import CompositeConf
-from ssltyped.schedulers.cosine import CosineConf
-from ssltyped.schedulers.linear import LinearConf
+from ssltyped.schedulers.curves import CosineConf, LinearConf
 from ssltyped.transforms.blur import GaussianBlurConf
 from ssltyped.transforms.colour import ColorDistortionConf
 from ssltyped.transforms.geometry import HorizontalFlipConf, RandomResizedCropConf

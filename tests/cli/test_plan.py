@@ -29,8 +29,7 @@ from ssltyped.optimizers.adamw import AdamWConf
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.schedulers.composite import CompositeConf
-from ssltyped.schedulers.cosine import Cosine
-from ssltyped.schedulers.linear import LinearConf
+from ssltyped.schedulers.curves import Cosine, LinearConf
 from ssltyped.types import Batch, Collator, Features, Loss, Model, Moment, StepOutput, Trunk, Update
 
 PIXELS, WIDTH, OUT, BATCH = 3 * 16 * 16, 10, 4, 8

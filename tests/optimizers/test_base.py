@@ -16,9 +16,7 @@ from ssltyped.optimizers.groups import Group, GroupConf
 from ssltyped.optimizers.rate import Rate, RateConf
 from ssltyped.optimizers.sgd import SGD, SGDConf
 from ssltyped.schedulers.composite import CompositeConf
-from ssltyped.schedulers.constant import ConstantConf
-from ssltyped.schedulers.cosine import CosineConf
-from ssltyped.schedulers.linear import LinearConf
+from ssltyped.schedulers.curves import ConstantConf, CosineConf, LinearConf
 from ssltyped.types import Facts, Scheduler
 
 

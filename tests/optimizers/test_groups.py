@@ -18,7 +18,7 @@ from ssltyped.optimizers.decay import Decay
 from ssltyped.optimizers.groups import Group, GroupConf, faults
 from ssltyped.optimizers.rate import Rate
 from ssltyped.optimizers.sgd import SGD
-from ssltyped.schedulers.constant import Constant
+from ssltyped.schedulers.curves import Constant
 from ssltyped.trunks.resnet import Norm, ResNet
 from ssltyped.types import Features, Head, Trunk
 

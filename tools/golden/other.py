@@ -22,14 +22,8 @@ from ssltyped.optimizers.rate import Rate
 from ssltyped.optimizers.rmsprop import RMSprop
 from ssltyped.optimizers.sgd import SGD
 from ssltyped.schedulers.composite import Composite, Interval
-from ssltyped.schedulers.constant import Constant
-from ssltyped.schedulers.cosine import Cosine
-from ssltyped.schedulers.inverse_sqrt import InverseSqrt
-from ssltyped.schedulers.linear import Linear
-from ssltyped.schedulers.multistep import MultiStepConf
-from ssltyped.schedulers.piecewise import PiecewiseConstant, Staircase
-from ssltyped.schedulers.polynomial import Polynomial
-from ssltyped.schedulers.warm_restarts import CosineWarmRestarts, Wave
+from ssltyped.schedulers.curves import Constant, Cosine, CosineWarmRestarts, InverseSqrt, Linear, Polynomial, Wave
+from ssltyped.schedulers.steps import MultiStepConf, PiecewiseConstant, Staircase
 from ssltyped.types import Facts, Scheduler, Update
 from tools.golden.arrays import Adapter, Bug, Case, Inputs, Tree, read_params
 from tools.golden.given import grad_of, leaf

@@ -8,12 +8,11 @@ from typing import Annotated, Optional, Self
 from annotated_types import Gt, Len
 
 from ssltyped.config import config_for, refuse
+from ssltyped.schedulers.base import ROUNDING
 from ssltyped.types import Facts, Problem, Scheduler, Update
 
 # Lengths are written with a few digits: 0.3333 three times is meant to be 1.
 SUM_TOLERANCE = 1e-3
-# Progress at a boundary is a quotient, which may fall short of it by rounding; then the next part has begun.
-ROUNDING = 1e-6
 
 
 class Interval(Enum):

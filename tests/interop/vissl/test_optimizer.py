@@ -21,7 +21,7 @@ from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.rmsprop import RMSpropConf
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.optimizers.zero import ZeroConf
-from ssltyped.schedulers.constant import ConstantConf
+from ssltyped.schedulers.curves import ConstantConf
 from ssltyped.types import Optimizer
 
 NAMES = {"trunk.cls_token": "trunk.class_token", "trunk.fc.weight": "trunk.fc.weight", "trunk.pos": "trunk.pos"}

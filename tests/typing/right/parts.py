@@ -24,10 +24,8 @@ from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.rate import LRScaling, RateConf
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.schedulers.composite import CompositeConf
-from ssltyped.schedulers.constant import ConstantConf
-from ssltyped.schedulers.cosine import CosineConf
-from ssltyped.schedulers.linear import LinearConf
-from ssltyped.schedulers.multistep import MultiStepConf
+from ssltyped.schedulers.curves import ConstantConf, CosineConf, LinearConf
+from ssltyped.schedulers.steps import MultiStepConf
 from ssltyped.transforms.blur import GaussianBlurConf
 from ssltyped.transforms.colour import ColorDistortionConf, ColorJitterConf, RandomGrayscaleConf
 from ssltyped.transforms.geometry import CenterCropConf, HorizontalFlipConf, RandomResizedCropConf, ResizeConf

@@ -12,7 +12,7 @@ from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.schedulers.composite import CompositeConf
-from ssltyped.schedulers.cosine import CosineConf
+from ssltyped.schedulers.curves import CosineConf
 from ssltyped.transforms.blur import GaussianBlurConf
 from ssltyped.transforms.geometry import CenterCropConf, HorizontalFlipConf, RandomResizedCropConf
 from ssltyped.transforms.views import RepeatViewsConf

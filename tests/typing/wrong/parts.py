@@ -23,11 +23,8 @@ from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.sgd import SGDConf
 from ssltyped.schedulers.composite import CompositeConf
-from ssltyped.schedulers.constant import ConstantConf
-from ssltyped.schedulers.cosine import CosineConf
-from ssltyped.schedulers.linear import LinearConf
-from ssltyped.schedulers.multistep import MultiStepConf
-from ssltyped.schedulers.piecewise import PiecewiseConstantConf
+from ssltyped.schedulers.curves import ConstantConf, CosineConf, LinearConf
+from ssltyped.schedulers.steps import MultiStepConf, PiecewiseConstantConf
 from ssltyped.transforms.blur import GaussianBlurConf
 from ssltyped.transforms.colour import ColorDistortionConf, ColorJitterConf, RandomGrayscaleConf
 from ssltyped.transforms.geometry import CenterCropConf, HorizontalFlipConf, RandomResizedCropConf, ResizeConf
