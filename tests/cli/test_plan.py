@@ -25,9 +25,8 @@ from ssltyped.engine.strategy import StepModule
 from ssltyped.experiment import Experiment, resolve_experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.model.model import SSLModel
-from ssltyped.optimizers.adamw import AdamWConf
 from ssltyped.optimizers.rate import RateConf
-from ssltyped.optimizers.sgd import SGDConf
+from ssltyped.optimizers.torch_optim import AdamWConf, SGDConf
 from ssltyped.schedulers.composite import CompositeConf
 from ssltyped.schedulers.curves import Cosine, LinearConf
 from ssltyped.types import Batch, Collator, Features, Loss, Model, Moment, StepOutput, Trunk, Update

@@ -13,14 +13,11 @@ from ssltyped import config, distributed
 from ssltyped.config import INFERRED
 from ssltyped.config.resolve import resolve
 from ssltyped.losses.barlow_twins import standardized
-from ssltyped.optimizers.adam import Adam
-from ssltyped.optimizers.adamw import AdamW
 from ssltyped.optimizers.base import GroupedOptimizer
 from ssltyped.optimizers.larc import LARC
 from ssltyped.optimizers.lars import LARS
 from ssltyped.optimizers.rate import Rate
-from ssltyped.optimizers.rmsprop import RMSprop
-from ssltyped.optimizers.sgd import SGD
+from ssltyped.optimizers.torch_optim import SGD, Adam, AdamW, RMSprop
 from ssltyped.schedulers.composite import Composite, Interval
 from ssltyped.schedulers.curves import Constant, Cosine, CosineWarmRestarts, InverseSqrt, Linear, Polynomial, Wave
 from ssltyped.schedulers.steps import MultiStepConf, PiecewiseConstant, Staircase

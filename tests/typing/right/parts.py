@@ -17,12 +17,10 @@ from ssltyped.heads.identity import IdentityHeadConf
 from ssltyped.heads.mlp import MLPHead, MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
 from ssltyped.meters.accuracy import TopKAccuracyConf
-from ssltyped.optimizers.adamw import AdamWConf
-from ssltyped.optimizers.decay import DecayConf
-from ssltyped.optimizers.groups import GroupConf
+from ssltyped.optimizers.groups import DecayConf, GroupConf
 from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.rate import LRScaling, RateConf
-from ssltyped.optimizers.sgd import SGDConf
+from ssltyped.optimizers.torch_optim import AdamWConf, SGDConf
 from ssltyped.schedulers.composite import CompositeConf
 from ssltyped.schedulers.curves import ConstantConf, CosineConf, LinearConf
 from ssltyped.schedulers.steps import MultiStepConf
