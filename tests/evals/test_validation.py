@@ -16,7 +16,7 @@ from ssltyped.experiment import Experiment, resolve_experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import launch
 from ssltyped.losses.cross_entropy import CrossEntropyLossConf
-from ssltyped.meters.accuracy import TopKAccuracyConf
+from ssltyped.meters.topk import TopKAccuracyConf
 from ssltyped.transforms.geometry import CenterCropConf
 from ssltyped.transforms.rotated import RotatedViewsConf
 from ssltyped.transforms.views import RepeatViewsConf, SeveralInputsConf

@@ -16,7 +16,7 @@ from ssltyped.evals.online_knn import KNN, KNNConf
 from ssltyped.heads.identity import IdentityHeadConf
 from ssltyped.heads.mlp import MLPHead, MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
-from ssltyped.meters.accuracy import TopKAccuracyConf
+from ssltyped.meters.topk import TopKAccuracyConf
 from ssltyped.optimizers.groups import DecayConf, GroupConf
 from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.rate import LRScaling, RateConf

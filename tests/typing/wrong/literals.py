@@ -8,7 +8,7 @@ from ssltyped.heads.eval_mlp import EvalMLPHeadConf
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.simclr import SimCLRLossConf
-from ssltyped.meters.accuracy import TopKAccuracyConf
+from ssltyped.meters.topk import TopKAccuracyConf
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import AdamWConf
 from ssltyped.schedulers.composite import CompositeConf

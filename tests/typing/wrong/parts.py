@@ -15,7 +15,7 @@ from ssltyped.evals.online_knn import KNNConf
 from ssltyped.heads.identity import IdentityHeadConf
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLossConf
-from ssltyped.meters.accuracy import TopKAccuracyConf
+from ssltyped.meters.topk import TopKAccuracyConf
 from ssltyped.optimizers.groups import DecayConf, GroupConf
 from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.rate import RateConf
