@@ -13,14 +13,14 @@ from torch import Tensor
 
 from ssltyped import distributed
 from ssltyped.config import config_for
-from ssltyped.losses.kmeans import nearest, spherical_kmeans
+from ssltyped.losses.assignments import nearest, spherical_kmeans
 from ssltyped.types import Callback, Facts, Inference, Problem, Subset, TrainState
 
 
 class ClusterLabels(Callback):
     """At the end of a run, clusters the trunk's features of all training images and saves each image's cluster.
 
-    Spherical k-means (`ssltyped.losses.kmeans`) of x / |x|, from `num_clusters` images drawn by `seed`; image i of
+    Spherical k-means (`ssltyped.losses.assignments`) of x / |x|, from `num_clusters` images drawn by `seed`; image i of
     `data.train` gets entry i of `file_name` in the run's folder. A `RelabelledSource` with that file and
     `CrossEntropyLoss` are the second stage: a new network learns the clusters. ClusterFit: Yan et al. 2020, arXiv
     1912.03330, section 3.1. Logs `cluster_similarity`, the mean of x . c over the images and their clusters. Images
@@ -74,7 +74,7 @@ class ClusterLabels(Callback):
     def cluster(self, features: Float[Tensor, "N D"]) -> tuple[Int64[Tensor, "N"], float]:
         """The cluster of each row, and the mean product of a row and its centroid; every rank has all rows.
 
-        Memory: the rows twice, and a part of their products with the centroids at a time (`kmeans.SCORES_BYTES`).
+        Memory: the rows twice, and a part of their products with the centroids at a time (`assignments.SCORES_BYTES`).
         """
         rows = F.normalize(features, dim=1)
         generator = torch.Generator().manual_seed(self.seed)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
-from ssltyped.losses.kmeans import spherical_kmeans
+from ssltyped.losses.assignments import spherical_kmeans
 from ssltyped.losses.outputs import full_precision, inferred_width, precise, wrong_crops
 from ssltyped.losses.state import CountingLoss
 from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput

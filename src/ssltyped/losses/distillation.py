@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssltyped.config import INFERRED, config_for
+from ssltyped.losses.assignments import assign
 from ssltyped.losses.cross_entropy import CrossEntropyLoss, labels_of, needs_labels
 from ssltyped.losses.frozen_teacher import FrozenTeacher
 from ssltyped.losses.outputs import BALANCED, all_outputs, precise, wrong_crops
-from ssltyped.losses.sinkhorn import assign
 from ssltyped.types import Batch, Facts, Loss, Model, Moment, Problem, StepOutput, Target
 
 
@@ -164,7 +164,7 @@ class SwAVDistillationLoss(CropDistillationLoss):
         loss = mean over matrices of prototypes and pairs (q, v) of  mean_n  H(assign(t_q), softmax(s_v / T_s))
 
     Both models give an embedding and scores (B, K) for each matrix of prototypes; `assign` is Sinkhorn's over the
-    images of the world (`ssltyped.losses.sinkhorn`). Memory and time grow as V B K.
+    images of the world (`ssltyped.losses.assignments`). Memory and time grow as V B K.
 
     Args:
         epsilon: of the assignment; 0.03.

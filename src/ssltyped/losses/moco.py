@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.outputs import full_precision, inferred_width, precise, spread
-from ssltyped.losses.state import CountingLoss
-from ssltyped.losses.teacher import MomentumTeacher
+from ssltyped.losses.state import CountingLoss, MomentumTeacher
 from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.outputs import full_precision, inferred_width, precise
-from ssltyped.losses.teacher import TaughtLoss
+from ssltyped.losses.state import TaughtLoss
 from ssltyped.types import Batch, Facts, Inference, Model, Moment, Problem, StepOutput
 
 

@@ -10,11 +10,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssltyped.config import INFERRED, ConfigError, config_for
-from ssltyped.losses.outputs import BALANCED, full_precision, inferred_width, precise, wrong_crops
-from ssltyped.losses.prototypes import parts_with_prototypes, prototypes_of
-from ssltyped.losses.sinkhorn import assign, hard
-from ssltyped.losses.state import CountingLoss, steps_from_epochs
-from ssltyped.losses.teacher import MomentumTeacher
+from ssltyped.losses.assignments import assign, hard
+from ssltyped.losses.outputs import (
+    BALANCED,
+    full_precision,
+    inferred_width,
+    parts_with_prototypes,
+    precise,
+    prototypes_of,
+    wrong_crops,
+)
+from ssltyped.losses.state import CountingLoss, MomentumTeacher, steps_from_epochs
 from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
 
 
@@ -23,7 +29,7 @@ class SwAVLoss(CountingLoss):
 
     The model gives the embedding z / |z| (V B, D) of V crops and, for each matrix C of K prototypes, the scores
     s = z C^T (V B, K). For each assign crop i the codes q_i = assign(s_i) of all images of the world are balanced over
-    the prototypes by Sinkhorn and Knopp (see `ssltyped.losses.sinkhorn`), without gradient, and
+    the prototypes by Sinkhorn and Knopp (see `ssltyped.losses.assignments`), without gradient, and
 
         loss = mean over C and over i of  mean_{p != i}  mean_n  - sum_k q_i(n, k) log softmax_k(s_p(n) / T)
 
