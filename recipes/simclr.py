@@ -19,7 +19,8 @@ from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import SGDConf
 from ssltyped.schedulers.composite import CompositeConf
-from ssltyped.schedulers.curves import CosineConf, LinearConf
+from ssltyped.schedulers.cosine import CosineConf
+from ssltyped.schedulers.curves import LinearConf
 from ssltyped.transforms.blur import GaussianBlurConf
 from ssltyped.transforms.colour import ColorDistortionConf
 from ssltyped.transforms.geometry import HorizontalFlipConf, RandomResizedCropConf

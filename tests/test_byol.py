@@ -22,7 +22,7 @@ from ssltyped.engine.trainer import Outcome, Trainer
 from ssltyped.experiment import Experiment, resolve_experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import launch
-from ssltyped.losses.state import MomentumTeacher, cosine_momentum
+from ssltyped.losses.teacher import MomentumTeacher, cosine_momentum
 from ssltyped.optimizers.groups import GroupConf
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import SGDConf

@@ -29,7 +29,7 @@ from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import SGDConf
-from ssltyped.schedulers.curves import CosineConf
+from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.transforms.colour import RandomGrayscaleConf
 from ssltyped.transforms.geometry import CenterCropConf, HorizontalFlipConf, RandomResizedCropConf
 from ssltyped.transforms.opencv import to_image

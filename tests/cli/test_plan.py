@@ -28,7 +28,8 @@ from ssltyped.model.model import SSLModel
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import AdamWConf, SGDConf
 from ssltyped.schedulers.composite import CompositeConf
-from ssltyped.schedulers.curves import Cosine, LinearConf
+from ssltyped.schedulers.cosine import Cosine
+from ssltyped.schedulers.curves import LinearConf
 from ssltyped.types import Batch, Collator, Features, Loss, Model, Moment, StepOutput, Trunk, Update
 
 PIXELS, WIDTH, OUT, BATCH = 3 * 16 * 16, 10, 4, 8

@@ -21,7 +21,7 @@ from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.simclr import SimCLRLoss
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import SGDConf
-from ssltyped.schedulers.curves import CosineConf
+from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.types import Batch, Callback, Carry, Model, Moment, StepOutput, Subset, TrainState, Update
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ssltyped.distributed.sync_batch_norm import convert_sync_batchnorm
-from ssltyped.losses.state import MomentumTeacher
+from ssltyped.losses.teacher import MomentumTeacher
 from ssltyped.model.model import Passes, SSLModel
 from ssltyped.types import Features, Head, MaskedTrunk, Outputs, Trunk, named
 

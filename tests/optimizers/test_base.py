@@ -14,7 +14,8 @@ from ssltyped.optimizers.groups import DecayConf, Group, GroupConf
 from ssltyped.optimizers.rate import Rate, RateConf
 from ssltyped.optimizers.torch_optim import SGD, AdamW, AdamWConf, SGDConf
 from ssltyped.schedulers.composite import CompositeConf
-from ssltyped.schedulers.curves import ConstantConf, CosineConf, LinearConf
+from ssltyped.schedulers.cosine import CosineConf
+from ssltyped.schedulers.curves import ConstantConf, LinearConf
 from ssltyped.types import Facts, Scheduler
 
 

@@ -4,7 +4,8 @@ import pytest
 from scheduler_facts import facts
 
 from ssltyped.schedulers.composite import Composite, CompositeConf, Interval
-from ssltyped.schedulers.curves import Constant, ConstantConf, Cosine, Linear
+from ssltyped.schedulers.cosine import Cosine
+from ssltyped.schedulers.curves import Constant, ConstantConf, Linear
 from ssltyped.types import Scheduler
 
 

@@ -7,7 +7,8 @@ import pytest
 from golden_cases import load_cases, load_tensors
 
 from ssltyped.schedulers.composite import Composite, Interval
-from ssltyped.schedulers.curves import Constant, Cosine, Linear
+from ssltyped.schedulers.cosine import Cosine
+from ssltyped.schedulers.curves import Constant, Linear
 from ssltyped.schedulers.steps import MultiStep
 from ssltyped.types import Scheduler, Update
 

@@ -9,7 +9,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from ssltyped.losses.state import MomentumTeacher
+from ssltyped.losses.teacher import MomentumTeacher
 from ssltyped.types import Batch, Loss, Model, Moment, Outputs, StepOutput
 
 HEAD = "head"

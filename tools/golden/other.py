@@ -19,7 +19,8 @@ from ssltyped.optimizers.lars import LARS
 from ssltyped.optimizers.rate import Rate
 from ssltyped.optimizers.torch_optim import SGD, Adam, AdamW, RMSprop
 from ssltyped.schedulers.composite import Composite, Interval
-from ssltyped.schedulers.curves import Constant, Cosine, CosineWarmRestarts, InverseSqrt, Linear, Polynomial, Wave
+from ssltyped.schedulers.cosine import Cosine, CosineWarmRestarts, Wave
+from ssltyped.schedulers.curves import Constant, InverseSqrt, Linear, Polynomial
 from ssltyped.schedulers.steps import MultiStepConf, PiecewiseConstant, Staircase
 from ssltyped.types import Facts, Scheduler, Update
 from tools.golden.arrays import Adapter, Bug, Case, Inputs, Tree, read_params

@@ -13,8 +13,9 @@ from ssltyped import distributed
 from ssltyped.losses.dino import DINOLoss
 from ssltyped.losses.ibot import IBOTLoss
 from ssltyped.losses.moco import MoCoLoss
-from ssltyped.losses.state import cosine_momentum, warmed_up
+from ssltyped.losses.state import warmed_up
 from ssltyped.losses.swav import SwAVLoss
+from ssltyped.losses.teacher import cosine_momentum
 from ssltyped.types import Model, Moment
 from tools.golden.arrays import Adapter, Bug, Case, Inputs, Tree, Unchecked, read_params
 from tools.golden.given import HEAD, Given, GivenTeacher, at, blank, grad_of, leaf, moved

@@ -1,5 +1,6 @@
 """Supervised losses, also those of pretext tasks: one target, one or several outputs."""
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Annotated, Optional, Self
 
@@ -15,7 +16,34 @@ from ssltyped.losses.outputs import all_outputs
 from ssltyped.types import Batch, Facts, Loss, Model, Moment, Problem, StepOutput, Target
 
 
-class CrossEntropyLoss(Loss):
+class SupervisedLoss(Loss):
+    """loss = sum over outputs of the heads of  the loss of that output; views of an image share its label."""
+
+    heads: list[str]
+    uses_labels = True
+    outputs = None
+
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        yield from needs_labels(facts)
+
+    @abstractmethod
+    def of_output(self, output: Tensor, label: Target) -> Float[Tensor, ""]:
+        """The loss of one output (rows by view)."""
+
+    def logs(self, output: Tensor, label: Target) -> dict[str, Tensor]:
+        """What is logged of the first output."""
+        return {}
+
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+        label = labels_of(batch)
+        found = all_outputs(model(batch.views, heads=self.heads), self.heads)
+        losses = [self.of_output(output, label) for output in found]
+        return StepOutput(loss=torch.stack(losses).sum(), logs=self.logs(found[0], label))
+
+
+class CrossEntropyLoss(SupervisedLoss):
     """Classification of images, of rotations (RotNet), of permutations (jigsaw) or of clusters (ClusterFit).
 
     Every output of the heads is a set of logits x (B, K), or (B, S, K) for S predictions an image; with class y,
@@ -34,7 +62,6 @@ class CrossEntropyLoss(Loss):
         ValueError: a batch without labels, a label that is no class (seen on the CPU only), or rows of 1, 0 and -1.
 
     Args:
-        heads: the heads that are read.
         temperature: T.
         label_smoothing: share of the target that is spread over all classes.
         ignore_label: images with this label are left out.
@@ -60,13 +87,10 @@ class CrossEntropyLoss(Loss):
         self.register_buffer("_weights", weights, persistent=False)
 
     _weights: Optional[Tensor]
-    uses_labels = True
-    outputs = None
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().problems(config, facts)
-        yield from needs_labels(facts)
         for head in config.heads or []:
             for width in facts.widths(head):
                 if config.class_weights is not None and width != len(config.class_weights):
@@ -74,15 +98,7 @@ class CrossEntropyLoss(Loss):
                 if facts.num_classes is not None and width < facts.num_classes:
                     yield Problem("heads", f"the views make {facts.num_classes} classes; {head} is {width} wide")
 
-    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
-        label = labels_of(batch)
-        found = all_outputs(model(batch.views, heads=self.heads), self.heads)
-        losses = [self.of_output(output, label) for output in found]
-        logs = {"top1": self._top1(found[0], label)} if label.ndim == 1 else {}
-        return StepOutput(loss=torch.stack(losses).sum(), logs=logs)
-
     def of_output(self, output: Tensor, label: Target) -> Float[Tensor, ""]:
-        """The loss of one output (rows by view)."""
         logits, target = per_prediction(output, label)
         if self.normalize:
             logits = F.normalize(logits, dim=1)
@@ -109,13 +125,15 @@ class CrossEntropyLoss(Loss):
         total = distributed.all_reduce_mean(weight.sum())
         return (nll * weight).sum() / total.clamp(min=1e-12)
 
-    def _top1(self, output: Tensor, label: Target) -> Float[Tensor, ""]:
+    def logs(self, output: Tensor, label: Target) -> dict[str, Tensor]:
+        if label.ndim > 1:
+            return {}
         logits, target = per_prediction(output.detach(), label)
         counts = (target != self.ignore_label).sum().clamp(min=1)
-        return (logits.argmax(dim=1) == target).sum() / counts
+        return {"top1": (logits.argmax(dim=1) == target).sum() / counts}
 
 
-class BCELoss(Loss):
+class BCELoss(SupervisedLoss):
     """Classification into several classes at once: binary cross entropy with targets 1, 0 and -1 (unknown).
 
     For every output x (B, K) of the heads and targets t (B, K), with N_k the number of images of the world whose t_k
@@ -129,34 +147,17 @@ class BCELoss(Loss):
         ValueError: a batch without a row of targets for each image.
 
     Args:
-        heads: the heads that are read.
         normalize: scale logits to length 1.
     """
-
-    uses_labels = True
-    outputs = None
 
     def __init__(self, *, heads: list[str] = INFERRED, normalize: bool = False) -> None:
         super().__init__()
         self.heads, self.normalize = list(heads), normalize
 
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        yield from super().problems(config, facts)
-        yield from needs_labels(facts)
-
-    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
-        label = labels_of(batch)
-        if label.ndim != 2:
-            raise ValueError(
-                "BCELoss needs a row of targets for each image: the labels are classes; add OneHot to collators"
-            )
-        found = all_outputs(model(batch.views, heads=self.heads), self.heads)
-        losses = [self.of_output(output, label) for output in found]
-        return StepOutput(loss=torch.stack(losses).sum())
-
     def of_output(self, output: Tensor, label: Target) -> Float[Tensor, ""]:
-        """The loss of one output (rows by view)."""
+        if label.ndim != 2:
+            message = "BCELoss needs a row of targets for each image: the labels are classes; add OneHot to collators"
+            raise ValueError(message)
         logits, target = per_prediction(output, label)
         if self.normalize:
             logits = F.normalize(logits, dim=1)

@@ -39,7 +39,6 @@ class DeepClusterV2Loss(CountingLoss):
         ValueError: a head that has not exactly one output; more clusters than images.
 
     Args:
-        head: the head that is read.
         num_clusters: K of each clustering; three of 3000 in the paper.
         embedding_dim: D, its width.
         num_images: N, images to train on.

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.outputs import inferred_width, precise, wrong_crops
-from ssltyped.losses.state import TaughtLoss, move_center, steps_from_epochs, warmed_up
+from ssltyped.losses.state import steps_from_epochs, warmed_up
+from ssltyped.losses.teacher import TaughtLoss, move_center
 from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
 
 
@@ -34,7 +35,6 @@ class DINOLoss(TaughtLoss):
         ValueError: fewer crops than the teacher needs, or a head that has not exactly one output.
 
     Args:
-        head: the head that is read.
         num_prototypes: K, width of the head; 65536 in the paper.
         momentum: m at the start; 0.996 (section 3.1).
         student_temperature: T_s; 0.1.

@@ -78,9 +78,9 @@ class DistillationLoss(Loss):
         student = precise(model(batch.views, heads=[self.head]).of(self.head))
         teacher = precise(self.teacher(batch.views)[0])
         soft = self.compare(student, teacher)
-        if self.alpha >= 1:
-            return StepOutput(loss=self.alpha * soft, logs={"soft": soft.detach()})
-        loss = self.alpha * soft + (1 - self.alpha) * self.hard.of_output(student, labels_of(batch))
+        loss = self.alpha * soft
+        if self.alpha < 1:
+            loss = loss + (1 - self.alpha) * self.hard.of_output(student, labels_of(batch))
         return StepOutput(loss=loss, logs={"soft": soft.detach()})
 
     def both(self, student: Float[Tensor, "B K"], teacher: Float[Tensor, "B K"], label: Target) -> Float[Tensor, ""]:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.outputs import inferred_width, precise
-from ssltyped.losses.state import TaughtLoss, move_center, steps_from_epochs, warmed_up
+from ssltyped.losses.state import steps_from_epochs, warmed_up
+from ssltyped.losses.teacher import TaughtLoss, move_center
 from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Outputs, Problem, StepOutput
 
 

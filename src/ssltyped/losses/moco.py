@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.outputs import full_precision, inferred_width, precise, spread
-from ssltyped.losses.state import CountingLoss, MomentumTeacher
+from ssltyped.losses.state import CountingLoss
+from ssltyped.losses.teacher import MomentumTeacher
 from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
 
 
@@ -36,7 +37,6 @@ class MoCoLoss(CountingLoss):
         ValueError: a batch that has not exactly 2 views, or a head that has not exactly one output.
 
     Args:
-        head: the head that is read.
         embedding_dim: D, width of the head.
         queue_size: K, keys in the queue; a multiple of the images per step in the world.
         momentum: m of the key encoder.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.outputs import full_precision, inferred_width, precise
-from ssltyped.losses.state import TaughtLoss
+from ssltyped.losses.teacher import TaughtLoss
 from ssltyped.types import Batch, Facts, Inference, Model, Moment, Problem, StepOutput
 
 
@@ -33,7 +33,6 @@ class MSNLoss(TaughtLoss):
         ValueError: fewer than 2 views, or a head that has not exactly one output.
 
     Args:
-        head: the head that is read.
         embedding_dim: D, its width.
         num_prototypes: K; 1024 (section 4).
         temperature: T; 0.1.

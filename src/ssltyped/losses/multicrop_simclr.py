@@ -37,7 +37,6 @@ class MultiCropSimCLRLoss(Loss):
         ValueError: fewer than 2 views, or a head that has not exactly one output.
 
     Args:
-        head: the head that is read.
         temperature: T in the equation; 0.1 as in SimCLR.
         chunk_size: rows of the similarity matrix in memory at a time.
     """

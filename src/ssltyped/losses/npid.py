@@ -49,7 +49,6 @@ class MemoryBankLoss(Loss):
         ValueError: numbers of heads and `loss_weights` that differ, or a head that has not exactly one output.
 
     Args:
-        heads: the heads that are read.
         embedding_dim: D, their width.
         num_images: N; how many images there are to train on.
         contrast: NCE, or a softmax.

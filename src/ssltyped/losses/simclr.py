@@ -39,7 +39,6 @@ class SimCLRLoss(Loss):
         ValueError: a batch that has not exactly 2 views, or a head that has not exactly one output.
 
     Args:
-        head: the head that is read.
         temperature: T in the equation; 0.1 is the paper's choice for ImageNet (section 5.1, table 5).
         chunk_size: rows of the similarity matrix in memory at a time; inferred: what fits into 16 MiB, at most 512.
     """

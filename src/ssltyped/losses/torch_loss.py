@@ -4,14 +4,12 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Self
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssltyped.config import INFERRED, config_for, refuse
 from ssltyped.config.hints import nearest
-from ssltyped.losses.cross_entropy import labels_of, needs_labels
-from ssltyped.losses.outputs import all_outputs
-from ssltyped.types import Batch, Facts, Loss, Model, Moment, Problem, StepOutput
+from ssltyped.losses.cross_entropy import SupervisedLoss
+from ssltyped.types import Facts, Problem, Target
 
 
 def _compares_two(kind: type[nn.Module]) -> bool:
@@ -30,7 +28,7 @@ KNOWN: Mapping[str, type[nn.Module]] = {
 """The losses of `torch.nn.modules.loss` of an output and a label; not those of three tensors (TripletMarginLoss)."""
 
 
-class TorchLoss(Loss):
+class TorchLoss(SupervisedLoss):
     """loss = sum over outputs of  torch.nn.<name>(**args)(output, label), averaged as that loss does.
 
     The label of an image counts for each of its views. Memory and time grow as those of the loss of torch;
@@ -40,13 +38,9 @@ class TorchLoss(Loss):
         ValueError: an unknown name, an argument that the loss does not take, or a batch without labels.
 
     Args:
-        heads: the heads that are read.
         name: a class of `torch.nn.modules.loss` that compares two tensors, such as SmoothL1Loss.
         args: its arguments.
     """
-
-    uses_labels = True
-    outputs = None
 
     def __init__(
         self,
@@ -64,14 +58,10 @@ class TorchLoss(Loss):
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().problems(config, facts)
         yield from _faults(config.name, config.args)
-        yield from needs_labels(facts)
 
-    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
-        label = labels_of(batch)
-        found = all_outputs(model(batch.views, heads=self.heads), self.heads)
-        repeated = [label.repeat(len(out) // len(label), *[1] * (label.ndim - 1)) for out in found]
-        losses = [self.loss(out, target) for out, target in zip(found, repeated, strict=True)]
-        return StepOutput(loss=torch.stack(losses).sum())
+    def of_output(self, output: Tensor, label: Target) -> Tensor:
+        loss: Tensor = self.loss(output, label.repeat(len(output) // len(label), *[1] * (label.ndim - 1)))
+        return loss
 
 
 def _faults(name: str, args: Mapping[str, object]) -> Iterable[Problem]:

@@ -2,9 +2,10 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Self, TypeAlias
 
+import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -53,15 +54,8 @@ class TorchMetric(GatheredMeter):
         found = kind(**{**classes, **self.args})(scores, targets.long())
         if not isinstance(found, Tensor):
             raise ValueError(f"{self.name} gives curves, not numbers: name a metric that gives a tensor")
-        return {"_".join([self.name, *map(str, place)]): value for place, value in _values(found)}
-
-
-def _values(found: Tensor, *place: int) -> Iterator[tuple[tuple[int, ...], float]]:
-    """Each number of a tensor with its place."""
-    if found.ndim == 0:
-        yield place, float(found)
-    for index, part in enumerate(found if found.ndim else ()):
-        yield from _values(part, *place, index)
+        places = np.ndindex(*found.shape)
+        return {"_".join([self.name, *map(str, place)]): float(found[place]) for place in places}
 
 
 def _kinds() -> Mapping[str, Callable[..., Callable[[Tensor, Tensor], object]]]:

@@ -37,7 +37,6 @@ class Composite(Scheduler):
         schedulers: the parts, in order.
         lengths: the share of the run that each takes.
         intervals: the progress that each sees; null: all are rescaled.
-        update: how often the value changes.
     """
 
     def __init__(

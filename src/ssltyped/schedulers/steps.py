@@ -27,7 +27,6 @@ class MultiStep(Scheduler):
         values: one value before each milestone and one after the last; null: from the learning rate and gamma.
         gamma: factor from one value to the next, when values is null.
         epochs: the length of the schedule in epochs; null: that of the run.
-        update: how often the value may change.
     """
 
     def __init__(
@@ -87,11 +86,8 @@ def part_at(progress: float, parts: int) -> int:
 class PiecewiseConstant(Scheduler):
     """f(progress) = values[floor(progress n)] with n values.
 
-    `MultiStep` changes at given epochs, and infers its values from the learning rate.
-
     Args:
         values: the values, each for an equal share of the run.
-        update: how often the value may change.
     """
 
     def __init__(self, *, values: Annotated[list[float], Len(1)], update: Update = Update.EPOCH) -> None:
@@ -108,7 +104,6 @@ class Staircase(FromLR):
         start: the first value; null: the learning rate of the optimizer.
         gamma: factor from one value to the next.
         num_decays: how often the value falls, at equal distances.
-        update: how often the value may change.
     """
 
     def __init__(

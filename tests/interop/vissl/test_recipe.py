@@ -16,7 +16,8 @@ from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.rate import RateConf, peak_lr
 from ssltyped.optimizers.torch_optim import SGDConf
 from ssltyped.schedulers.composite import CompositeConf, Interval
-from ssltyped.schedulers.curves import CosineConf, LinearConf
+from ssltyped.schedulers.cosine import CosineConf
+from ssltyped.schedulers.curves import LinearConf
 from ssltyped.trunks.resnet import ResNetConf
 
 CONFIGS = Path(__file__).parents[2] / "golden" / "vissl_configs"

@@ -11,15 +11,8 @@ from ssltyped.config.resolve import Row
 from ssltyped.interop.vissl.schedules import SCHEDULES, Size, scaled, schedule
 from ssltyped.interop.vissl.yaml import Tree, Value
 from ssltyped.schedulers.composite import CompositeConf, Interval
-from ssltyped.schedulers.curves import (
-    ConstantConf,
-    CosineConf,
-    CosineWarmRestartsConf,
-    InverseSqrtConf,
-    LinearConf,
-    PolynomialConf,
-    Wave,
-)
+from ssltyped.schedulers.cosine import CosineConf, CosineWarmRestartsConf, Wave
+from ssltyped.schedulers.curves import ConstantConf, InverseSqrtConf, LinearConf, PolynomialConf
 from ssltyped.schedulers.steps import MultiStepConf, PiecewiseConstantConf, StaircaseConf
 from ssltyped.types import Scheduler, Update
 

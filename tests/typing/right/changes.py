@@ -14,7 +14,7 @@ from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import AdamWConf
 from ssltyped.schedulers.composite import Composite
-from ssltyped.schedulers.curves import CosineConf
+from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.transforms.geometry import CenterCropConf, RandomResizedCrop
 from ssltyped.transforms.views import RepeatViews
 from ssltyped.trunks.resnet import ResNet, ResNetConf

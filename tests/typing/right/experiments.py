@@ -17,7 +17,7 @@ from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import AdamWConf
-from ssltyped.schedulers.curves import CosineConf
+from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.transforms.geometry import CenterCropConf
 from ssltyped.trunks.resnet import ResNetConf, Stem
 from ssltyped.types import Callback, Head, Optimizer, Scheduler, ViewMaker

@@ -22,7 +22,8 @@ from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.rate import LRScaling, RateConf
 from ssltyped.optimizers.torch_optim import AdamWConf, SGDConf
 from ssltyped.schedulers.composite import CompositeConf
-from ssltyped.schedulers.curves import ConstantConf, CosineConf, LinearConf
+from ssltyped.schedulers.cosine import CosineConf
+from ssltyped.schedulers.curves import ConstantConf, LinearConf
 from ssltyped.schedulers.steps import MultiStepConf
 from ssltyped.transforms.blur import GaussianBlurConf
 from ssltyped.transforms.colour import ColorDistortionConf, ColorJitterConf, RandomGrayscaleConf

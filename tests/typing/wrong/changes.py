@@ -8,7 +8,7 @@ from ssltyped.losses.moco import MoCoLoss, MoCoLossConf
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import AdamWConf
-from ssltyped.schedulers.curves import CosineConf
+from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.trunks.resnet import ResNet, ResNetConf
 from ssltyped.types import Loss
 

@@ -15,7 +15,7 @@ from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import AdamWConf
-from ssltyped.schedulers.curves import CosineConf
+from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.trunks.resnet import ResNetConf
 from ssltyped.types import Head, Loss, Optimizer, Scheduler, Trunk, ViewMaker
 

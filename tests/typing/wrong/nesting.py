@@ -11,7 +11,7 @@ from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import AdamWConf, SGDConf
 from ssltyped.schedulers.composite import CompositeConf
-from ssltyped.schedulers.curves import CosineConf
+from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.transforms.blur import GaussianBlurConf
 from ssltyped.transforms.geometry import CenterCropConf, HorizontalFlipConf, RandomResizedCropConf
 from ssltyped.transforms.views import RepeatViewsConf

@@ -17,7 +17,8 @@ from ssltyped.config.resolve import Row
 from ssltyped.interop.vissl.settings import Settings, choice, make
 from ssltyped.interop.vissl.yaml import Tree, Value
 from ssltyped.schedulers.composite import Composite, Interval
-from ssltyped.schedulers.curves import Constant, Cosine, CosineWarmRestarts, InverseSqrt, Linear, Polynomial, Wave
+from ssltyped.schedulers.cosine import Cosine, CosineWarmRestarts, Wave
+from ssltyped.schedulers.curves import Constant, InverseSqrt, Linear, Polynomial
 from ssltyped.schedulers.steps import MultiStep, PiecewiseConstant, Staircase
 from ssltyped.types import Problem, Scheduler, Update
 
