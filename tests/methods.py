@@ -24,8 +24,8 @@ from ssltyped.losses.dino import DINOLossConf
 from ssltyped.losses.ibot import IBOTLossConf
 from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.msn import MSNLossConf
-from ssltyped.losses.multicrop_simclr import MultiCropSimCLRLossConf
 from ssltyped.losses.npid import Contrast, MemoryBankLossConf
+from ssltyped.losses.simclr import MultiCropSimCLRLossConf
 from ssltyped.losses.swav import SwAVLossConf
 from ssltyped.model.freeze import FreezeConf
 from ssltyped.transforms.geometry import HorizontalFlipConf, RandomResizedCropConf

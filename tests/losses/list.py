@@ -27,9 +27,8 @@ from ssltyped.losses.frozen_teacher import FrozenTeacher
 from ssltyped.losses.ibot import IBOTLoss
 from ssltyped.losses.moco import MoCoLoss
 from ssltyped.losses.msn import MSNLoss
-from ssltyped.losses.multicrop_simclr import MultiCropSimCLRLoss
 from ssltyped.losses.npid import Contrast, MemoryBankLoss
-from ssltyped.losses.simclr import SimCLRLoss
+from ssltyped.losses.simclr import MultiCropSimCLRLoss, SimCLRLoss
 from ssltyped.losses.swav import SwAVLoss
 from ssltyped.losses.torch_loss import TorchLoss
 from ssltyped.types import Batch, Loss

@@ -1,7 +1,6 @@
 """Clusters of the training images as the labels of another training: the first stage of ClusterFit."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Optional, Self
 
 import numpy as np
@@ -69,7 +68,10 @@ class ClusterLabels(Callback):
         clusters, similarity = self.cluster(features[in_source_order(len(features))])
         state.log({"cluster_similarity": similarity})
         if distributed.is_main():
-            save(state.folder / self.file_name, clusters)
+            path = state.folder / self.file_name
+            partial = path.with_suffix(".part.npy")  # all or nothing
+            np.save(partial, clusters.cpu().numpy())
+            partial.replace(path)
 
     def cluster(self, features: Float[Tensor, "N D"]) -> tuple[Int64[Tensor, "N"], float]:
         """The cluster of each row, and the mean product of a row and its centroid; every rank has all rows.
@@ -90,13 +92,6 @@ def in_source_order(images: int) -> Int64[Tensor, "N"]:
     world = distributed.world_size()
     gathered = torch.cat([torch.arange(rank, images, world) for rank in range(world)])
     return gathered.argsort()
-
-
-def save(path: Path, clusters: Int64[Tensor, "N"]) -> None:
-    """Write all or nothing."""
-    partial = path.with_suffix(".part.npy")
-    np.save(partial, clusters.cpu().numpy())
-    partial.replace(path)
 
 
 ClusterLabelsConf = config_for(ClusterLabels)

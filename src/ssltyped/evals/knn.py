@@ -15,21 +15,13 @@ def knn_accuracy(
     temperature: float,
     num_classes: int,
     normalize: bool = True,
-    chunk: int = 256,
 ) -> dict[str, float]:
     """Percent of the M queries whose label gets the most (`top1`) or one of the five most (`top5`) votes.
 
     See `knn_predict` for the arguments and what is raised.
     """
     ranked = knn_predict(
-        bank,
-        bank_labels,
-        queries,
-        k=k,
-        temperature=temperature,
-        num_classes=num_classes,
-        normalize=normalize,
-        chunk=chunk,
+        bank, bank_labels, queries, k=k, temperature=temperature, num_classes=num_classes, normalize=normalize
     )
     hits = ranked == query_labels[:, None]
     return {f"top{t}": 100 * hits[:, :t].any(dim=1).double().mean().item() for t in (1, 5)}

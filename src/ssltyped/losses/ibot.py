@@ -115,14 +115,12 @@ class IBOTLoss(TaughtLoss):
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().problems(config, facts)
         if facts.num_views < 2 or facts.num_views < config.num_global_crops:
-            needed = max(2, config.num_global_crops)
-            yield Problem("", f"iBOT needs at least {needed} crops of every image; the data makes {facts.num_views}")
+            least = max(2, config.num_global_crops)
+            yield Problem("", f"iBOT needs at least {least} crops of every image; the data makes {facts.num_views}")
         masked = [place for place, grid in enumerate(facts.mask_grids) if grid is not None]
         if masked != list(range(config.num_global_crops)):
-            message = (
-                f"masks are needed for the first {config.num_global_crops} crops; the data masks {masked or 'none'}"
-            )
-            yield Problem("num_global_crops", message)
+            needed = f"masks are needed for the first {config.num_global_crops} crops"
+            yield Problem("num_global_crops", f"{needed}; the data masks {masked or 'none'}")
         if config.local_feature not in facts.feature_dims:
             yield Problem("local_feature", f"the trunk has no feature {config.local_feature!r}")
 

@@ -14,9 +14,8 @@ from ssltyped.losses.deepcluster import DeepClusterV2LossConf
 from ssltyped.losses.dino import DINOLossConf
 from ssltyped.losses.ibot import IBOTLossConf
 from ssltyped.losses.moco import MoCoLossConf
-from ssltyped.losses.multicrop_simclr import MultiCropSimCLRLossConf
 from ssltyped.losses.npid import Contrast, MemoryBankLossConf
-from ssltyped.losses.simclr import SimCLRLossConf
+from ssltyped.losses.simclr import MultiCropSimCLRLossConf, SimCLRLossConf
 from ssltyped.losses.swav import SwAVLossConf
 from ssltyped.losses.torch_loss import TorchLossConf
 from ssltyped.types import Loss
