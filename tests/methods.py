@@ -18,7 +18,6 @@ from ssltyped.heads.prototypes import DINOHeadConf, PrototypesHeadConf
 from ssltyped.heads.sequence import HeadSequenceConf
 from ssltyped.heads.siamese import SiameseConcatHeadConf
 from ssltyped.losses.barlow_twins import BarlowTwinsLossConf
-from ssltyped.losses.cross_entropy import CrossEntropyLossConf
 from ssltyped.losses.deepcluster import DeepClusterV2LossConf
 from ssltyped.losses.dino import DINOLossConf
 from ssltyped.losses.ibot import IBOTLossConf
@@ -26,6 +25,7 @@ from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.msn import MSNLossConf
 from ssltyped.losses.npid import Contrast, MemoryBankLossConf
 from ssltyped.losses.simclr import MultiCropSimCLRLossConf
+from ssltyped.losses.supervised import CrossEntropyLossConf
 from ssltyped.losses.swav import SwAVLossConf
 from ssltyped.model.freeze import FreezeConf
 from ssltyped.transforms.geometry import HorizontalFlipConf, RandomResizedCropConf

@@ -20,9 +20,9 @@ from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.heads.pooling import PoolHead, PoolHeadConf
 from ssltyped.heads.sequence import HeadSequenceConf
 from ssltyped.launch import Run, launch
-from ssltyped.losses.cross_entropy import CrossEntropyLossConf
 from ssltyped.losses.npid import Contrast, MemoryBankLossConf
 from ssltyped.losses.simclr import SimCLRLossConf
+from ssltyped.losses.supervised import CrossEntropyLossConf
 from ssltyped.model.freeze import FreezeConf
 from ssltyped.model.model import Passes, SSLModel
 from ssltyped.transforms.views import SeveralInputsConf

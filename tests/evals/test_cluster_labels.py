@@ -20,7 +20,7 @@ from ssltyped.evals.cluster_labels import ClusterLabels, ClusterLabelsConf, in_s
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import launch
 from ssltyped.losses import assignments
-from ssltyped.losses.cross_entropy import CrossEntropyLossConf
+from ssltyped.losses.supervised import CrossEntropyLossConf
 
 CENTRES = F.normalize(torch.randn(4, 8, generator=torch.Generator().manual_seed(0)), dim=1)
 ROWS = CENTRES.repeat(10, 1) + 0.05 * torch.randn(40, 8, generator=torch.Generator().manual_seed(1))

@@ -4,7 +4,8 @@ import pytest
 from scheduler_facts import facts, inferred, lacking
 
 from ssltyped.config.resolve import resolve
-from ssltyped.schedulers.steps import MultiStep, MultiStepConf, PiecewiseConstant, Staircase, StaircaseConf, part_at
+from ssltyped.schedulers.base import part_at
+from ssltyped.schedulers.steps import MultiStep, MultiStepConf, PiecewiseConstant, Staircase, StaircaseConf
 from ssltyped.types import Update
 
 

@@ -1,6 +1,5 @@
 """DINO: a student matches the centred and sharpened outputs of its momentum teacher on other views."""
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Optional, Self
 
@@ -88,8 +87,7 @@ class DINOLoss(TaughtLoss):
         student = precise(model(batch.views, heads=[self.head]).of(self.head))
         whole = [batch.views[crop] for crop in self.crops_for_teacher]
         teacher = precise(self.teacher(whole, heads=[self.head]).of(self.head))
-        output = self.distil(student, teacher, len(batch.views), self.temperature(moment))
-        return dataclasses.replace(output, carry={"mean": teacher.mean(dim=0, keepdim=True)})
+        return self.distil(student, teacher, len(batch.views), self.temperature(moment))
 
     def temperature(self, moment: Moment) -> float:
         """T_t of a step."""
@@ -109,7 +107,8 @@ class DINOLoss(TaughtLoss):
             if v != q
         ]
         logs = {"entropy": torch.special.entr(targets).sum(dim=1).mean(), "center_norm": self.center.norm()}
-        return StepOutput(loss=torch.stack(pairs).mean(), logs=logs)
+        carry = {"mean": teacher.mean(dim=0, keepdim=True)}
+        return StepOutput(loss=torch.stack(pairs).mean(), logs=logs, carry=carry)
 
     @torch.no_grad()
     def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:

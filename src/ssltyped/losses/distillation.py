@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.assignments import assign
-from ssltyped.losses.cross_entropy import CrossEntropyLoss, labels_of, needs_labels
 from ssltyped.losses.frozen_teacher import FrozenTeacher
 from ssltyped.losses.outputs import BALANCED, all_outputs, precise, wrong_crops
+from ssltyped.losses.supervised import CrossEntropyLoss, labels_of, needs_labels
 from ssltyped.types import Batch, Facts, Loss, Model, Moment, Problem, StepOutput, Target
 
 

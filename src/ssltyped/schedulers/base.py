@@ -9,6 +9,11 @@ from ssltyped.types import Facts, Inference, Scheduler
 ROUNDING = 1e-6
 
 
+def part_at(progress: float, parts: int) -> int:
+    """The number of the part, of `parts` equally long ones, that `progress` is in."""
+    return min(int((progress + ROUNDING) * parts), parts - 1)
+
+
 class FromLR(Scheduler):
     """A schedule of which one value is the learning rate of the optimizer, unless it is given."""
 

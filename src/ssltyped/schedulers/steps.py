@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from annotated_types import Ge, Gt, Len
 
 from ssltyped.config import INFERRED, config_for, refuse
-from ssltyped.schedulers.base import ROUNDING, FromLR
+from ssltyped.schedulers.base import ROUNDING, FromLR, part_at
 from ssltyped.types import Facts, Inference, Problem, Scheduler, Update
 
 DEFAULT_GAMMA = 0.1
@@ -76,11 +76,6 @@ def _faults(milestones: list[int], values: list[float], gamma: float) -> Iterato
         yield Problem("values", f"{count}: give one before each milestone and one after the last")
     elif gamma != DEFAULT_GAMMA and not all(math.isclose(b, a * gamma, rel_tol=1e-6) for a, b in pairwise(values)):
         yield Problem("gamma", f"{gamma:g} has no effect on values that are given: leave out one of them")
-
-
-def part_at(progress: float, parts: int) -> int:
-    """The number of the part, of `parts` equally long ones, that `progress` is in."""
-    return min(int((progress + ROUNDING) * parts), parts - 1)
 
 
 class PiecewiseConstant(Scheduler):
