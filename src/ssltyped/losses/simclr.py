@@ -65,7 +65,7 @@ class SimCLRLoss(Loss):
             f"rows of {columns} float32 similarities (2 views x {facts.batch_size} images x "
             f"{facts.world_size} ranks) in {TILE_BYTES // 2**20} MiB, at most {MAX_ROWS} and the rank's {rows}"
         )
-        yield Inference("chunk_size", _chunk_rows(rows, columns), rule, default=True)
+        yield Inference("chunk_size", max(1, min(rows, MAX_ROWS, TILE_BYTES // (4 * columns))), rule, default=True)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
@@ -154,11 +154,6 @@ class MultiCropSimCLRLoss(Loss):
         with full_precision(rows):
             s = rows @ world.T / self.temperature
         return s.masked_fill(own[:, None] == owners, -math.inf).logsumexp(dim=1)
-
-
-def _chunk_rows(rows: int, columns: int) -> int:
-    """How many of a rank's `rows` of `columns` float32 numbers are in memory at a time."""
-    return max(1, min(rows, MAX_ROWS, TILE_BYTES // (4 * columns)))
 
 
 class _NTXent(torch.autograd.Function):

@@ -128,7 +128,10 @@ def param_groups(
     found: dict[_Key, list[nn.Parameter]] = {}
     seen: set[nn.Parameter] = set()
     places = list(_places(module))
-    _check_excluded([name for name, _, _ in places], decay.exclude)
+    for wanted in decay.exclude:
+        if not any(wanted in name for name, _, _ in places):
+            known = sorted({step for name, _, _ in places for step in name.split(".")})
+            raise ValueError(f"decay.exclude: no parameter has {wanted!r} in its name{nearest(wanted, known)}")
     for name, parameter, part in places:
         if parameter.requires_grad and parameter not in seen:
             seen.add(parameter)
@@ -195,13 +198,6 @@ def _layers(module: nn.Module) -> tuple[Mapping[nn.Parameter, int], int]:
             found.update({names[name]: depth for name, depth in of_trunk.items()})
             last = max(last, layers)
     return found, last
-
-
-def _check_excluded(names: Sequence[str], exclude: Sequence[str]) -> None:
-    parts = sorted({part for name in names for part in name.split(".")})
-    for wanted in exclude:
-        if not any(wanted in name for name in names):
-            raise ValueError(f"decay.exclude: no parameter has {wanted!r} in its name{nearest(wanted, parts)}")
 
 
 @runtime_checkable
