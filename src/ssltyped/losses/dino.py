@@ -110,7 +110,6 @@ class DINOLoss(TaughtLoss):
         carry = {"mean": teacher.mean(dim=0, keepdim=True)}
         return StepOutput(loss=torch.stack(pairs).mean(), logs=logs, carry=carry)
 
-    @torch.no_grad()
     def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
         move_center(self.center, [carry["mean"] for carry in carries], self.center_momentum)
         super().update(model, carries, moment)

@@ -243,14 +243,11 @@ class TorchLoss(SupervisedLoss):
         return loss
 
 
-def _faults(name: str, args: Mapping[str, object]) -> Iterable[Problem]:
+def _faults(name: str, args: Mapping[str, object]) -> list[Problem]:
     if name not in KNOWN:
-        yield Problem("name", f"torch.nn has no loss {name!r} of an output and a label{nearest(name, list(KNOWN))}")
-        return
-    known = [parameter for parameter in inspect.signature(KNOWN[name]).parameters if parameter != "self"]
-    for argument in args:
-        if argument not in known:
-            yield Problem(f"args.{argument}", f"{name} takes no {argument!r}{nearest(argument, known)}")
+        return [Problem("name", f"torch.nn has no loss {name!r} of an output and a label{nearest(name, list(KNOWN))}")]
+    known = list(inspect.signature(KNOWN[name]).parameters)
+    return [Problem(f"args.{key}", f"{name} takes no {key!r}{nearest(key, known)}") for key in args if key not in known]
 
 
 CrossEntropyLossConf = config_for(CrossEntropyLoss)
