@@ -14,13 +14,13 @@ from ssltyped.engine.parallel import DistributedConf, Precision
 from ssltyped.experiment import Experiment, ExperimentConf
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLossConf
-from ssltyped.optimizers.decay import DecayConf
+from ssltyped.optimizers.groups import DecayConf
 from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.rate import RateConf
-from ssltyped.optimizers.sgd import SGDConf
+from ssltyped.optimizers.torch_optim import SGDConf
 from ssltyped.schedulers.composite import CompositeConf
 from ssltyped.schedulers.cosine import CosineConf
-from ssltyped.schedulers.linear import LinearConf
+from ssltyped.schedulers.curves import LinearConf
 from ssltyped.transforms.blur import GaussianBlurConf
 from ssltyped.transforms.colour import ColorDistortionConf
 from ssltyped.transforms.geometry import HorizontalFlipConf, RandomResizedCropConf

@@ -17,14 +17,14 @@ from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.heads.plumbing import HeadSequenceConf, SiameseConcatHeadConf
 from ssltyped.heads.prototypes import DINOHeadConf, PrototypesHeadConf
 from ssltyped.losses.barlow_twins import BarlowTwinsLossConf
-from ssltyped.losses.cross_entropy import CrossEntropyLossConf
 from ssltyped.losses.deepcluster import DeepClusterV2LossConf
 from ssltyped.losses.dino import DINOLossConf
 from ssltyped.losses.ibot import IBOTLossConf
 from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.msn import MSNLossConf
-from ssltyped.losses.multicrop_simclr import MultiCropSimCLRLossConf
 from ssltyped.losses.npid import Contrast, MemoryBankLossConf
+from ssltyped.losses.simclr import MultiCropSimCLRLossConf
+from ssltyped.losses.supervised import CrossEntropyLossConf
 from ssltyped.losses.swav import SwAVLossConf
 from ssltyped.model.freeze import FreezeConf
 from ssltyped.transforms.geometry import HorizontalFlipConf, RandomResizedCropConf

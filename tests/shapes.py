@@ -12,7 +12,7 @@ import beartype
 from jaxtyping import install_import_hook
 
 PARTS = ["trunks", "heads", "losses", "optimizers", "schedulers", "transforms", "meters", "model.model", "evals.knn"]
-PARTS += ["evals.retrieval", "evals.pca"]
+PARTS += ["evals.retrieval"]
 PARTS += ["distributed", "data.decode", "data.digits", "data.sampler", "data.pipeline"]
 PARTS += ["data.mixing", "data.targets", "data.reading", "data.image_list", "engine.step", "engine.checkpoint"]
 

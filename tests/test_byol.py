@@ -25,7 +25,7 @@ from ssltyped.launch import launch
 from ssltyped.losses.teacher import MomentumTeacher, cosine_momentum
 from ssltyped.optimizers.groups import GroupConf
 from ssltyped.optimizers.rate import RateConf
-from ssltyped.optimizers.sgd import SGDConf
+from ssltyped.optimizers.torch_optim import SGDConf
 from ssltyped.types import Batch, Carry, Facts, Head, Loss, Model, Moment, Problem, StepOutput
 
 

@@ -19,9 +19,9 @@ from ssltyped.engine.parallel import DistributedConf
 from ssltyped.experiment import Experiment, FactFinder, resolve_experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.heads.prototypes import PrototypesHeadConf
-from ssltyped.losses.cross_entropy import CrossEntropyLossConf
 from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.msn import MSNLossConf
+from ssltyped.losses.supervised import CrossEntropyLossConf
 from ssltyped.model.freeze import FreezeConf
 from ssltyped.transforms.geometry import CenterCropConf
 from ssltyped.transforms.rotation import RotatedViewsConf

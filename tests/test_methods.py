@@ -23,7 +23,7 @@ from ssltyped.engine.callbacks.nan_guard import NaNGuardConf, NonFiniteLossError
 from ssltyped.engine.trainer import Outcome
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import launch, replay
-from ssltyped.losses.cross_entropy import BCELossConf, CrossEntropyLossConf
+from ssltyped.losses.supervised import BCELossConf, CrossEntropyLossConf
 from ssltyped.types import Collator
 
 

@@ -18,8 +18,8 @@ from ssltyped.experiment import Experiment, resolve_experiment
 from ssltyped.model.freeze import FreezeConf
 from ssltyped.optimizers.groups import GroupConf
 from ssltyped.optimizers.rate import RateConf
-from ssltyped.optimizers.sgd import SGDConf
-from ssltyped.schedulers.constant import ConstantConf
+from ssltyped.optimizers.torch_optim import SGDConf
+from ssltyped.schedulers.curves import ConstantConf
 from ssltyped.types import Scheduler
 
 LR = 0.05

@@ -22,7 +22,7 @@ from ssltyped.engine.checkpoint import CheckpointsConf
 from ssltyped.engine.trainer import Outcome
 from ssltyped.experiment import Experiment
 from ssltyped.launch import launch
-from ssltyped.losses.cross_entropy import labels_of
+from ssltyped.losses.supervised import labels_of
 from ssltyped.types import Batch, Callback, StepOutput, TrainState
 
 

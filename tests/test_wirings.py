@@ -18,9 +18,9 @@ from ssltyped.experiment import Experiment, resolve_experiment
 from ssltyped.heads.mlp import EvalMLPHeadConf, MLPHeadConf
 from ssltyped.heads.plumbing import HeadSequenceConf, PoolHead, PoolHeadConf
 from ssltyped.launch import Run, launch
-from ssltyped.losses.cross_entropy import CrossEntropyLossConf
 from ssltyped.losses.npid import Contrast, MemoryBankLossConf
 from ssltyped.losses.simclr import SimCLRLossConf
+from ssltyped.losses.supervised import CrossEntropyLossConf
 from ssltyped.model.freeze import FreezeConf
 from ssltyped.model.model import Passes, SSLModel
 from ssltyped.transforms.views import SeveralInputsConf

@@ -28,7 +28,7 @@ from ssltyped.experiment import Experiment, ExperimentConf, build_trainer, resol
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.optimizers.rate import RateConf
-from ssltyped.optimizers.sgd import SGDConf
+from ssltyped.optimizers.torch_optim import SGDConf
 from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.transforms.colour import RandomGrayscaleConf
 from ssltyped.transforms.geometry import CenterCropConf, HorizontalFlipConf, RandomResizedCropConf

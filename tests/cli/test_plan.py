@@ -25,12 +25,11 @@ from ssltyped.engine.strategy import StepModule
 from ssltyped.experiment import Experiment, resolve_experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.model.model import SSLModel
-from ssltyped.optimizers.adamw import AdamWConf
 from ssltyped.optimizers.rate import RateConf
-from ssltyped.optimizers.sgd import SGDConf
+from ssltyped.optimizers.torch_optim import AdamWConf, SGDConf
 from ssltyped.schedulers.composite import CompositeConf
 from ssltyped.schedulers.cosine import Cosine
-from ssltyped.schedulers.linear import LinearConf
+from ssltyped.schedulers.curves import LinearConf
 from ssltyped.types import Batch, Collator, Features, Loss, Model, Moment, StepOutput, Trunk, Update
 
 PIXELS, WIDTH, OUT, BATCH = 3 * 16 * 16, 10, 4, 8

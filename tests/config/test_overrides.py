@@ -17,7 +17,7 @@ from ssltyped.config.overrides import MAX_RUNS, expand, find_part, override
 from ssltyped.engine.parallel import Precision
 from ssltyped.experiment import Experiment
 from ssltyped.losses.simclr import SimCLRLossConf
-from ssltyped.optimizers.adamw import AdamW
+from ssltyped.optimizers.torch_optim import AdamW
 from ssltyped.types import Loss, Optimizer
 
 RECIPE = simclr()
@@ -292,7 +292,7 @@ def test_a_part_of_ones_own_is_checked_like_any_other(own_package: str) -> None:
 
 def test_finding_a_part_by_name() -> None:
     assert find_part("AdamW", [Optimizer], "optimizer").target is AdamW
-    assert find_part("ssltyped.optimizers.adamw:AdamW", [Optimizer], "optimizer").target is AdamW
+    assert find_part("ssltyped.optimizers.torch_optim:AdamW", [Optimizer], "optimizer").target is AdamW
     with pytest.raises(ConfigError, match="no Loss is called 'Adan'"):
         find_part("Adan", [Loss], "loss")
 

@@ -19,7 +19,7 @@ from ssltyped.data.mixing import Draw, Mix, MixConf, PairMixUp, PairMixUpConf
 from ssltyped.experiment import resolve_experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import launch
-from ssltyped.losses.cross_entropy import CrossEntropyLossConf
+from ssltyped.losses.supervised import CrossEntropyLossConf
 from ssltyped.types import Batch, Facts
 
 IMAGES, CLASSES = 6, 5

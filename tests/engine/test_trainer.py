@@ -20,7 +20,7 @@ from ssltyped.launch import launch
 from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.simclr import SimCLRLoss
 from ssltyped.optimizers.rate import RateConf
-from ssltyped.optimizers.sgd import SGDConf
+from ssltyped.optimizers.torch_optim import SGDConf
 from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.types import Batch, Callback, Carry, Model, Moment, StepOutput, Subset, TrainState, Update
 

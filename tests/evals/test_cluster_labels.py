@@ -19,8 +19,8 @@ from ssltyped.data.relabelled import RelabelledSource, RelabelledSourceConf
 from ssltyped.evals.cluster_labels import ClusterLabels, ClusterLabelsConf, in_source_order
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import launch
-from ssltyped.losses import kmeans
-from ssltyped.losses.cross_entropy import CrossEntropyLossConf
+from ssltyped.losses import assignments
+from ssltyped.losses.supervised import CrossEntropyLossConf
 
 CENTRES = F.normalize(torch.randn(4, 8, generator=torch.Generator().manual_seed(0)), dim=1)
 ROWS = CENTRES.repeat(10, 1) + 0.05 * torch.randn(40, 8, generator=torch.Generator().manual_seed(1))
@@ -35,7 +35,7 @@ def test_groups_get_a_label_each() -> None:
 
 def test_in_parts_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     want, similarity = clustered()
-    monkeypatch.setattr(kmeans, "SCORES_BYTES", 3 * 4 * 4)  # three rows of four products
+    monkeypatch.setattr(assignments, "SCORES_BYTES", 3 * 4 * 4)  # three rows of four products
     seen: list[int] = []
     matmul = Tensor.__matmul__
 

@@ -15,8 +15,8 @@ from ssltyped.evals.validation import ValidationConf
 from ssltyped.experiment import Experiment, resolve_experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import launch
-from ssltyped.losses.cross_entropy import CrossEntropyLossConf
-from ssltyped.meters.accuracy import TopKAccuracyConf
+from ssltyped.losses.supervised import CrossEntropyLossConf
+from ssltyped.meters.topk import TopKAccuracyConf
 from ssltyped.transforms.geometry import CenterCropConf
 from ssltyped.transforms.rotation import RotatedViewsConf
 from ssltyped.transforms.views import RepeatViewsConf, SeveralInputsConf

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from ssltyped import distributed
 from ssltyped.losses.barlow_twins import BarlowTwinsLoss
-from ssltyped.losses.cross_entropy import BCELoss, CrossEntropyLoss
 from ssltyped.losses.deepcluster import DeepClusterV2Loss
 from ssltyped.losses.dino import DINOLoss
 from ssltyped.losses.distillation import (
@@ -27,11 +26,10 @@ from ssltyped.losses.frozen_teacher import FrozenTeacher
 from ssltyped.losses.ibot import IBOTLoss
 from ssltyped.losses.moco import MoCoLoss
 from ssltyped.losses.msn import MSNLoss
-from ssltyped.losses.multicrop_simclr import MultiCropSimCLRLoss
 from ssltyped.losses.npid import Contrast, MemoryBankLoss
-from ssltyped.losses.simclr import SimCLRLoss
+from ssltyped.losses.simclr import MultiCropSimCLRLoss, SimCLRLoss
+from ssltyped.losses.supervised import BCELoss, CrossEntropyLoss, TorchLoss
 from ssltyped.losses.swav import SwAVLoss
-from ssltyped.losses.torch_loss import TorchLoss
 from ssltyped.types import Batch, Loss
 
 

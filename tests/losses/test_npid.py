@@ -1,13 +1,14 @@
-"""NPID and PIRL beyond what `test_proofs.py` proves of every loss."""
+"""NPID and PIRL beyond what `test_proofs.py` proves of every loss; random numbers that no rank owns."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from losses.proofs import HEAD, LinearModel, at, waves
+from losses.slow_targets import drawn
 from losses.told import inferred, problems
 
-from ssltyped.losses.npid import Contrast, MemoryBankLoss, MemoryBankLossConf
+from ssltyped.losses.npid import Contrast, MemoryBankLoss, MemoryBankLossConf, draw
 from ssltyped.types import Batch
 
 
@@ -90,3 +91,28 @@ def test_accumulated_batches_need_a_constant() -> None:
         loss.update(model, [loss.step(model, one, at(0)).carry for one in given], at(0))
         banks.append(loss.memory)
     torch.testing.assert_close(*banks)
+
+
+def test_as_in_integers_that_do_not_wrap() -> None:
+    index = torch.tensor([0, 1, 7, 1_281_166, 2**40])
+    got = draw(index, 9, 1_281_167, stream=5_000_000)
+    assert got.tolist() == [drawn(int(i), 9, 1_281_167, 5_000_000) for i in index]
+
+
+def test_all_numbers_are_equally_likely() -> None:
+    below, count = 50, 4000
+    numbers = draw(torch.arange(40), count, below, stream=3)
+    assert numbers.min() == 0
+    assert numbers.max() == below - 1
+    expected = 40 * count / below
+    squares = ((torch.bincount(numbers.flatten(), minlength=below) - expected) ** 2 / expected).sum()
+    assert squares < 120, "chi squared with 49 degrees of freedom: above 120 once in ten million"
+
+
+def test_streams_and_images_differ_and_repeat() -> None:
+    index = torch.arange(4)
+    first = draw(index, 64, 1000, stream=1)
+    assert torch.equal(first, draw(index, 64, 1000, stream=1))
+    assert (first != draw(index, 64, 1000, stream=2)).float().mean() > 0.95
+    assert (first[0] != first[1]).float().mean() > 0.95
+    assert torch.equal(draw(index[2:], 64, 1000, stream=1), first[2:]), "of the image, not of its place"

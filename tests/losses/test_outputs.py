@@ -1,20 +1,28 @@
-"""What methods ask of a model's outputs."""
+"""What methods ask of a model: of its outputs, of its prototypes, and of several in one step."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import torch.nn.functional as F
-from losses.proofs import facts
+from losses.proofs import LinearModel, PatchModel, facts, waves
 
+from ssltyped.heads.plumbing import IdentityHead
+from ssltyped.heads.prototypes import DINOHead, PrototypesHead, Scale
 from ssltyped.losses.outputs import (
+    SharedPass,
     all_outputs,
     full_precision,
     inferred_width,
+    module_of,
+    parts_with_prototypes,
     precise,
+    prototypes_of,
     spread,
     wrong_crops,
 )
+from ssltyped.model.model import SSLModel
+from ssltyped.trunks.resnet import ResNet
 from ssltyped.types import Outputs
 
 
@@ -54,3 +62,54 @@ def test_full_precision_switches_autocast_off() -> None:
         assert (x @ x).dtype == torch.bfloat16
         with full_precision(x):
             assert (x @ x).dtype == torch.float32
+
+
+def test_prototypes_of_a_head_in_the_order_of_the_scores() -> None:
+    heads = {
+        "swav": PrototypesHead(dims=[4], num_prototypes=[3, 5], in_dim=64),
+        "plain": IdentityHead(in_dim=64),
+        "dino": DINOHead(num_prototypes=6, hidden_dim=8, bottleneck_dim=4, in_dim=64),
+    }
+    model = SSLModel(trunk=ResNet(depth=18, width_multiplier=0.125), heads=heads)
+    shapes = {name: [tuple(matrix.shape) for matrix in prototypes_of(model, name)] for name in heads}
+    assert shapes == {"swav": [(3, 4), (5, 4)], "plain": [], "dino": [(6, 4)]}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3.0)
+    for part in parts_with_prototypes(model, "swav"):
+        part.normalize_prototypes()
+    for matrix in prototypes_of(model, "swav"):
+        torch.testing.assert_close(matrix.norm(dim=1), torch.ones(len(matrix)))
+
+
+def test_without_prototypes_there_are_none() -> None:
+    head = PrototypesHead(dims=[4], num_prototypes=[], in_dim=8, scale=Scale.ONE)
+    assert list(head.prototype_weights()) == []
+
+
+def test_the_same_views_go_through_once() -> None:
+    model = LinearModel(apart=True, scored=(3,))
+    shared = SharedPass(model, ["0", "1"])
+    views = (waves(4, 5, 1, 1), waves(4, 5, 1, 1))
+    first, again = shared(views, heads=["0"]), shared(views, heads=["1"])
+    assert first is again
+    assert len(model.calls) == 1
+    shared(views[:1])
+    shared((views[0].clone(), views[1]))
+    assert len(model.calls) == 3, "other views are another pass"
+
+
+def test_masks_and_other_features_are_passes_of_their_own() -> None:
+    model = PatchModel()
+    shared = SharedPass(model, ["head"])
+    views = (waves(4, 5, 2, 2),)
+    masks = (torch.zeros(4, 2, 2, dtype=torch.bool),)
+    shared(views)
+    shared(views, masks=masks)
+    assert len(shared(views, features={"head": "lastCLS"}).all_of("head")) == 1
+    assert len(model.calls) == 3
+
+
+def test_the_module_behind_it() -> None:
+    model = LinearModel()
+    assert module_of(SharedPass(model, [])) is module_of(model) is model

@@ -1,4 +1,4 @@
-"""SimCLR beyond what `test_proofs.py` proves of every loss."""
+"""SimCLR and multi-crop SimCLR beyond what `test_proofs.py` proves of every loss."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Optional
 import pytest
 import torch
 from losses.direct import MatrixModel, batch_of, outcome
-from losses.proofs import HEAD, NOTHING, at
+from losses.proofs import HEAD, NOTHING, at, waves
+from losses.told import problems
 from ranks import run_on_ranks
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from ssltyped import distributed
 from ssltyped.config import ConfigError, build
-from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
+from ssltyped.losses.simclr import MultiCropSimCLRLoss, SimCLRLoss, SimCLRLossConf
 from ssltyped.types import Facts, Outputs
 
 IDENTITY = torch.eye(8, dtype=torch.float64)
@@ -149,3 +150,29 @@ def test_the_config_builds_it_when_it_is_resolved() -> None:
         build(SimCLRLossConf(temperature=0.2))
     with pytest.raises(ValueError, match="SimCLRLoss cannot be built without chunk_size and head: give a value, or"):
         SimCLRLoss()
+
+
+VIEWS = [waves(6, 8) + 0.3 * v for v in range(4)]
+
+
+@pytest.mark.parametrize("chunk_size", [1, 5, 24, 100])
+def test_chunks_of_multi_crop_change_nothing(chunk_size: int) -> None:
+    want = outcome(MultiCropSimCLRLoss(head=HEAD), VIEWS, torch.eye(8, dtype=torch.float64))
+    got = outcome(MultiCropSimCLRLoss(head=HEAD, chunk_size=chunk_size), VIEWS, torch.eye(8, dtype=torch.float64))
+    torch.testing.assert_close(got.loss, want.loss, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(got.weight, want.weight, rtol=1e-12, atol=1e-12)
+
+
+def test_other_crops_of_the_image_are_no_negatives() -> None:
+    image = torch.eye(8, dtype=torch.float64)[:2]
+    loss = outcome(MultiCropSimCLRLoss(head=HEAD, temperature=0.5), [image] * 3, torch.eye(8, dtype=torch.float64)).loss
+    # positives have similarity 1; the 3 crops of the other image 0
+    want = torch.log1p(3 * torch.exp(torch.tensor(-2.0, dtype=torch.float64)))
+    torch.testing.assert_close(loss, want)
+
+
+def test_mistakes_of_multi_crop_are_named() -> None:
+    assert "at least 2 views of every image; the data makes 1" in problems(MultiCropSimCLRLoss(head=HEAD), num_views=1)
+    assert "at least 2 images" in problems(MultiCropSimCLRLoss(head=HEAD), batch_size=1)
+    with pytest.raises(ValueError, match="the batch has 1"):
+        MultiCropSimCLRLoss(head=HEAD).step(MatrixModel(torch.eye(8)), batch_of(VIEWS[:1]), at(0))

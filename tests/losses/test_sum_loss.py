@@ -20,11 +20,11 @@ from ssltyped.experiment import Experiment, resolve_experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import launch
 from ssltyped.losses.barlow_twins import BarlowTwinsLossConf
-from ssltyped.losses.cross_entropy import CrossEntropyLossConf
 from ssltyped.losses.moco import MoCoLossConf
-from ssltyped.losses.shared_pass import SharedPass
+from ssltyped.losses.outputs import SharedPass
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.losses.sum_loss import SumLoss, SumLossConf
+from ssltyped.losses.supervised import CrossEntropyLossConf
 from ssltyped.model.model import SSLModel
 from ssltyped.types import Batch, Loss, Outputs
 

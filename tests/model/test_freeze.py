@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from ssltyped.config.resolve import problems_of, resolve
 from ssltyped.model.freeze import Freeze, FreezeConf, Frozen, for_ever, hold
-from ssltyped.optimizers.adamw import AdamW
 from ssltyped.optimizers.lars import LARS
 from ssltyped.optimizers.rate import Rate
-from ssltyped.optimizers.sgd import SGD
+from ssltyped.optimizers.torch_optim import SGD, AdamW
 from ssltyped.types import Facts, Moment, Optimizer
 
 

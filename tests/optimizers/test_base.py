@@ -10,15 +10,12 @@ from torch import nn
 
 from ssltyped.config import build
 from ssltyped.config.resolve import resolve
-from ssltyped.optimizers.adamw import AdamW, AdamWConf
-from ssltyped.optimizers.decay import DecayConf
-from ssltyped.optimizers.groups import Group, GroupConf
+from ssltyped.optimizers.groups import DecayConf, Group, GroupConf
 from ssltyped.optimizers.rate import Rate, RateConf
-from ssltyped.optimizers.sgd import SGD, SGDConf
+from ssltyped.optimizers.torch_optim import SGD, AdamW, AdamWConf, SGDConf
 from ssltyped.schedulers.composite import CompositeConf
-from ssltyped.schedulers.constant import ConstantConf
 from ssltyped.schedulers.cosine import CosineConf
-from ssltyped.schedulers.linear import LinearConf
+from ssltyped.schedulers.curves import ConstantConf, LinearConf
 from ssltyped.types import Facts, Scheduler
 
 

@@ -8,11 +8,10 @@ import torch
 from golden_cases import load_cases, load_tensors, sequence
 from torch import nn
 
-from ssltyped.optimizers.adamw import AdamW
 from ssltyped.optimizers.base import GroupedOptimizer
 from ssltyped.optimizers.larc import LARC
 from ssltyped.optimizers.rate import Rate
-from ssltyped.optimizers.sgd import SGD
+from ssltyped.optimizers.torch_optim import SGD, AdamW
 
 
 @dataclass

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from ssltyped.heads.mlp import MLPHead
 from ssltyped.heads.plumbing import IdentityHead
-from ssltyped.optimizers.decay import Decay
-from ssltyped.optimizers.groups import Group, GroupConf, faults
+from ssltyped.optimizers.groups import Decay, Group, GroupConf, faults
 from ssltyped.optimizers.rate import Rate
-from ssltyped.optimizers.sgd import SGD
-from ssltyped.schedulers.constant import Constant
+from ssltyped.optimizers.torch_optim import SGD
+from ssltyped.schedulers.curves import Constant
 from ssltyped.trunks.resnet import Norm, ResNet
 from ssltyped.types import Features, Head, Trunk
 

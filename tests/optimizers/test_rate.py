@@ -6,9 +6,8 @@ import pytest
 
 from ssltyped.config import ConfigError, build
 from ssltyped.config.resolve import resolve
-from ssltyped.optimizers.adamw import AdamWConf
 from ssltyped.optimizers.rate import LRScaling, Rate, RateConf, lr_path, peak_lr, rate_of, scaled_lr
-from ssltyped.optimizers.sgd import SGD, SGDConf
+from ssltyped.optimizers.torch_optim import SGD, AdamWConf, SGDConf
 from ssltyped.types import Facts
 
 FACTS = Facts(

@@ -10,13 +10,12 @@ from ranks import run_on_ranks
 from torch import Tensor, nn
 
 from ssltyped import distributed
-from ssltyped.optimizers.adamw import AdamW
 from ssltyped.optimizers.base import GroupedOptimizer
 from ssltyped.optimizers.groups import Group
 from ssltyped.optimizers.larc import LARC
 from ssltyped.optimizers.lars import LARS
 from ssltyped.optimizers.rate import Rate
-from ssltyped.optimizers.sgd import SGD
+from ssltyped.optimizers.torch_optim import SGD, AdamW
 from ssltyped.optimizers.zero import Backend, Zero, ZeroConf, full_state, local, own_state
 
 BACKENDS = [

@@ -4,9 +4,8 @@ import pytest
 from scheduler_facts import facts
 
 from ssltyped.schedulers.composite import Composite, CompositeConf, Interval
-from ssltyped.schedulers.constant import Constant, ConstantConf
 from ssltyped.schedulers.cosine import Cosine
-from ssltyped.schedulers.linear import Linear
+from ssltyped.schedulers.curves import Constant, ConstantConf, Linear
 from ssltyped.types import Scheduler
 
 

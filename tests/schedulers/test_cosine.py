@@ -1,9 +1,12 @@
-"""Cosine: its ends, and what is inferred."""
+"""Cosine and CosineWarmRestarts: ends and peaks, where waves start, what is inferred, and what is refused."""
+
+import itertools
+import math
 
 import pytest
 from scheduler_facts import facts, inferred, lacking
 
-from ssltyped.schedulers.cosine import Cosine, CosineConf, wave
+from ssltyped.schedulers.cosine import Cosine, CosineConf, CosineWarmRestarts, CosineWarmRestartsConf, Wave, wave
 from ssltyped.types import Inference, Update
 
 
@@ -28,3 +31,44 @@ def test_without_start() -> None:
 
 def test_a_wave_falls_and_rises() -> None:
     assert [wave(3.0, 1.0, t) for t in (0.0, 1.0, 1.5, 2.0)] == pytest.approx([3.0, 1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("interval", [0.1, 0.25, 1 / 3, 0.3])
+def test_half_waves_jump_up_exactly_at_the_restart(interval: float) -> None:
+    schedule = CosineWarmRestarts(start=2.0, end=0.5, interval=interval, gamma=0.5)
+    for k in range(1, math.ceil(1 / interval)):
+        assert schedule(k * interval) == pytest.approx(0.5 + (2.0 * 0.5**k - 0.5), rel=1e-4)
+        assert schedule(k * interval - 1e-4) == pytest.approx(0.5, abs=1e-4)
+        middle = 0.5 + (2.0 * 0.5**k - 0.5) / 2
+        assert schedule((k + 0.5) * interval) == pytest.approx(middle)
+
+
+def test_full_waves_rise_to_their_peak() -> None:
+    schedule = CosineWarmRestarts(start=1.0, end=0.1, interval=0.2, wave=Wave.FULL, gamma=0.7)
+    assert [schedule(p) for p in (0.0, 0.2, 0.4, 0.6, 0.8)] == pytest.approx([1.0, 0.1, 0.7, 0.1, 0.49])
+    values = [schedule(i / 1000) for i in range(1000)]
+    assert max(abs(a - b) for a, b in itertools.pairwise(values)) < 0.01
+
+
+def test_adaptive_peaks_lie_on_one_cosine() -> None:
+    one = Cosine(start=1.0, end=0.1)
+    half = CosineWarmRestarts(start=1.0, end=0.1, interval=0.25, adaptive=True)
+    assert [half(k * 0.25) for k in range(4)] == pytest.approx([one(k * 0.25) for k in range(4)])
+    full = CosineWarmRestarts(start=1.0, end=0.1, interval=0.2, wave=Wave.FULL, adaptive=True)
+    assert [full(p) for p in (0.0, 0.4, 0.8)] == pytest.approx([one(0.2), one(0.4), one(0.8)])
+
+
+def test_without_restart_it_is_a_cosine() -> None:
+    schedule, cosine = CosineWarmRestarts(start=1.0, end=0.1, interval=1.0), Cosine(start=1.0, end=0.1)
+    assert [schedule(i / 50) for i in range(50)] == [cosine(i / 50) for i in range(50)]
+
+
+def test_start_is_inferred_and_gamma_beside_adaptive_refused() -> None:
+    assert inferred(CosineWarmRestartsConf(interval=0.5), facts()) == {"start": 4.8}
+    assert lacking(CosineWarmRestartsConf(interval=0.5), facts(lr=None)) == ["start"]
+    wrong = CosineWarmRestartsConf(start=1.0, interval=0.5, gamma=0.5, adaptive=True)
+    assert [problem.path for problem in CosineWarmRestarts.problems(wrong, facts())] == ["gamma"]
+    with pytest.raises(ValueError, match="no effect on adaptive peaks"):
+        CosineWarmRestarts(start=1.0, interval=0.5, gamma=0.5, adaptive=True)
+    with pytest.raises(ValueError, match="CosineWarmRestarts cannot be built without start"):
+        CosineWarmRestarts(interval=0.5)

@@ -7,10 +7,9 @@ import pytest
 from golden_cases import load_cases, load_tensors
 
 from ssltyped.schedulers.composite import Composite, Interval
-from ssltyped.schedulers.constant import Constant
 from ssltyped.schedulers.cosine import Cosine
-from ssltyped.schedulers.linear import Linear
-from ssltyped.schedulers.multistep import MultiStep
+from ssltyped.schedulers.curves import Constant, Linear
+from ssltyped.schedulers.steps import MultiStep
 from ssltyped.types import Scheduler, Update
 
 

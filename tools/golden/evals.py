@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssltyped.evals.knn import knn_accuracy, knn_predict
-from ssltyped.evals.pca import Whitening, fit_whitening
 from ssltyped.evals.retrieval import (
     GroundTruth,
+    Whitening,
     ap_of_ranks,
+    fit_whitening,
     gem,
     multiscale_gem,
     rmac,
@@ -22,11 +23,8 @@ from ssltyped.evals.retrieval import (
     rmac_vectors,
     score_rankings,
 )
-from ssltyped.meters.accuracy import TopKAccuracy
-from ssltyped.meters.average_precision import precision_recall
-from ssltyped.meters.mean_ap import MeanAveragePrecision
-from ssltyped.meters.precision_recall import PrecisionAtK, RecallAtK
-from ssltyped.meters.topk import TopKMeter
+from ssltyped.meters.average_precision import MeanAveragePrecision, precision_recall
+from ssltyped.meters.topk import PrecisionAtK, RecallAtK, TopKAccuracy, TopKMeter
 from ssltyped.types import Meter
 from tools.golden.arrays import Adapter, Bug, Case, Inputs, Tree, read_params
 

@@ -10,15 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ssltyped import distributed
+from ssltyped.losses.assignments import hard, sinkhorn
 from ssltyped.losses.barlow_twins import BarlowTwinsLoss
-from ssltyped.losses.cross_entropy import BCELoss, CrossEntropyLoss
 from ssltyped.losses.deepcluster import DeepClusterV2Loss
 from ssltyped.losses.distillation import DistillationLoss, Soft
 from ssltyped.losses.frozen_teacher import FrozenTeacher
-from ssltyped.losses.multicrop_simclr import MultiCropSimCLRLoss
 from ssltyped.losses.npid import Contrast, MemoryBankLoss
-from ssltyped.losses.simclr import SimCLRLoss
-from ssltyped.losses.sinkhorn import hard, sinkhorn
+from ssltyped.losses.simclr import MultiCropSimCLRLoss, SimCLRLoss
+from ssltyped.losses.supervised import BCELoss, CrossEntropyLoss
 from ssltyped.types import Loss, Moment
 from tools.golden.arrays import Adapter, Bug, Case, Inputs, Tree, read_params
 from tools.golden.given import HEAD, Given, at, blank, grad_of, leaf, moved

@@ -13,23 +13,15 @@ from ssltyped import config, distributed
 from ssltyped.config import INFERRED
 from ssltyped.config.resolve import resolve
 from ssltyped.losses.barlow_twins import standardized
-from ssltyped.optimizers.adam import Adam
-from ssltyped.optimizers.adamw import AdamW
 from ssltyped.optimizers.base import GroupedOptimizer
 from ssltyped.optimizers.larc import LARC
 from ssltyped.optimizers.lars import LARS
 from ssltyped.optimizers.rate import Rate
-from ssltyped.optimizers.rmsprop import RMSprop
-from ssltyped.optimizers.sgd import SGD
+from ssltyped.optimizers.torch_optim import SGD, Adam, AdamW, RMSprop
 from ssltyped.schedulers.composite import Composite, Interval
-from ssltyped.schedulers.constant import Constant
-from ssltyped.schedulers.cosine import Cosine
-from ssltyped.schedulers.inverse_sqrt import InverseSqrt
-from ssltyped.schedulers.linear import Linear
-from ssltyped.schedulers.multistep import MultiStepConf
-from ssltyped.schedulers.piecewise import PiecewiseConstant, Staircase
-from ssltyped.schedulers.polynomial import Polynomial
-from ssltyped.schedulers.warm_restarts import CosineWarmRestarts, Wave
+from ssltyped.schedulers.cosine import Cosine, CosineWarmRestarts, Wave
+from ssltyped.schedulers.curves import Constant, InverseSqrt, Linear, Polynomial
+from ssltyped.schedulers.steps import MultiStepConf, PiecewiseConstant, Staircase
 from ssltyped.types import Facts, Scheduler, Update
 from tools.golden.arrays import Adapter, Bug, Case, Inputs, Tree, read_params
 from tools.golden.given import grad_of, leaf

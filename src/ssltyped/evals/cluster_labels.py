@@ -1,7 +1,6 @@
 """Clusters of the training images as the labels of another training: the first stage of ClusterFit."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Optional, Self
 
 import numpy as np
@@ -13,14 +12,14 @@ from torch import Tensor
 
 from ssltyped import distributed
 from ssltyped.config import config_for
-from ssltyped.losses.kmeans import nearest, spherical_kmeans
+from ssltyped.losses.assignments import nearest, spherical_kmeans
 from ssltyped.types import Callback, Facts, Inference, Problem, Subset, TrainState
 
 
 class ClusterLabels(Callback):
     """At the end of a run, clusters the trunk's features of all training images and saves each image's cluster.
 
-    Spherical k-means (`ssltyped.losses.kmeans`) of x / |x|, from `num_clusters` images drawn by `seed`; image i of
+    Spherical k-means (`ssltyped.losses.assignments`) of x / |x|, from `num_clusters` images drawn by `seed`; image i of
     `data.train` gets entry i of `file_name` in the run's folder. A `RelabelledSource` with that file and
     `CrossEntropyLoss` are the second stage: a new network learns the clusters. ClusterFit: Yan et al. 2020, arXiv
     1912.03330, section 3.1. Logs `cluster_similarity`, the mean of x . c over the images and their clusters. Images
@@ -69,12 +68,15 @@ class ClusterLabels(Callback):
         clusters, similarity = self.cluster(features[in_source_order(len(features))])
         state.log({"cluster_similarity": similarity})
         if distributed.is_main():
-            save(state.folder / self.file_name, clusters)
+            path = state.folder / self.file_name
+            partial = path.with_suffix(".part.npy")  # all or nothing
+            np.save(partial, clusters.cpu().numpy())
+            partial.replace(path)
 
     def cluster(self, features: Float[Tensor, "N D"]) -> tuple[Int64[Tensor, "N"], float]:
         """The cluster of each row, and the mean product of a row and its centroid; every rank has all rows.
 
-        Memory: the rows twice, and a part of their products with the centroids at a time (`kmeans.SCORES_BYTES`).
+        Memory: the rows twice, and a part of their products with the centroids at a time (`assignments.SCORES_BYTES`).
         """
         rows = F.normalize(features, dim=1)
         generator = torch.Generator().manual_seed(self.seed)
@@ -90,13 +92,6 @@ def in_source_order(images: int) -> Int64[Tensor, "N"]:
     world = distributed.world_size()
     gathered = torch.cat([torch.arange(rank, images, world) for rank in range(world)])
     return gathered.argsort()
-
-
-def save(path: Path, clusters: Int64[Tensor, "N"]) -> None:
-    """Write all or nothing."""
-    partial = path.with_suffix(".part.npy")
-    np.save(partial, clusters.cpu().numpy())
-    partial.replace(path)
 
 
 ClusterLabelsConf = config_for(ClusterLabels)

@@ -15,21 +15,13 @@ def knn_accuracy(
     temperature: float,
     num_classes: int,
     normalize: bool = True,
-    chunk: int = 256,
 ) -> dict[str, float]:
     """Percent of the M queries whose label gets the most (`top1`) or one of the five most (`top5`) votes.
 
     See `knn_predict` for the arguments and what is raised.
     """
     ranked = knn_predict(
-        bank,
-        bank_labels,
-        queries,
-        k=k,
-        temperature=temperature,
-        num_classes=num_classes,
-        normalize=normalize,
-        chunk=chunk,
+        bank, bank_labels, queries, k=k, temperature=temperature, num_classes=num_classes, normalize=normalize
     )
     hits = ranked == query_labels[:, None]
     return {f"top{t}": 100 * hits[:, :t].any(dim=1).double().mean().item() for t in (1, 5)}
@@ -55,7 +47,11 @@ def knn_predict(
     the bank at once: chunk x N similarities are the largest thing in memory. Runs where the features are, in
     their precision. Raises ValueError if k > N, or if a label of the bank is not in [0, num_classes).
     """
-    _check(bank_labels, k, num_classes)
+    if k > len(bank_labels):
+        raise ValueError(f"k is {k}, and the bank has only {len(bank_labels)} images")
+    low, high = (int(bound) for bound in bank_labels.aminmax())
+    if low < 0 or high >= num_classes:
+        raise ValueError(f"labels of the bank are in [{low}, {high}], and num_classes is {num_classes}")
     if normalize:
         bank, queries = F.normalize(bank, dim=1), F.normalize(queries, dim=1)
     ranked = bank_labels.new_empty(len(queries), min(5, num_classes))
@@ -66,11 +62,3 @@ def knn_predict(
         totals = votes.new_zeros(len(votes), num_classes).scatter_add_(1, bank_labels[nearest.indices], votes)
         ranked[start : start + chunk] = totals.topk(ranked.shape[1], dim=1).indices
     return ranked
-
-
-def _check(bank_labels: Int64[Tensor, "N"], k: int, num_classes: int) -> None:
-    if k > len(bank_labels):
-        raise ValueError(f"k is {k}, and the bank has only {len(bank_labels)} images")
-    low, high = (int(bound) for bound in bank_labels.aminmax())
-    if low < 0 or high >= num_classes:
-        raise ValueError(f"labels of the bank are in [{low}, {high}], and num_classes is {num_classes}")

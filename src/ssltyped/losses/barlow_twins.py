@@ -33,7 +33,6 @@ class BarlowTwinsLoss(Loss):
         ValueError: a batch that has not exactly 2 views, or a head that has not exactly one output.
 
     Args:
-        head: the head that is read.
         lambda_off: weight of the off-diagonal terms; 0.0051 in the paper (section 2.2).
         scale: factor of the whole loss; 0.024 in the paper's code.
     """

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
-from ssltyped.losses.kmeans import spherical_kmeans
+from ssltyped.losses.assignments import spherical_kmeans
 from ssltyped.losses.outputs import full_precision, inferred_width, precise, wrong_crops
 from ssltyped.losses.state import CountingLoss
 from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
@@ -39,7 +39,6 @@ class DeepClusterV2Loss(CountingLoss):
         ValueError: a head that has not exactly one output; more clusters than images.
 
     Args:
-        head: the head that is read.
         num_clusters: K of each clustering; three of 3000 in the paper.
         embedding_dim: D, its width.
         num_images: N, images to train on.

@@ -1,6 +1,5 @@
 """DINO: a student matches the centred and sharpened outputs of its momentum teacher on other views."""
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Optional, Self
 
@@ -35,7 +34,6 @@ class DINOLoss(TaughtLoss):
         ValueError: fewer crops than the teacher needs, or a head that has not exactly one output.
 
     Args:
-        head: the head that is read.
         num_prototypes: K, width of the head; 65536 in the paper.
         momentum: m at the start; 0.996 (section 3.1).
         student_temperature: T_s; 0.1.
@@ -89,8 +87,7 @@ class DINOLoss(TaughtLoss):
         student = precise(model(batch.views, heads=[self.head]).of(self.head))
         whole = [batch.views[crop] for crop in self.crops_for_teacher]
         teacher = precise(self.teacher(whole, heads=[self.head]).of(self.head))
-        output = self.distil(student, teacher, len(batch.views), self.temperature(moment))
-        return dataclasses.replace(output, carry={"mean": teacher.mean(dim=0, keepdim=True)})
+        return self.distil(student, teacher, len(batch.views), self.temperature(moment))
 
     def temperature(self, moment: Moment) -> float:
         """T_t of a step."""
@@ -110,9 +107,9 @@ class DINOLoss(TaughtLoss):
             if v != q
         ]
         logs = {"entropy": torch.special.entr(targets).sum(dim=1).mean(), "center_norm": self.center.norm()}
-        return StepOutput(loss=torch.stack(pairs).mean(), logs=logs)
+        carry = {"mean": teacher.mean(dim=0, keepdim=True)}
+        return StepOutput(loss=torch.stack(pairs).mean(), logs=logs, carry=carry)
 
-    @torch.no_grad()
     def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
         move_center(self.center, [carry["mean"] for carry in carries], self.center_momentum)
         super().update(model, carries, moment)

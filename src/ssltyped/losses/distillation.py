@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssltyped.config import INFERRED, config_for
-from ssltyped.losses.cross_entropy import CrossEntropyLoss, labels_of, needs_labels
+from ssltyped.losses.assignments import assign
 from ssltyped.losses.frozen_teacher import FrozenTeacher
 from ssltyped.losses.outputs import BALANCED, all_outputs, precise, wrong_crops
-from ssltyped.losses.sinkhorn import assign
+from ssltyped.losses.supervised import CrossEntropyLoss, labels_of, needs_labels
 from ssltyped.types import Batch, Facts, Loss, Model, Moment, Problem, StepOutput, Target
 
 
@@ -78,9 +78,9 @@ class DistillationLoss(Loss):
         student = precise(model(batch.views, heads=[self.head]).of(self.head))
         teacher = precise(self.teacher(batch.views)[0])
         soft = self.compare(student, teacher)
-        if self.alpha >= 1:
-            return StepOutput(loss=self.alpha * soft, logs={"soft": soft.detach()})
-        loss = self.alpha * soft + (1 - self.alpha) * self.hard.of_output(student, labels_of(batch))
+        loss = self.alpha * soft
+        if self.alpha < 1:
+            loss = loss + (1 - self.alpha) * self.hard.of_output(student, labels_of(batch))
         return StepOutput(loss=loss, logs={"soft": soft.detach()})
 
     def both(self, student: Float[Tensor, "B K"], teacher: Float[Tensor, "B K"], label: Target) -> Float[Tensor, ""]:
@@ -164,7 +164,7 @@ class SwAVDistillationLoss(CropDistillationLoss):
         loss = mean over matrices of prototypes and pairs (q, v) of  mean_n  H(assign(t_q), softmax(s_v / T_s))
 
     Both models give an embedding and scores (B, K) for each matrix of prototypes; `assign` is Sinkhorn's over the
-    images of the world (`ssltyped.losses.sinkhorn`). Memory and time grow as V B K.
+    images of the world (`ssltyped.losses.assignments`). Memory and time grow as V B K.
 
     Args:
         epsilon: of the assignment; 0.03.

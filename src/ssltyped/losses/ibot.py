@@ -1,7 +1,7 @@
 """iBOT: DINO on the class token, and the same on the tokens of masked patches."""
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, NamedTuple, Optional, Self
+from typing import Annotated, Optional, Self
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +14,6 @@ from ssltyped.losses.outputs import inferred_width, precise
 from ssltyped.losses.state import steps_from_epochs, warmed_up
 from ssltyped.losses.teacher import TaughtLoss, move_center
 from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Outputs, Problem, StepOutput
-
-
-class Terms(NamedTuple):
-    """The two parts of the loss, before their weights."""
-
-    cls: Float[Tensor, ""]
-    patch: Float[Tensor, ""]
 
 
 class IBOTLoss(TaughtLoss):
@@ -115,14 +108,12 @@ class IBOTLoss(TaughtLoss):
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().problems(config, facts)
         if facts.num_views < 2 or facts.num_views < config.num_global_crops:
-            needed = max(2, config.num_global_crops)
-            yield Problem("", f"iBOT needs at least {needed} crops of every image; the data makes {facts.num_views}")
+            least = max(2, config.num_global_crops)
+            yield Problem("", f"iBOT needs at least {least} crops of every image; the data makes {facts.num_views}")
         masked = [place for place, grid in enumerate(facts.mask_grids) if grid is not None]
         if masked != list(range(config.num_global_crops)):
-            message = (
-                f"masks are needed for the first {config.num_global_crops} crops; the data masks {masked or 'none'}"
-            )
-            yield Problem("num_global_crops", message)
+            needed = f"masks are needed for the first {config.num_global_crops} crops"
+            yield Problem("num_global_crops", f"{needed}; the data masks {masked or 'none'}")
         if config.local_feature not in facts.feature_dims:
             yield Problem("local_feature", f"the trunk has no feature {config.local_feature!r}")
 
@@ -138,12 +129,7 @@ class IBOTLoss(TaughtLoss):
             read = {self.head: self.local_feature}
             cls = torch.cat([cls, precise(model(rest, heads=[self.head], features=read).of(self.head))])
         taught_cls, taught_patch = self._pair(self.teacher(whole, heads=[self.head]))
-        terms = self.distil(cls, patch, taught_cls, taught_patch, torch.cat(masks), moment.step)
-        return StepOutput(
-            loss=self.lambda_cls * terms.cls + self.lambda_patch * terms.patch,
-            logs={"cls": terms.cls.detach(), "patch": terms.patch.detach()},
-            carry={"cls": taught_cls.mean(dim=0, keepdim=True), "patch": taught_patch.mean(dim=(0, 1), keepdim=True)},
-        )
+        return self.distil(cls, patch, taught_cls, taught_patch, torch.cat(masks), moment.step)
 
     def _pair(self, found: Outputs) -> tuple[Tensor, Tensor]:
         both = found.all_of(self.head)
@@ -163,8 +149,8 @@ class IBOTLoss(TaughtLoss):
         teacher_patch: Float[Tensor, "GB T P"],
         mask: Bool[Tensor, "GB h w"],
         step: int,
-    ) -> Terms:
-        """Both parts of given logits at a step, with the centres as they are; rows by crop."""
+    ) -> StepOutput:
+        """The loss of given logits at a step, with the centres as they are; rows by crop."""
         crops = self.num_global_crops
         temperature = self.temperature((self.warmup_teacher_temperature, self.teacher_temperature), step)
         targets = F.softmax((teacher_cls - self.center) / temperature, dim=-1).chunk(crops)
@@ -177,7 +163,12 @@ class IBOTLoss(TaughtLoss):
         entropy = _cross(target, F.log_softmax(student_patch / self.student_temperature, dim=-1))
         masked = mask.flatten(1).to(entropy.dtype)
         patch = ((entropy * masked).sum(dim=1) / masked.sum(dim=1).clamp(min=1)).mean()
-        return Terms(torch.stack(pairs).mean(), patch)
+        cls = torch.stack(pairs).mean()
+        return StepOutput(
+            loss=self.lambda_cls * cls + self.lambda_patch * patch,
+            logs={"cls": cls.detach(), "patch": patch.detach()},
+            carry={"cls": teacher_cls.mean(dim=0, keepdim=True), "patch": teacher_patch.mean(dim=(0, 1), keepdim=True)},
+        )
 
     def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
         move_center(self.center, [carry["cls"] for carry in carries], self.center_momentum)

@@ -1,6 +1,5 @@
 """MoCo: a query must pick its key, made by a momentum encoder, out of a queue of earlier keys."""
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Self
 
@@ -37,7 +36,6 @@ class MoCoLoss(CountingLoss):
         ValueError: a batch that has not exactly 2 views, or a head that has not exactly one output.
 
     Args:
-        head: the head that is read.
         embedding_dim: D, width of the head.
         queue_size: K, keys in the queue; a multiple of the images per step in the world.
         momentum: m of the key encoder.
@@ -87,8 +85,7 @@ class MoCoLoss(CountingLoss):
         if len(batch.views) != 2:
             raise ValueError(f"MoCo needs exactly 2 views of every image; the batch has {len(batch.views)}")
         q = F.normalize(precise(model(batch.views[:1], heads=[self.head]).of(self.head)), dim=1)
-        k = self._keys_of(batch.views[1], moment)
-        return dataclasses.replace(self.contrast(q, k), carry={"keys": k})
+        return self.contrast(q, self._keys_of(batch.views[1], moment))
 
     def contrast(self, q: Float[Tensor, "B D"], k: Float[Tensor, "B D"]) -> StepOutput:
         """The loss of normalized queries and keys against the queue as it is."""
@@ -97,7 +94,8 @@ class MoCoLoss(CountingLoss):
             logits = torch.cat([positive, q @ self.queue.T.to(q.dtype)], dim=1) / self.temperature
         target = torch.zeros(len(q), dtype=torch.int64, device=q.device)
         accuracy = (logits.detach().argmax(dim=1) == 0).float().mean()
-        return StepOutput(loss=F.cross_entropy(logits, target), logs={"accuracy": accuracy, "z_std": spread(q)})
+        logs = {"accuracy": accuracy, "z_std": spread(q)}
+        return StepOutput(loss=F.cross_entropy(logits, target), logs=logs, carry={"keys": k})
 
     @torch.no_grad()
     def _keys_of(self, view: Float[Tensor, "B C H W"], moment: Moment) -> Float[Tensor, "B D"]:

@@ -33,7 +33,6 @@ class MSNLoss(TaughtLoss):
         ValueError: fewer than 2 views, or a head that has not exactly one output.
 
     Args:
-        head: the head that is read.
         embedding_dim: D, its width.
         num_prototypes: K; 1024 (section 4).
         temperature: T; 0.1.

@@ -13,9 +13,12 @@ from torch import Tensor, nn
 
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
-from ssltyped.losses.draws import draw
+from ssltyped.hashing import mixed
 from ssltyped.losses.outputs import full_precision, inferred_width, precise
 from ssltyped.types import Batch, Carry, Facts, Inference, Loss, Model, Moment, Problem, StepOutput
+
+_GAMMA = 0x9E3779B97F4A7C15 - 2**64
+"""The distance of splitmix64's states, as a signed number."""
 
 
 class Contrast(Enum):
@@ -46,7 +49,6 @@ class MemoryBankLoss(Loss):
         ValueError: numbers of heads and `loss_weights` that differ, or a head that has not exactly one output.
 
     Args:
-        heads: the heads that are read.
         embedding_dim: D, their width.
         num_images: N; how many images there are to train on.
         contrast: NCE, or a softmax.
@@ -170,6 +172,18 @@ class MemoryBankLoss(Loss):
         last = order[torch.searchsorted(ordered, index, right=True) - 1]
         old = self.memory[index]
         self.memory[index] = F.normalize(torch.lerp(embedding[last].to(old.dtype), old, self.momentum), dim=1)
+
+
+def draw(index: Int64[Tensor, "B"], count: int, below: int, stream: int) -> Int64[Tensor, "B K"]:
+    """`count` numbers in [0, below) for each index, uniform and with replacement, a hash of (stream, index, place).
+
+    The remainder of 63 bits: no number is likelier than another by more than below / 2^63.
+    """
+    places = torch.arange(1, count + 1, device=index.device)
+    base = mixed(mixed(index) + stream)
+    words: Tensor = mixed(base[:, None] + places * _GAMMA) & (2**63 - 1)
+    numbers: Tensor = words % below
+    return numbers
 
 
 MemoryBankLossConf = config_for(MemoryBankLoss)

@@ -1,4 +1,4 @@
-"""SimCLR: every image is its own class; two views of it attract, all other images of the world repel."""
+"""SimCLR: every image is its own class; its views attract, all other images of the world repel; two views or more."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -10,10 +10,11 @@ from annotated_types import Gt
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
-from ssltyped.losses.outputs import NEGATIVES, precise, spread
+from ssltyped.losses.outputs import NEGATIVES, full_precision, precise, spread
 from ssltyped.types import Batch, Facts, Inference, Loss, Model, Moment, Problem, StepOutput
 
 TILE_BYTES = 16 * 2**20
@@ -39,7 +40,6 @@ class SimCLRLoss(Loss):
         ValueError: a batch that has not exactly 2 views, or a head that has not exactly one output.
 
     Args:
-        head: the head that is read.
         temperature: T in the equation; 0.1 is the paper's choice for ImageNet (section 5.1, table 5).
         chunk_size: rows of the similarity matrix in memory at a time; inferred: what fits into 16 MiB, at most 512.
     """
@@ -65,7 +65,7 @@ class SimCLRLoss(Loss):
             f"rows of {columns} float32 similarities (2 views x {facts.batch_size} images x "
             f"{facts.world_size} ranks) in {TILE_BYTES // 2**20} MiB, at most {MAX_ROWS} and the rank's {rows}"
         )
-        yield Inference("chunk_size", _chunk_rows(rows, columns), rule, default=True)
+        yield Inference("chunk_size", max(1, min(rows, MAX_ROWS, TILE_BYTES // (4 * columns))), rule, default=True)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
@@ -83,12 +83,77 @@ class SimCLRLoss(Loss):
         return StepOutput(loss=loss, logs={"z_std": spread(u)})
 
 
-SimCLRLossConf = config_for(SimCLRLoss)
+class MultiCropSimCLRLoss(Loss):
+    """NT-Xent over V crops an image (SwAV's code base names it so; the equation extends Chen et al. 2020, eq. 1).
 
+    The head's output z (V B, D) holds all images of crop 0, then of crop 1, ...; u = z / |z|, s_ij = u_i . u_j. With
+    n(i) the log of the sum of exp(s_ij / T) over all embeddings j of *other* images of the world,
 
-def _chunk_rows(rows: int, columns: int) -> int:
-    """How many of a rank's `rows` of `columns` float32 numbers are in memory at a time."""
-    return max(1, min(rows, MAX_ROWS, TILE_BYTES // (4 * columns)))
+        loss = mean over rows i and over the V - 1 other crops p of the same image of
+               -log( exp(s_ip / T) / (exp(s_ip / T) + exp n(i)) )  =  softplus(n(i) - s_ip / T)
+
+    Unlike NT-Xent's, a row's denominator leaves out the other crops of its image. Computed in float32 at least.
+    Memory grows as V N (D + chunk_size): of the V B x V N similarities only `chunk_size` rows exist at a time, and they
+    are computed again for the gradient. Time grows as V B x V N x D. Logs `z_std`: 1 for spread embeddings, 0 for
+    collapsed ones.
+
+    Raises:
+        ValueError: fewer than 2 views, or a head that has not exactly one output.
+
+    Args:
+        temperature: T in the equation; 0.1 as in SimCLR.
+        chunk_size: rows of the similarity matrix in memory at a time.
+    """
+
+    whole_batch = NEGATIVES
+
+    def __init__(
+        self,
+        *,
+        head: str = INFERRED,
+        temperature: Annotated[float, Gt(0)] = 0.1,
+        chunk_size: Annotated[int, Gt(0)] = MAX_ROWS,
+    ) -> None:
+        super().__init__()
+        self.head, self.temperature, self.chunk_size = head, temperature, chunk_size
+
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        if facts.num_views < 2:
+            yield Problem("", f"needs at least 2 views of every image; the data makes {facts.num_views}")
+        if facts.batch_size * facts.world_size < 2:
+            yield Problem("", "needs at least 2 images in the world, to have negatives; there is 1")
+
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+        views = len(batch.views)
+        if views < 2:
+            raise ValueError(f"multi-crop SimCLR needs at least 2 views of every image; the batch has {views}")
+        u = F.normalize(precise(model(batch.views, heads=[self.head]).of(self.head)), dim=1)
+        images = len(u) // views
+        world = distributed.gather(u)
+        owner = torch.arange(len(u), device=u.device) % images
+        owners = (torch.arange(len(world), device=u.device) // len(u)) * images + owner.repeat(distributed.world_size())
+        mine = owner + distributed.rank() * images
+        chunks = [slice(first, first + self.chunk_size) for first in range(0, len(u), self.chunk_size)]
+        parts = [
+            checkpoint(self._negatives, u[c], world, mine[c], owners, use_reentrant=False, preserve_rng_state=False)
+            for c in chunks
+        ]
+        negatives = torch.cat(parts)
+        terms = [
+            -F.logsigmoid((u * u.roll(-shift * images, 0)).sum(1) / self.temperature - negatives)
+            for shift in range(1, views)
+        ]
+        return StepOutput(loss=torch.stack(terms).mean(), logs={"z_std": spread(u)})
+
+    def _negatives(
+        self, rows: Float[Tensor, "m D"], world: Float[Tensor, "M D"], own: Tensor, owners: Tensor
+    ) -> Float[Tensor, "m"]:
+        """n(i) of some rows."""
+        with full_precision(rows):
+            s = rows @ world.T / self.temperature
+        return s.masked_fill(own[:, None] == owners, -math.inf).logsumexp(dim=1)
 
 
 class _NTXent(torch.autograd.Function):
@@ -150,3 +215,7 @@ def _similarities(
     s = torch.mm(some, world.T, out=tile[: len(some)])
     s.diagonal(distributed.rank() * len(u) + rows.start).fill_(-math.inf)
     return s
+
+
+SimCLRLossConf = config_for(SimCLRLoss)
+MultiCropSimCLRLossConf = config_for(MultiCropSimCLRLoss)

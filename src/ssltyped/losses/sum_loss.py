@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ssltyped.config import config_for
 from ssltyped.config.hints import nearest
-from ssltyped.losses.shared_pass import SharedPass
+from ssltyped.losses.outputs import SharedPass
 from ssltyped.types import Batch, Carry, Facts, Loss, Model, Moment, Problem, StepOutput, heads_of
 
 

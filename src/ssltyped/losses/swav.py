@@ -10,9 +10,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssltyped.config import INFERRED, ConfigError, config_for
-from ssltyped.losses.outputs import BALANCED, full_precision, inferred_width, precise, wrong_crops
-from ssltyped.losses.prototypes import parts_with_prototypes, prototypes_of
-from ssltyped.losses.sinkhorn import assign, hard
+from ssltyped.losses.assignments import assign, hard
+from ssltyped.losses.outputs import (
+    BALANCED,
+    full_precision,
+    inferred_width,
+    parts_with_prototypes,
+    precise,
+    prototypes_of,
+    wrong_crops,
+)
 from ssltyped.losses.state import CountingLoss, steps_from_epochs
 from ssltyped.losses.teacher import MomentumTeacher
 from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
@@ -23,7 +30,7 @@ class SwAVLoss(CountingLoss):
 
     The model gives the embedding z / |z| (V B, D) of V crops and, for each matrix C of K prototypes, the scores
     s = z C^T (V B, K). For each assign crop i the codes q_i = assign(s_i) of all images of the world are balanced over
-    the prototypes by Sinkhorn and Knopp (see `ssltyped.losses.sinkhorn`), without gradient, and
+    the prototypes by Sinkhorn and Knopp (see `ssltyped.losses.assignments`), without gradient, and
 
         loss = mean over C and over i of  mean_{p != i}  mean_n  - sum_k q_i(n, k) log softmax_k(s_p(n) / T)
 
@@ -121,11 +128,8 @@ class SwAVLoss(CountingLoss):
             views = [batch.views[i] for i in self.crops_for_assign]
             taught = self.encoder(views, heads=[self.head]).all_of(self.head)
             embedding, *targets = (precise(output) for output in taught)
-        queued = (
-            self.queue_scores(model if self.encoder is None else self.encoder.product)
-            if self.uses_queue(moment)
-            else []
-        )
+        coder = model if self.encoder is None else self.encoder.product
+        queued = self.queue_scores(coder) if self.uses_queue(moment) else []
         loss = self.swapped(found[1:], targets, len(batch.views), moment, queued)
         return StepOutput(loss=loss, carry={"embeddings": torch.stack(embedding.chunk(len(self.crops_for_assign)))})
 
@@ -158,12 +162,10 @@ class SwAVLoss(CountingLoss):
         losses = []
         for head, (student, target) in enumerate(zip(scores, targets, strict=True)):
             log_p = F.log_softmax(student / self.temperature, dim=1).chunk(num_crops)
-            images = len(log_p[0])
-            for order, (crop, block) in enumerate(
-                zip(self.crops_for_assign, target.chunk(len(self.crops_for_assign)), strict=True)
-            ):
-                queued = [queue_scores[head][order]] if queue_scores else []
-                q = self.codes(torch.cat([block, *queued]), moment)[:images]
+            blocks = target.chunk(len(self.crops_for_assign))
+            for place, crop in enumerate(self.crops_for_assign):
+                queued = [queue_scores[head][place]] if queue_scores else []
+                q = self.codes(torch.cat([blocks[place], *queued]), moment)[: len(blocks[place])]
                 others = [-(q * log_p[p]).sum(dim=1).mean() for p in range(num_crops) if p != crop]
                 losses.append(torch.stack(others).mean())
         return torch.stack(losses).mean()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ssltyped import distributed
-from ssltyped.losses.shared_pass import module_of
+from ssltyped.losses.outputs import module_of
 from ssltyped.types import Carry, Loss, Model, Moment, Outputs
 
 

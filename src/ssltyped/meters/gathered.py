@@ -1,13 +1,25 @@
-"""What the meters share that need all scores at once."""
+"""Meters that need all scores at once: what they share, and any classification metric of torchmetrics by its name."""
 
+import importlib
+import inspect
 from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import Self, TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ssltyped import distributed
-from ssltyped.types import Meter, Target
+from ssltyped.config import config_for, refuse
+from ssltyped.config.hints import nearest
+from ssltyped.types import Facts, Meter, Problem, Target
+
+Value: TypeAlias = bool | int | float | str | None
+"""What an argument of a metric can be."""
+
+CLASSES = ("num_classes", "num_labels")
 
 
 class GatheredMeter(Meter):
@@ -43,3 +55,60 @@ class GatheredMeter(Meter):
 
     def reset(self) -> None:
         self._seen = []
+
+
+class TorchMetric(GatheredMeter):
+    """torchmetrics.classification.<name>(**args) of all scores and targets at once: calibration, AUROC, confusion.
+
+    The metric turns scores outside of [0, 1] into probabilities by itself. `num_classes` (of a Multiclass one) and
+    `num_labels` (of a Multilabel one) are the number of scores if they are not given. Logged by its name; one that has
+    a value for each class, or each pair, with their numbers: MulticlassConfusionMatrix_0_1. Nothing before any image.
+    What is here under names of its own has another definition or what torchmetrics has not: `TopKAccuracy`,
+    `MeanAveragePrecision`. torchmetrics is imported by recipes that name this, and by no others.
+
+    Raises:
+        ValueError: an unknown name, or an argument that the metric does not take.
+
+    Args:
+        name: a class of `torchmetrics.classification`, such as MulticlassCalibrationError.
+        args: its arguments.
+    """
+
+    def __init__(self, *, name: str, args: dict[str, Value] = {}) -> None:  # noqa: B006  # a config shows it
+        super().__init__()
+        self.name, self.args = name, dict(args)
+        refuse(_faults(name, self.args))
+
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        return _faults(config.name, config.args)
+
+    def measure(self, scores: Float[Tensor, "N K"], targets: Int[Tensor, "N *K"]) -> dict[str, float]:
+        if not len(scores):
+            return {}
+        kind = _kinds()[self.name]
+        classes = {key: scores.shape[1] for key in CLASSES if key in inspect.signature(kind).parameters}
+        found = kind(**{**classes, **self.args})(scores, targets.long())
+        if not isinstance(found, Tensor):
+            raise ValueError(f"{self.name} gives curves, not numbers: name a metric that gives a tensor")
+        places = np.ndindex(*found.shape)
+        return {"_".join([self.name, *map(str, place)]): float(found[place]) for place in places}
+
+
+def _kinds() -> Mapping[str, Callable[..., Callable[[Tensor, Tensor], object]]]:
+    """The metrics of scores and targets alone: of two classes, of several, and of several an image."""
+    found = vars(importlib.import_module("torchmetrics.classification"))
+    names = [name for name in found if name.startswith(("Binary", "Multiclass", "Multilabel"))]
+    return {name: found[name] for name in names if len(inspect.signature(found[name].update).parameters) == 3}
+
+
+def _faults(name: str, args: Mapping[str, Value]) -> list[Problem]:
+    """What torchmetrics would refuse."""
+    known = _kinds()
+    if name not in known:
+        return [Problem("name", f"torchmetrics.classification has no {name!r}{nearest(name, list(known))}")]
+    taken = [one for one in inspect.signature(known[name]).parameters if one != "kwargs"]
+    return [Problem(f"args.{key}", f"{name} takes no {key!r}{nearest(key, taken)}") for key in args if key not in taken]
+
+
+TorchMetricConf = config_for(TorchMetric)

@@ -1,4 +1,4 @@
-"""What the meters of the k highest scores share: counts, summed over batches and ranks."""
+"""Accuracy, precision and recall of the k highest scores: counts, summed over batches and ranks."""
 
 from abc import abstractmethod
 from typing import Annotated
@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from ssltyped import distributed
+from ssltyped.config import config_for
 from ssltyped.types import Meter, Target
 
 
@@ -60,3 +61,51 @@ class TopKMeter(Meter):
 def percent(part: int, whole: int) -> float:
     """100 part / whole; nan of nothing."""
     return 100 * part / whole if whole else float("nan")
+
+
+class TopKAccuracy(TopKMeter):
+    """top{k} = 100 x (images whose class is among the k highest scores) / (images), in percent.
+
+    Of an image with several classes one has to be among the k: torchmetrics knows top-k of one class an image only.
+    """
+
+    def count(self, hits: Bool[Tensor, "B k"], target: Target) -> list[Int64[Tensor, ""]]:
+        images = torch.tensor(len(hits), device=hits.device)
+        return [*(hits[:, :k].any(dim=1).sum() for k in self.topk), images]
+
+    def measure(self, counts: list[int], total: int) -> dict[str, float]:
+        return {f"top{k}": percent(correct, total) for k, correct in zip(self.topk, counts, strict=True)}
+
+
+class PrecisionAtK(TopKMeter):
+    """precision_at_{k} = 100 x (classes of the images among their k highest scores) / (k x images), in percent.
+
+    It is the micro average: of all images together. torchmetrics's `RetrievalPrecision` gives the same, and keeps
+    every score for it.
+    """
+
+    def count(self, hits: Bool[Tensor, "B k"], target: Target) -> list[Int64[Tensor, ""]]:
+        return [*(hits[:, :k].sum() for k in self.topk), torch.tensor(len(hits), device=hits.device)]
+
+    def measure(self, counts: list[int], total: int) -> dict[str, float]:
+        return {f"precision_at_{k}": percent(found, k * total) for k, found in zip(self.topk, counts, strict=True)}
+
+
+class RecallAtK(TopKMeter):
+    """recall_at_{k} = 100 x (classes of the images among their k highest scores) / (classes of the images), in percent.
+
+    It is the micro average: of all images together, where torchmetrics's `RetrievalRecall` is the mean over images.
+    nan before any class of an image.
+    """
+
+    def count(self, hits: Bool[Tensor, "B k"], target: Target) -> list[Int64[Tensor, ""]]:
+        classes = (target > 0).sum() if target.ndim == 2 else torch.tensor(len(hits), device=hits.device)
+        return [*(hits[:, :k].sum() for k in self.topk), classes]
+
+    def measure(self, counts: list[int], total: int) -> dict[str, float]:
+        return {f"recall_at_{k}": percent(found, total) for k, found in zip(self.topk, counts, strict=True)}
+
+
+TopKAccuracyConf = config_for(TopKAccuracy)
+PrecisionAtKConf = config_for(PrecisionAtK)
+RecallAtKConf = config_for(RecallAtK)

@@ -14,8 +14,7 @@ from torch import nn
 
 from ssltyped import config as configs
 from ssltyped.config import INFERRED
-from ssltyped.optimizers.decay import Decay
-from ssltyped.optimizers.groups import Group, param_groups
+from ssltyped.optimizers.groups import Decay, Group, param_groups
 from ssltyped.optimizers.larc import LARC
 from ssltyped.optimizers.rate import Rate
 from ssltyped.optimizers.zero import MakeOptimizer, Zero, local
@@ -116,20 +115,15 @@ class _Scheduled(NamedTuple):
 
     def problems(self) -> Iterator[Problem]:
         """What other values are relative to has to be the schedule's highest one."""
-        highest = _highest(self.schedule)
-        if highest is not None and not math.isclose(highest, self.peak, rel_tol=0.01):
+        try:
+            built = configs.build(self.schedule)
+            assert isinstance(built, Scheduler)
+            highest = max(built(index / 2000) for index in range(2000))
+        except ValueError:  # it cannot be built, which its own problems say
+            return
+        if not math.isclose(highest, self.peak, rel_tol=0.01):
             message = f"got {self.peak:g}, but {self.path} rises to {highest:g}"
             remedy = f"set {self.field}={highest / self.scale:g}, or leave the schedule's values out (null)"
             yield Problem(self.field, f"{message}: {remedy}")
         elif highest == 0:
             yield Problem(self.path, f"has no effect with {self.field} 0: leave it out, or give {self.field}")
-
-
-def _highest(schedule: object) -> Optional[float]:
-    """The highest value of a schedule's config; None for one that cannot be built, which its own problems say."""
-    try:
-        built = configs.build(schedule)
-        assert isinstance(built, Scheduler)
-        return max(built(index / 2000) for index in range(2000))
-    except ValueError:
-        return None

@@ -8,12 +8,11 @@ from typing import Annotated, Optional, Self
 from annotated_types import Gt, Len
 
 from ssltyped.config import config_for, refuse
+from ssltyped.schedulers.base import ROUNDING
 from ssltyped.types import Facts, Problem, Scheduler, Update
 
 # Lengths are written with a few digits: 0.3333 three times is meant to be 1.
 SUM_TOLERANCE = 1e-3
-# Progress at a boundary is a quotient, which may fall short of it by rounding; then the next part has begun.
-ROUNDING = 1e-6
 
 
 class Interval(Enum):
@@ -38,7 +37,6 @@ class Composite(Scheduler):
         schedulers: the parts, in order.
         lengths: the share of the run that each takes.
         intervals: the progress that each sees; null: all are rescaled.
-        update: how often the value changes.
     """
 
     def __init__(

@@ -103,6 +103,10 @@ class Loss(Component, nn.Module, ABC):
 
     A field `head: str = INFERRED` is the head that the method reads, `heads: list[str] = INFERRED` those that it reads:
     inferred here where there is no choice, and checked. A field that is a head, such as a predictor, gets its width.
+
+    Args:
+        head: the head that is read.
+        heads: the heads that are read.
     """
 
     hooks = (*Component.hooks, "setup", "step", "update", "product", "on_train_start", "on_epoch_start")
@@ -257,7 +261,11 @@ class Update(Enum):
 
 
 class Scheduler(Component, ABC):
-    """A pure function of progress."""
+    """A pure function of progress.
+
+    Args:
+        update: how often the value changes.
+    """
 
     update: Update = Update.STEP
 

@@ -9,16 +9,14 @@ from ssltyped.interop.vissl.losses import LOSSES, Given, loss
 from ssltyped.interop.vissl.settings import Settings
 from ssltyped.interop.vissl.yaml import Tree
 from ssltyped.losses.barlow_twins import BarlowTwinsLossConf
-from ssltyped.losses.cross_entropy import BCELossConf, CrossEntropyLossConf
 from ssltyped.losses.deepcluster import DeepClusterV2LossConf
 from ssltyped.losses.dino import DINOLossConf
 from ssltyped.losses.ibot import IBOTLossConf
 from ssltyped.losses.moco import MoCoLossConf
-from ssltyped.losses.multicrop_simclr import MultiCropSimCLRLossConf
 from ssltyped.losses.npid import Contrast, MemoryBankLossConf
-from ssltyped.losses.simclr import SimCLRLossConf
+from ssltyped.losses.simclr import MultiCropSimCLRLossConf, SimCLRLossConf
+from ssltyped.losses.supervised import BCELossConf, CrossEntropyLossConf, TorchLossConf
 from ssltyped.losses.swav import SwAVLossConf
-from ssltyped.losses.torch_loss import TorchLossConf
 from ssltyped.types import Loss
 
 CASES: list[tuple[str, Tree, Loss]] = [

@@ -12,16 +12,13 @@ from ssltyped.interop.vissl.optimizer import OPTIMIZERS, Training, Weights, trai
 from ssltyped.interop.vissl.schedules import Size
 from ssltyped.interop.vissl.settings import Settings
 from ssltyped.interop.vissl.yaml import Tree
-from ssltyped.optimizers.adamw import AdamWConf
-from ssltyped.optimizers.decay import DecayConf
-from ssltyped.optimizers.groups import GroupConf
+from ssltyped.optimizers.groups import DecayConf, GroupConf
 from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.lars import LARSConf
 from ssltyped.optimizers.rate import RateConf
-from ssltyped.optimizers.rmsprop import RMSpropConf
-from ssltyped.optimizers.sgd import SGDConf
+from ssltyped.optimizers.torch_optim import AdamWConf, RMSpropConf, SGDConf
 from ssltyped.optimizers.zero import ZeroConf
-from ssltyped.schedulers.constant import ConstantConf
+from ssltyped.schedulers.curves import ConstantConf
 from ssltyped.types import Optimizer
 
 NAMES = {"trunk.cls_token": "trunk.class_token", "trunk.fc.weight": "trunk.fc.weight", "trunk.pos": "trunk.pos"}

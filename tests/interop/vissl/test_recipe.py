@@ -11,13 +11,13 @@ from ssltyped.engine.parallel import Precision
 from ssltyped.interop.vissl.recipe import LATER, Imported, build_model, import_config, import_trunk
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.model.freeze import FreezeConf
-from ssltyped.optimizers.decay import DecayConf
+from ssltyped.optimizers.groups import DecayConf
 from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.rate import RateConf, peak_lr
-from ssltyped.optimizers.sgd import SGDConf
+from ssltyped.optimizers.torch_optim import SGDConf
 from ssltyped.schedulers.composite import CompositeConf, Interval
 from ssltyped.schedulers.cosine import CosineConf
-from ssltyped.schedulers.linear import LinearConf
+from ssltyped.schedulers.curves import LinearConf
 from ssltyped.trunks.resnet import ResNetConf
 
 CONFIGS = Path(__file__).parents[2] / "golden" / "vissl_configs"

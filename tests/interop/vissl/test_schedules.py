@@ -11,14 +11,9 @@ from ssltyped.config.resolve import Row
 from ssltyped.interop.vissl.schedules import SCHEDULES, Size, scaled, schedule
 from ssltyped.interop.vissl.yaml import Tree, Value
 from ssltyped.schedulers.composite import CompositeConf, Interval
-from ssltyped.schedulers.constant import ConstantConf
-from ssltyped.schedulers.cosine import CosineConf
-from ssltyped.schedulers.inverse_sqrt import InverseSqrtConf
-from ssltyped.schedulers.linear import LinearConf
-from ssltyped.schedulers.multistep import MultiStepConf
-from ssltyped.schedulers.piecewise import PiecewiseConstantConf, StaircaseConf
-from ssltyped.schedulers.polynomial import PolynomialConf
-from ssltyped.schedulers.warm_restarts import CosineWarmRestartsConf, Wave
+from ssltyped.schedulers.cosine import CosineConf, CosineWarmRestartsConf, Wave
+from ssltyped.schedulers.curves import ConstantConf, InverseSqrtConf, LinearConf, PolynomialConf
+from ssltyped.schedulers.steps import MultiStepConf, PiecewiseConstantConf, StaircaseConf
 from ssltyped.types import Scheduler, Update
 
 ONE_NODE = Size(images=512, images_of_a_node=512, nodes=1, epochs=10)

@@ -19,7 +19,7 @@ from ssltyped.launch import Run, launch, replay
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
 from ssltyped.model.model import SSLModel
 from ssltyped.optimizers.rate import RateConf
-from ssltyped.optimizers.sgd import SGDConf
+from ssltyped.optimizers.torch_optim import SGDConf
 from ssltyped.types import Facts, Inference, Loss, Problem, StepOutput
 
 recipe: Experiment = simclr()

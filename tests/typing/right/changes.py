@@ -11,8 +11,8 @@ from ssltyped.engine.parallel import Precision
 from ssltyped.evals.online_knn import KNN, KNNConf
 from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
-from ssltyped.optimizers.adamw import AdamWConf
 from ssltyped.optimizers.rate import RateConf
+from ssltyped.optimizers.torch_optim import AdamWConf
 from ssltyped.schedulers.composite import Composite
 from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.transforms.geometry import CenterCropConf, RandomResizedCrop

@@ -15,8 +15,8 @@ from ssltyped.evals.online_knn import KNNConf
 from ssltyped.experiment import Experiment, ExperimentConf
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLossConf
-from ssltyped.optimizers.adamw import AdamWConf
 from ssltyped.optimizers.rate import RateConf
+from ssltyped.optimizers.torch_optim import AdamWConf
 from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.transforms.geometry import CenterCropConf
 from ssltyped.trunks.resnet import ResNetConf, Stem

@@ -5,8 +5,8 @@ from ssltyped import INFERRED, launch, override
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.simclr import SimCLRLossConf
-from ssltyped.optimizers.adamw import AdamWConf
 from ssltyped.optimizers.rate import RateConf
+from ssltyped.optimizers.torch_optim import AdamWConf
 from ssltyped.transforms.colour import RandomGrayscaleConf
 from ssltyped.trunks.regnet import AnyNetConf
 

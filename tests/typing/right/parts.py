@@ -16,18 +16,15 @@ from ssltyped.evals.online_knn import KNN, KNNConf
 from ssltyped.heads.mlp import MLPHead, MLPHeadConf
 from ssltyped.heads.plumbing import IdentityHeadConf
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
-from ssltyped.meters.accuracy import TopKAccuracyConf
-from ssltyped.optimizers.adamw import AdamWConf
-from ssltyped.optimizers.decay import DecayConf
-from ssltyped.optimizers.groups import GroupConf
+from ssltyped.meters.topk import TopKAccuracyConf
+from ssltyped.optimizers.groups import DecayConf, GroupConf
 from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.rate import LRScaling, RateConf
-from ssltyped.optimizers.sgd import SGDConf
+from ssltyped.optimizers.torch_optim import AdamWConf, SGDConf
 from ssltyped.schedulers.composite import CompositeConf
-from ssltyped.schedulers.constant import ConstantConf
 from ssltyped.schedulers.cosine import CosineConf
-from ssltyped.schedulers.linear import LinearConf
-from ssltyped.schedulers.multistep import MultiStepConf
+from ssltyped.schedulers.curves import ConstantConf, LinearConf
+from ssltyped.schedulers.steps import MultiStepConf
 from ssltyped.transforms.blur import GaussianBlurConf
 from ssltyped.transforms.colour import ColorDistortionConf, ColorJitterConf, RandomGrayscaleConf
 from ssltyped.transforms.geometry import CenterCropConf, HorizontalFlipConf, RandomResizedCropConf, ResizeConf

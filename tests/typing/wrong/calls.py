@@ -17,7 +17,7 @@ from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import Run, launch, replay
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
 from ssltyped.optimizers.rate import RateConf
-from ssltyped.optimizers.sgd import SGDConf
+from ssltyped.optimizers.torch_optim import SGDConf
 from ssltyped.types import Head, Inference, Loss, Problem
 
 recipe = simclr()

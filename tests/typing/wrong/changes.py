@@ -6,8 +6,8 @@ from ssltyped.evals.online_knn import KNN, KNNConf
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.moco import MoCoLoss, MoCoLossConf
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
-from ssltyped.optimizers.adamw import AdamWConf
 from ssltyped.optimizers.rate import RateConf
+from ssltyped.optimizers.torch_optim import AdamWConf
 from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.trunks.resnet import ResNet, ResNetConf
 from ssltyped.types import Loss

@@ -7,9 +7,9 @@ from ssltyped.evals.online_knn import KNNConf
 from ssltyped.heads.mlp import EvalMLPHeadConf, MLPHeadConf
 from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.simclr import SimCLRLossConf
-from ssltyped.meters.accuracy import TopKAccuracyConf
-from ssltyped.optimizers.adamw import AdamWConf
+from ssltyped.meters.topk import TopKAccuracyConf
 from ssltyped.optimizers.rate import RateConf
+from ssltyped.optimizers.torch_optim import AdamWConf
 from ssltyped.schedulers.composite import CompositeConf
 from ssltyped.transforms.colour import ColorJitterConf, RandomGrayscaleConf
 from ssltyped.transforms.views import RepeatViewsConf

@@ -7,10 +7,9 @@ from ssltyped.data.pipeline import DataConf, EvalSplitConf, TrainSplitConf
 from ssltyped.evals.online_knn import KNNConf
 from ssltyped.heads.mlp import MLPHead, MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
-from ssltyped.optimizers.adamw import AdamWConf
 from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.rate import RateConf
-from ssltyped.optimizers.sgd import SGDConf
+from ssltyped.optimizers.torch_optim import AdamWConf, SGDConf
 from ssltyped.schedulers.composite import CompositeConf
 from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.transforms.blur import GaussianBlurConf

@@ -7,16 +7,14 @@ from ssltyped.config.hints import nearest
 from ssltyped.config.resolve import Row
 from ssltyped.interop.vissl.settings import Settings, choice, make
 from ssltyped.losses.barlow_twins import BarlowTwinsLoss
-from ssltyped.losses.cross_entropy import BCELoss, CrossEntropyLoss
 from ssltyped.losses.deepcluster import DeepClusterV2Loss
 from ssltyped.losses.dino import DINOLoss
 from ssltyped.losses.ibot import IBOTLoss
 from ssltyped.losses.moco import MoCoLoss
-from ssltyped.losses.multicrop_simclr import MultiCropSimCLRLoss
 from ssltyped.losses.npid import Contrast, MemoryBankLoss
-from ssltyped.losses.simclr import SimCLRLoss
+from ssltyped.losses.simclr import MultiCropSimCLRLoss, SimCLRLoss
+from ssltyped.losses.supervised import KNOWN, BCELoss, CrossEntropyLoss, TorchLoss
 from ssltyped.losses.swav import SwAVLoss
-from ssltyped.losses.torch_loss import KNOWN, TorchLoss
 from ssltyped.types import Loss
 
 

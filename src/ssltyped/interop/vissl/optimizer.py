@@ -11,15 +11,11 @@ from ssltyped.config.resolve import Row
 from ssltyped.interop.vissl.schedules import Size, scaled, schedule
 from ssltyped.interop.vissl.settings import Settings, choice, make
 from ssltyped.interop.vissl.yaml import Tree, Value
-from ssltyped.optimizers.adam import Adam
-from ssltyped.optimizers.adamw import AdamW
-from ssltyped.optimizers.decay import Decay
-from ssltyped.optimizers.groups import Group
+from ssltyped.optimizers.groups import Decay, Group
 from ssltyped.optimizers.larc import LARC
 from ssltyped.optimizers.lars import LARS
 from ssltyped.optimizers.rate import Rate
-from ssltyped.optimizers.rmsprop import RMSprop
-from ssltyped.optimizers.sgd import SGD
+from ssltyped.optimizers.torch_optim import SGD, Adam, AdamW, RMSprop
 from ssltyped.optimizers.zero import Zero
 from ssltyped.types import Optimizer, Scheduler
 

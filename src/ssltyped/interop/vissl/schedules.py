@@ -17,14 +17,9 @@ from ssltyped.config.resolve import Row
 from ssltyped.interop.vissl.settings import Settings, choice, make
 from ssltyped.interop.vissl.yaml import Tree, Value
 from ssltyped.schedulers.composite import Composite, Interval
-from ssltyped.schedulers.constant import Constant
-from ssltyped.schedulers.cosine import Cosine
-from ssltyped.schedulers.inverse_sqrt import InverseSqrt
-from ssltyped.schedulers.linear import Linear
-from ssltyped.schedulers.multistep import MultiStep
-from ssltyped.schedulers.piecewise import PiecewiseConstant, Staircase
-from ssltyped.schedulers.polynomial import Polynomial
-from ssltyped.schedulers.warm_restarts import CosineWarmRestarts, Wave
+from ssltyped.schedulers.cosine import Cosine, CosineWarmRestarts, Wave
+from ssltyped.schedulers.curves import Constant, InverseSqrt, Linear, Polynomial
+from ssltyped.schedulers.steps import MultiStep, PiecewiseConstant, Staircase
 from ssltyped.types import Problem, Scheduler, Update
 
 

@@ -1,4 +1,4 @@
-"""A value that falls at given epochs."""
+"""Schedules of a few values: at given epochs, or each for an equal share of the run."""
 
 import math
 from bisect import bisect_right
@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Annotated, Self
 
-from annotated_types import Gt, Len
+from annotated_types import Ge, Gt, Len
 
 from ssltyped.config import INFERRED, config_for, refuse
+from ssltyped.schedulers.base import ROUNDING, FromLR, part_at
 from ssltyped.types import Facts, Inference, Problem, Scheduler, Update
 
 DEFAULT_GAMMA = 0.1
-# Progress at the start of an epoch is a quotient, which may fall short of the whole epoch by rounding.
-ROUNDING = 1e-6
 
 
 class MultiStep(Scheduler):
@@ -28,7 +27,6 @@ class MultiStep(Scheduler):
         values: one value before each milestone and one after the last; null: from the learning rate and gamma.
         gamma: factor from one value to the next, when values is null.
         epochs: the length of the schedule in epochs; null: that of the run.
-        update: how often the value may change.
     """
 
     def __init__(
@@ -80,4 +78,43 @@ def _faults(milestones: list[int], values: list[float], gamma: float) -> Iterato
         yield Problem("gamma", f"{gamma:g} has no effect on values that are given: leave out one of them")
 
 
+class PiecewiseConstant(Scheduler):
+    """f(progress) = values[floor(progress n)] with n values.
+
+    Args:
+        values: the values, each for an equal share of the run.
+    """
+
+    def __init__(self, *, values: Annotated[list[float], Len(1)], update: Update = Update.EPOCH) -> None:
+        self.values, self.update = values, update
+
+    def __call__(self, progress: float) -> float:
+        return self.values[part_at(progress, len(self.values))]
+
+
+class Staircase(FromLR):
+    """f(progress) = start gamma^floor(progress (num_decays + 1)).
+
+    Args:
+        start: the first value; null: the learning rate of the optimizer.
+        gamma: factor from one value to the next.
+        num_decays: how often the value falls, at equal distances.
+    """
+
+    def __init__(
+        self,
+        *,
+        start: float = INFERRED,
+        gamma: Annotated[float, Gt(0)],
+        num_decays: Annotated[int, Ge(0)],
+        update: Update = Update.STEP,
+    ) -> None:
+        self.start, self.gamma, self.num_decays, self.update = start, gamma, num_decays, update
+
+    def __call__(self, progress: float) -> float:
+        return self.start * self.gamma ** part_at(progress, self.num_decays + 1)
+
+
 MultiStepConf = config_for(MultiStep)
+PiecewiseConstantConf = config_for(PiecewiseConstant)
+StaircaseConf = config_for(Staircase)

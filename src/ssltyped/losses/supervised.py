@@ -1,21 +1,51 @@
-"""Supervised losses, also those of pretext tasks: one target, one or several outputs."""
+"""Losses of labels, also those of pretext tasks: one target, one or several outputs; and any loss of `torch.nn`."""
 
-from collections.abc import Iterable
+import inspect
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Optional, Self
 
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Lt
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssltyped import distributed
-from ssltyped.config import INFERRED, config_for
+from ssltyped.config import INFERRED, config_for, refuse
+from ssltyped.config.hints import nearest
 from ssltyped.losses.outputs import all_outputs
 from ssltyped.types import Batch, Facts, Loss, Model, Moment, Problem, StepOutput, Target
 
 
-class CrossEntropyLoss(Loss):
+class SupervisedLoss(Loss):
+    """loss = sum over outputs of the heads of  the loss of that output; views of an image share its label."""
+
+    heads: list[str]
+    uses_labels = True
+    outputs = None
+
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        yield from needs_labels(facts)
+
+    @abstractmethod
+    def of_output(self, output: Tensor, label: Target) -> Float[Tensor, ""]:
+        """The loss of one output (rows by view)."""
+
+    def logs(self, output: Tensor, label: Target) -> dict[str, Tensor]:
+        """What is logged of the first output."""
+        return {}
+
+    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
+        label = labels_of(batch)
+        found = all_outputs(model(batch.views, heads=self.heads), self.heads)
+        losses = [self.of_output(output, label) for output in found]
+        return StepOutput(loss=torch.stack(losses).sum(), logs=self.logs(found[0], label))
+
+
+class CrossEntropyLoss(SupervisedLoss):
     """Classification of images, of rotations (RotNet), of permutations (jigsaw) or of clusters (ClusterFit).
 
     Every output of the heads is a set of logits x (B, K), or (B, S, K) for S predictions an image; with class y,
@@ -34,7 +64,6 @@ class CrossEntropyLoss(Loss):
         ValueError: a batch without labels, a label that is no class (seen on the CPU only), or rows of 1, 0 and -1.
 
     Args:
-        heads: the heads that are read.
         temperature: T.
         label_smoothing: share of the target that is spread over all classes.
         ignore_label: images with this label are left out.
@@ -60,13 +89,10 @@ class CrossEntropyLoss(Loss):
         self.register_buffer("_weights", weights, persistent=False)
 
     _weights: Optional[Tensor]
-    uses_labels = True
-    outputs = None
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().problems(config, facts)
-        yield from needs_labels(facts)
         for head in config.heads or []:
             for width in facts.widths(head):
                 if config.class_weights is not None and width != len(config.class_weights):
@@ -74,15 +100,7 @@ class CrossEntropyLoss(Loss):
                 if facts.num_classes is not None and width < facts.num_classes:
                     yield Problem("heads", f"the views make {facts.num_classes} classes; {head} is {width} wide")
 
-    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
-        label = labels_of(batch)
-        found = all_outputs(model(batch.views, heads=self.heads), self.heads)
-        losses = [self.of_output(output, label) for output in found]
-        logs = {"top1": self._top1(found[0], label)} if label.ndim == 1 else {}
-        return StepOutput(loss=torch.stack(losses).sum(), logs=logs)
-
     def of_output(self, output: Tensor, label: Target) -> Float[Tensor, ""]:
-        """The loss of one output (rows by view)."""
         logits, target = per_prediction(output, label)
         if self.normalize:
             logits = F.normalize(logits, dim=1)
@@ -109,13 +127,15 @@ class CrossEntropyLoss(Loss):
         total = distributed.all_reduce_mean(weight.sum())
         return (nll * weight).sum() / total.clamp(min=1e-12)
 
-    def _top1(self, output: Tensor, label: Target) -> Float[Tensor, ""]:
+    def logs(self, output: Tensor, label: Target) -> dict[str, Tensor]:
+        if label.ndim > 1:
+            return {}
         logits, target = per_prediction(output.detach(), label)
         counts = (target != self.ignore_label).sum().clamp(min=1)
-        return (logits.argmax(dim=1) == target).sum() / counts
+        return {"top1": (logits.argmax(dim=1) == target).sum() / counts}
 
 
-class BCELoss(Loss):
+class BCELoss(SupervisedLoss):
     """Classification into several classes at once: binary cross entropy with targets 1, 0 and -1 (unknown).
 
     For every output x (B, K) of the heads and targets t (B, K), with N_k the number of images of the world whose t_k
@@ -129,34 +149,17 @@ class BCELoss(Loss):
         ValueError: a batch without a row of targets for each image.
 
     Args:
-        heads: the heads that are read.
         normalize: scale logits to length 1.
     """
-
-    uses_labels = True
-    outputs = None
 
     def __init__(self, *, heads: list[str] = INFERRED, normalize: bool = False) -> None:
         super().__init__()
         self.heads, self.normalize = list(heads), normalize
 
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        yield from super().problems(config, facts)
-        yield from needs_labels(facts)
-
-    def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
-        label = labels_of(batch)
-        if label.ndim != 2:
-            raise ValueError(
-                "BCELoss needs a row of targets for each image: the labels are classes; add OneHot to collators"
-            )
-        found = all_outputs(model(batch.views, heads=self.heads), self.heads)
-        losses = [self.of_output(output, label) for output in found]
-        return StepOutput(loss=torch.stack(losses).sum())
-
     def of_output(self, output: Tensor, label: Target) -> Float[Tensor, ""]:
-        """The loss of one output (rows by view)."""
+        if label.ndim != 2:
+            message = "BCELoss needs a row of targets for each image: the labels are classes; add OneHot to collators"
+            raise ValueError(message)
         logits, target = per_prediction(output, label)
         if self.normalize:
             logits = F.normalize(logits, dim=1)
@@ -188,5 +191,65 @@ def per_prediction(output: Tensor, label: Target) -> tuple[Tensor, Tensor]:
     return rows, target
 
 
+def _compares_two(kind: type[nn.Module]) -> bool:
+    """Whether a loss is made without arguments, and computed from an output and a label alone."""
+    made = list(inspect.signature(kind).parameters.values())
+    needed = [one for one in made if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD]
+    return not needed and len(inspect.signature(kind.forward).parameters) == len(("self", "input", "target"))
+
+
+KNOWN: Mapping[str, type[nn.Module]] = {
+    name: kind
+    for name, kind in vars(nn.modules.loss).items()
+    if isinstance(kind, type) and issubclass(kind, nn.modules.loss._Loss) and not name.startswith("_")
+    if _compares_two(kind)
+}
+"""The losses of `torch.nn.modules.loss` of an output and a label; not those of three tensors (TripletMarginLoss)."""
+
+
+class TorchLoss(SupervisedLoss):
+    """loss = sum over outputs of  torch.nn.<name>(**args)(output, label), averaged as that loss does.
+
+    The label of an image counts for each of its views. Memory and time grow as those of the loss of torch;
+    for losses that average over the batch, W ranks give the loss of one process.
+
+    Raises:
+        ValueError: an unknown name, an argument that the loss does not take, or a batch without labels.
+
+    Args:
+        name: a class of `torch.nn.modules.loss` that compares two tensors, such as SmoothL1Loss.
+        args: its arguments.
+    """
+
+    def __init__(
+        self,
+        *,
+        heads: list[str] = INFERRED,
+        name: str,
+        args: dict[str, float | int | bool | str] = {},  # noqa: B006  # never changed
+    ) -> None:
+        super().__init__()
+        self.heads, self.name, self.args = list(heads), name, dict(args)
+        refuse(_faults(name, self.args))
+        self.loss = KNOWN[name](**self.args)
+
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        yield from _faults(config.name, config.args)
+
+    def of_output(self, output: Tensor, label: Target) -> Tensor:
+        loss: Tensor = self.loss(output, label.repeat(len(output) // len(label), *[1] * (label.ndim - 1)))
+        return loss
+
+
+def _faults(name: str, args: Mapping[str, object]) -> list[Problem]:
+    if name not in KNOWN:
+        return [Problem("name", f"torch.nn has no loss {name!r} of an output and a label{nearest(name, list(KNOWN))}")]
+    known = list(inspect.signature(KNOWN[name]).parameters)
+    return [Problem(f"args.{key}", f"{name} takes no {key!r}{nearest(key, known)}") for key in args if key not in known]
+
+
 CrossEntropyLossConf = config_for(CrossEntropyLoss)
 BCELossConf = config_for(BCELoss)
+TorchLossConf = config_for(TorchLoss)
