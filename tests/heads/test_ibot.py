@@ -15,7 +15,14 @@ from torch import Tensor, nn
 
 from ssltyped import distributed
 from ssltyped.distributed.sync_batch_norm import convert_sync_batchnorm
-from ssltyped.heads.ibot import IBOTDistillationHead, IBOTHead, IBOTHeadConf, TokenBatchNorm, TokenNorm
+from ssltyped.heads.ibot import (
+    IBOTDistillationHead,
+    IBOTDistillationHeadConf,
+    IBOTHead,
+    IBOTHeadConf,
+    TokenBatchNorm,
+    TokenNorm,
+)
 from ssltyped.heads.prototypes import Activation, Scale
 from ssltyped.weights.vissl_heads import LAYOUTS
 
@@ -165,6 +172,7 @@ def test_prototypes_of_both() -> None:
 
 
 def test_other_numbers_for_shared_prototypes_are_a_problem() -> None:
-    (problem,) = IBOTHead.problems(IBOTHeadConf(num_prototypes=6, num_patch_prototypes=9, shared=True), FACTS)
-    assert problem.path == "num_patch_prototypes"
-    assert not list(IBOTHead.problems(IBOTHeadConf(num_prototypes=6, num_patch_prototypes=9), FACTS))
+    for head, conf in ((IBOTHead, IBOTHeadConf), (IBOTDistillationHead, IBOTDistillationHeadConf)):
+        (problem,) = head.problems(conf(num_prototypes=6, num_patch_prototypes=9, shared=True), FACTS)
+        assert problem.path == "num_patch_prototypes"
+        assert not list(head.problems(conf(num_prototypes=6, num_patch_prototypes=9), FACTS))
