@@ -15,7 +15,7 @@ from ssltyped.engine.parallel import DistributedConf
 from ssltyped.experiment import Experiment, ExperimentConf
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLossConf
-from ssltyped.optimizers.groups import DecayConf
+from ssltyped.optimizers.decay import DecayConf
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import SGDConf
 from ssltyped.trunks.resnet import ResNetConf

@@ -10,7 +10,8 @@ from torch import nn
 
 from ssltyped.config import build
 from ssltyped.config.resolve import resolve
-from ssltyped.optimizers.groups import DecayConf, Group, GroupConf
+from ssltyped.optimizers.decay import DecayConf
+from ssltyped.optimizers.groups import Group, GroupConf
 from ssltyped.optimizers.rate import Rate, RateConf
 from ssltyped.optimizers.torch_optim import SGD, AdamW, AdamWConf, SGDConf
 from ssltyped.schedulers.composite import CompositeConf

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssltyped.optimizers.groups import Decay
+from ssltyped.optimizers.decay import Decay
 
 MATRIX, VECTOR = nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2))
 PARAMETERS: dict[str, tuple[nn.Parameter, nn.Module]] = {

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ssltyped.heads.mlp import MLPHead
 from ssltyped.heads.plumbing import IdentityHead
-from ssltyped.optimizers.groups import Decay, Group, GroupConf, faults
+from ssltyped.optimizers.decay import Decay
+from ssltyped.optimizers.groups import Group, GroupConf, faults
 from ssltyped.optimizers.rate import Rate
 from ssltyped.optimizers.torch_optim import SGD
 from ssltyped.schedulers.curves import Constant

@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from ssltyped.optimizers.groups import Layered, depths
+from ssltyped.optimizers.layers import Layered, depths
 from ssltyped.trunks.resnet import ResNet
 
 VIT = ["cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.norm1.weight", "blocks.0.mlp.layers.0.weight"]

@@ -101,14 +101,11 @@ def _identity(asked: str, resolved: str) -> dict[str, object]:
     """What makes a run the run that it is."""
     wanted = _leaves(config.to_tree(config.from_yaml(asked)))
     inferred = dict(_leaves(config.to_tree(config.from_yaml(resolved))))
-    return {key: value for key, value in wanted if not _is_free(key)} | {
-        key: inferred.get(key) for key in _INFERRED_THAT_COUNT
-    }
-
-
-def _is_free(key: str) -> bool:
-    steps = key.split(".")
-    return steps[0] in _FREE_FIELDS or steps[-1] in _FREE_LEAVES
+    counts = {key: inferred.get(key) for key in _INFERRED_THAT_COUNT}
+    for key, value in wanted:
+        if key.partition(".")[0] not in _FREE_FIELDS and key.rpartition(".")[2] not in _FREE_LEAVES:
+            counts.setdefault(key, value)
+    return counts
 
 
 def _leaves(tree: object, path: str = "") -> Iterator[tuple[str, object]]:

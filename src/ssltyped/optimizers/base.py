@@ -14,7 +14,8 @@ from torch import nn
 
 from ssltyped import config as configs
 from ssltyped.config import INFERRED
-from ssltyped.optimizers.groups import Decay, Group, param_groups
+from ssltyped.optimizers.decay import Decay
+from ssltyped.optimizers.groups import Group, param_groups
 from ssltyped.optimizers.larc import LARC
 from ssltyped.optimizers.rate import Rate
 from ssltyped.optimizers.zero import MakeOptimizer, Zero, local

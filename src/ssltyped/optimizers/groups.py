@@ -1,59 +1,17 @@
 """Parameter groups: what is decayed and what is not, the layers of the trunk, and parts that learn in their own way."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, NamedTuple, Optional, Protocol, Self, runtime_checkable
+from typing import Annotated, NamedTuple, Optional, Self
 
 from annotated_types import Ge, Gt, Len
 from torch import nn
 
 from ssltyped.config import config_for, join, refuse
 from ssltyped.config.hints import nearest
+from ssltyped.optimizers.decay import Decay
+from ssltyped.optimizers.layers import depths
 from ssltyped.optimizers.rate import Rate
 from ssltyped.types import Component, Problem, Scheduler, Trunk, as_named, parameters_of
-
-NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-# blocks.3, layer2, stages.1, stages.1.blocks.0; what is inside a block (mlp.layers.0, blocks.0.block.1) is no block
-_BLOCK = re.compile(
-    r"(?:.*?\.)??(?:(?:layers?|stages?)\.?\d+\.blocks?\.?\d+|(?:blocks?|layers?|stages?|features)\.?\d+)(?=\.)"
-)
-
-
-class Decay(Component):
-    """A parameter is decayed unless it is of a normalization layer and `norm` is False, or is a bias and `bias` is
-    False, or another one of one dimension and `vector` is False, or is named in `exclude`.
-
-    That norms are not decayed and the rest is, is VISSL's default.
-
-    Args:
-        norm: weights (and, with bias, biases) of normalization layers are decayed too.
-        bias: biases are decayed.
-        vector: other parameters of one dimension (scales of layers, g of weight normalization) are decayed.
-        exclude: parameters with one of these texts in their names are not decayed.
-        schedule: weight decay over the run, whose highest value is the optimizer's weight_decay; null: it is constant.
-    """
-
-    def __init__(
-        self,
-        *,
-        norm: bool = False,
-        bias: bool = True,
-        vector: bool = True,
-        exclude: list[str] = [],  # noqa: B006  # never changed; a config shows it as a list
-        schedule: Optional[Scheduler] = None,
-    ) -> None:
-        self.norm, self.bias, self.vector, self.exclude, self.schedule = norm, bias, vector, exclude, schedule
-
-    def moves(self, name: str, parameter: nn.Parameter, module: nn.Module, norm: Optional[bool] = None) -> bool:
-        """Whether a parameter of a module is decayed; `norm` is that of a group, if it has its own."""
-        if any(text in name for text in self.exclude):
-            return False
-        is_norm, is_bias = isinstance(module, NORMS), name.endswith("bias")
-        if is_norm and not (self.norm if norm is None else norm):
-            return False
-        if is_bias and not self.bias:
-            return False
-        return self.vector or is_norm or is_bias or parameter.ndim != 1
 
 
 class Group(Component):
@@ -95,7 +53,6 @@ class Group(Component):
         return ",".join(self.parts)
 
 
-DecayConf = config_for(Decay)
 GroupConf = config_for(Group)
 
 
@@ -198,42 +155,3 @@ def _layers(module: nn.Module) -> tuple[Mapping[nn.Parameter, int], int]:
             found.update({names[name]: depth for name, depth in of_trunk.items()})
             last = max(last, layers)
     return found, last
-
-
-@runtime_checkable
-class Layered(Protocol):
-    """A trunk that says itself how deep its parameters are; without it the names decide (`depths`)."""
-
-    @property
-    def num_layers(self) -> int:
-        """L: how many layers (blocks, or stages of a convolutional network) follow each other."""
-        ...
-
-    def layer_of(self, name: str) -> int:
-        """0 for what is before the first layer (patches, tokens, stem), i for layer i, L for what is after."""
-        ...
-
-
-def depths(trunk: nn.Module, names: Sequence[str]) -> tuple[Mapping[str, int], int]:
-    """Depth of each parameter of a trunk by its name below the trunk, in 0 .. L, and L.
-
-    A `Layered` trunk is asked. For any other the distinct `blocks.i` (or `layerN`, `stages.N`, `features.N`) are
-    counted in the order of the network: the i-th gives depth i, what is before the first (for a vision transformer
-    tokens, positions and patches, for a ResNet its stem) depth 0, what is between or after that of the last block
-    before it (the final norm: L). A ResNet has L = 4, a vision transformer one layer a block. Raises ValueError if
-    there is no such name.
-    """
-    if isinstance(trunk, Layered):
-        return {name: trunk.layer_of(name) for name in names}, trunk.num_layers
-    matches = {name: match[0] for name in names if (match := _BLOCK.match(name))}
-    found = list(dict.fromkeys(matches.values()))
-    # What joins two stages (stages.0.down) is no block of its own where stages have blocks.
-    blocks = [block for block in found if not any(other.startswith(f"{block}.") for other in found)]
-    if not blocks:
-        message = f"layer_decay: {type(trunk).__name__} has no parameter in blocks.i, layerN or stages.N"
-        raise ValueError(f"{message}: give it num_layers and layer_of(name), or leave layer_decay out")
-    depth, last = {}, 0
-    for name in names:
-        last = blocks.index(matches[name]) + 1 if matches.get(name) in blocks else last
-        depth[name] = last
-    return depth, len(blocks)

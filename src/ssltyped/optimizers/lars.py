@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ssltyped.config import config_for
 from ssltyped.optimizers.base import GroupedOptimizer
-from ssltyped.optimizers.groups import Decay, DecayConf, Group
+from ssltyped.optimizers.decay import Decay, DecayConf
+from ssltyped.optimizers.groups import Group
 from ssltyped.optimizers.larc import LARC
 from ssltyped.optimizers.rate import Rate, RateConf
 from ssltyped.optimizers.zero import MakeOptimizer, Zero

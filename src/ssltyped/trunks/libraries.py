@@ -69,13 +69,8 @@ def _options(name: str, image_size: int) -> dict[str, object]:
 
 def _remove_classifier(model: nn.Module) -> None:
     """The last layer with as many outputs as classes; SqueezeNet's is a convolution."""
-    names = [
-        name
-        for name, module in model.named_modules()
-        if (isinstance(module, nn.Linear) and module.out_features == CLASSES)
-        or (isinstance(module, nn.Conv2d) and module.out_channels == CLASSES)
-    ]
-    replace(model, names[-1], nn.Identity())
+    widths = {name: getattr(m, "out_features", getattr(m, "out_channels", 0)) for name, m in model.named_modules()}
+    replace(model, [name for name, width in widths.items() if width == CLASSES][-1], nn.Identity())
 
 
 class TimmTrunk(HookedTrunk):

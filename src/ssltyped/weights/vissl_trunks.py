@@ -10,7 +10,8 @@ from ssltyped.weights.layout import Layout
 BLOCKS = "_feature_blocks."
 
 RESNET = Layout(renames=[("^", BLOCKS)])
-"""The same names, one level down."""
+MOBILENET = Layout(renames=[("^", "model.")])
+"""They keep torchvision's network whole, as we do its layers."""
 
 ALEXNET = Layout(renames=[(rf"^{name}\.", rf"{BLOCKS}{i}.") for i, name in enumerate(NAMES)])
 """Numbers for names; the Sobel filter of DeepCluster stands beside the blocks."""
@@ -53,9 +54,6 @@ RESNET_SK = Layout(
     ]
 )
 """A batch norm and its relu are a pair there, and the four stages follow the stem in one sequence."""
-
-MOBILENET = Layout(renames=[("^", "model.")])
-"""They keep torchvision's network whole, as we do its layers."""
 
 _MBCONV = {
     "{expand}.0": "expand_conv",

@@ -12,7 +12,8 @@ from ssltyped.interop.vissl.optimizer import OPTIMIZERS, Training, Weights, trai
 from ssltyped.interop.vissl.schedules import Size
 from ssltyped.interop.vissl.settings import Settings
 from ssltyped.interop.vissl.yaml import Tree
-from ssltyped.optimizers.groups import DecayConf, GroupConf
+from ssltyped.optimizers.decay import DecayConf
+from ssltyped.optimizers.groups import GroupConf
 from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.lars import LARSConf
 from ssltyped.optimizers.rate import RateConf

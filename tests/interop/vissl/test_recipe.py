@@ -11,7 +11,7 @@ from ssltyped.engine.parallel import Precision
 from ssltyped.interop.vissl.recipe import LATER, Imported, build_model, import_config, import_trunk
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.model.freeze import FreezeConf
-from ssltyped.optimizers.groups import DecayConf
+from ssltyped.optimizers.decay import DecayConf
 from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.rate import RateConf, peak_lr
 from ssltyped.optimizers.torch_optim import SGDConf

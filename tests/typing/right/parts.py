@@ -17,7 +17,8 @@ from ssltyped.heads.mlp import MLPHead, MLPHeadConf
 from ssltyped.heads.plumbing import IdentityHeadConf
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
 from ssltyped.meters.topk import TopKAccuracyConf
-from ssltyped.optimizers.groups import DecayConf, GroupConf
+from ssltyped.optimizers.decay import DecayConf
+from ssltyped.optimizers.groups import GroupConf
 from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.rate import LRScaling, RateConf
 from ssltyped.optimizers.torch_optim import AdamWConf, SGDConf

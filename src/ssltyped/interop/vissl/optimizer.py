@@ -11,7 +11,8 @@ from ssltyped.config.resolve import Row
 from ssltyped.interop.vissl.schedules import Size, scaled, schedule
 from ssltyped.interop.vissl.settings import Settings, choice, make
 from ssltyped.interop.vissl.yaml import Tree, Value
-from ssltyped.optimizers.groups import Decay, Group
+from ssltyped.optimizers.decay import Decay
+from ssltyped.optimizers.groups import Group
 from ssltyped.optimizers.larc import LARC
 from ssltyped.optimizers.lars import LARS
 from ssltyped.optimizers.rate import Rate
