@@ -91,7 +91,7 @@ def test_labels_are_those_of_the_file(tmp_path: Path) -> None:
     assert (len(source), source.labelled, source.name(3)) == (24, True, plain.name(3))
     assert torch.equal(source.read(5), plain.read(5))
     np.save(file, np.arange(7))
-    with pytest.raises(ValueError, match=r"shape \(7,\); 24 whole numbers are needed"):
+    with pytest.raises(ValueError, match=r"holds int64 of shape \(7,\): 7 labels for 24 images"):
         RelabelledSource(source=plain, labels=file).label(0)
     np.save(file, np.arange(24) / 2)
     with pytest.raises(ValueError, match="holds float64"):

@@ -154,9 +154,6 @@ class Eager(Optimizer):
 
 
 class Files(Source):
-    def __len__(self) -> int:
-        return 1
-
     def read(self, index: str) -> Image:  # E: override
         raise NotImplementedError
 
