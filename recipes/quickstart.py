@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from recipes.simclr import warmup_cosine, watchers
 from ssltyped.data.digits import DigitsConf, DigitSplit
-from ssltyped.data.pipeline import DataConf, EvalSplitConf, TrainSplitConf
+from ssltyped.data.pipeline import DataConf
+from ssltyped.data.splits import EvalSplitConf, TrainSplitConf
 from ssltyped.engine.checkpoint import CheckpointsConf
 from ssltyped.engine.parallel import DistributedConf
 from ssltyped.evals.online_knn import KNNConf

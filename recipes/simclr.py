@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ssltyped.data.pipeline import DataConf, TrainSplitConf
+from ssltyped.data.pipeline import DataConf
+from ssltyped.data.splits import TrainSplitConf
 from ssltyped.engine.callbacks.metrics_file import MetricsFileConf
 from ssltyped.engine.callbacks.nan_guard import NaNGuardConf
 from ssltyped.engine.callbacks.progress import ProgressBarConf

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from recipes.simclr import two_views, warmup_cosine, watchers
 from ssltyped.config import REQUIRED
-from ssltyped.data.pipeline import DataConf, TrainSplitConf
+from ssltyped.data.pipeline import DataConf
+from ssltyped.data.splits import TrainSplitConf
 from ssltyped.engine.checkpoint import CheckpointsConf
 from ssltyped.engine.parallel import DistributedConf
 from ssltyped.experiment import Experiment, ExperimentConf

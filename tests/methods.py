@@ -10,7 +10,8 @@ from typing import Optional
 from tiny import PatchesConf, tiny
 
 from ssltyped import config
-from ssltyped.data.pipeline import DataConf, TrainSplitConf
+from ssltyped.data.pipeline import DataConf
+from ssltyped.data.splits import TrainSplitConf
 from ssltyped.experiment import Experiment
 from ssltyped.heads.ibot import IBOTHeadConf
 from ssltyped.heads.mlp import MLPHeadConf
@@ -139,7 +140,11 @@ def pirl() -> Experiment:
             "patches": towers(9, 16, 8, input="patches"),
         },
         loss=MemoryBankLossConf(
-            num_negatives=6, loss_weights=[0.5, 0.25, 0.25], contrast=Contrast.INFO_NCE, memory_head="image"
+            heads=["image", "deep", "patches"],
+            num_negatives=6,
+            loss_weights=[0.5, 0.25, 0.25],
+            contrast=Contrast.INFO_NCE,
+            memory_head="image",
         ),
     )
 

@@ -88,7 +88,8 @@ def probed(folder: Path, *more: Callback, steps: int = 6) -> Experiment:
 def kept(folder: Path, step: int) -> dict[str, Tensor]:
     """The probe's state in a checkpoint."""
     state = torch.load(folder / "checkpoints" / f"step_{step:08d}" / "state.pt", weights_only=True)
-    probe: dict[str, Tensor] = state["callbacks"]["LinearProbe.0"]
+    name = "LinearProbe(feature='res5', num_classes=4, lr=0.1).0"
+    probe: dict[str, Tensor] = state["callbacks"][name]
     return probe
 
 

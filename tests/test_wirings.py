@@ -42,7 +42,7 @@ def linear(feature: str, size: int, channels: int) -> Head:
 LINEAR = method(
     views=crops(1),
     heads={"res3": linear("res3", 2, 8), "res5": linear("res5", 1, 32)},
-    loss=CrossEntropyLossConf(),
+    loss=CrossEntropyLossConf(heads=["res3", "res5"]),
     fields={"freeze": [FreezeConf(parts=["trunk"])]},
 )
 PIRL = method(
@@ -52,13 +52,18 @@ PIRL = method(
         "deep": HeadSequenceConf(heads=[PoolHeadConf(size=2), MLPHeadConf(dims=[8])], feature="res4", input="images"),
         "patches": HeadSequenceConf(heads=[PoolHeadConf(size=1), towers(9, 8)], feature="res3", input="patches"),
     },
-    loss=MemoryBankLossConf(num_negatives=6, loss_weights=[0.5, 0.25, 0.25], contrast=Contrast.INFO_NCE),
+    loss=MemoryBankLossConf(
+        heads=["top", "deep", "patches"],
+        num_negatives=6,
+        loss_weights=[0.5, 0.25, 0.25],
+        contrast=Contrast.INFO_NCE,
+    ),
 )
 SINGLE = method(views=crops(2), heads={"projector": MLPHeadConf(dims=[16, 8])}, loss=SimCLRLossConf())
 MULTITASK = method(
     views=crops(1),
     heads={"four": MLPHeadConf(dims=[4]), "six": MLPHeadConf(dims=[6])},
-    loss=CrossEntropyLossConf(),
+    loss=CrossEntropyLossConf(heads=["four", "six"]),
 )
 WIRINGS: Mapping[str, tuple[Experiment, list[tuple[int, ...]]]] = {
     "one output": (SINGLE, [(4, 8)]),

@@ -19,7 +19,8 @@ import torch
 from annotated_types import Ge, Gt
 
 from ssltyped.config import build, config_for
-from ssltyped.data.pipeline import DataConf, EvalSplitConf, TrainSplitConf
+from ssltyped.data.pipeline import DataConf
+from ssltyped.data.splits import EvalSplitConf, TrainSplitConf
 from ssltyped.engine.callbacks.metrics_file import MetricsFileConf
 from ssltyped.engine.checkpoint import Checkpoints, CheckpointsConf
 from ssltyped.engine.parallel import DistributedConf

@@ -36,6 +36,7 @@ from ssltyped.types import (
     Scheduler,
     Source,
     Trunk,
+    can_be_named,
     named,
 )
 from ssltyped.weights.load import Load, LoadReport, start_from
@@ -130,10 +131,12 @@ class Experiment(Component):
         for name, head in config.heads.items():
             feature = getattr(head, "feature", None)
             if feature is not None and feature not in names:
-                message = f"the trunk has no feature {feature!r}{nearest(feature, names)}"
-                yield Problem(f"heads.{name}.feature", message)
-            if not name.isidentifier():
-                yield Problem(f"heads.{name}", "a head's name is made of letters, digits and _")
+                yield Problem(f"heads.{name}.feature", f"the trunk has no feature {feature!r}{nearest(feature, names)}")
+            if not can_be_named(name):
+                yield Problem(
+                    f"heads.{name}",
+                    "a head's name is made of letters, digits and _, and is no word of nn.ModuleDict's own",
+                )
         read = {name: getattr(head, "input", None) for name, head in config.heads.items()}
         yield from (Problem(path, wrong) for path, wrong in wrong_inputs(read, facts.inputs))
         if not config.heads:
@@ -261,13 +264,8 @@ def build_model(built: Experiment, facts: Facts) -> SSLModel:
         views_of=facts.inputs,
         passes=built.passes,
         frozen=for_ever(built.freeze),
-        extra=_watched(built),
+        extra=list(dict.fromkeys(name for callback in built.callbacks for name in callback.reads)),
     )
-
-
-def _watched(built: Experiment) -> list[str]:
-    """The trunk's features that callbacks want to see of each step."""
-    return list(dict.fromkeys(name for callback in built.callbacks for name in callback.reads))
 
 
 def build_module(
@@ -281,7 +279,7 @@ def build_module(
     model = build_model(built, facts)
     init = built.init if starts else []
     reports = start_from(init, model, of_loss=False)
-    module = strategy.prepare(model, built.loss, _watched(built))
+    module = strategy.prepare(model, built.loss)
     reports += start_from(init, module, of_loss=True)
     hold(module, for_ever(built.freeze, of_loss=True))
     if not any(parameter.requires_grad for parameter in module.parameters()):
@@ -319,7 +317,12 @@ def resolve_experiment(
 
 
 def _unknown_parts(resolved: Experiment, facts: Facts) -> Iterator[Problem]:
-    """What is to be frozen, or to learn in its own way, and is not there."""
+    """What is to be watched, frozen, or to learn in its own way, and is not there."""
+    for number, callback in enumerate(resolved.callbacks):
+        known = list(facts.feature_dims)
+        for feature in config.build(callback, f"callbacks.{number}").reads:
+            if feature not in known:
+                yield Problem(f"callbacks.{number}", f"reads {feature!r} of the trunk{nearest(feature, known)}")
     grouped = issubclass(part_of(resolved.optimizer).kind, GroupedOptimizer)
     groups = cast(GroupedOptimizer, resolved.optimizer).groups if grouped else []
     if not resolved.freeze and not groups:

@@ -96,6 +96,7 @@ def _agree_on_start(asked: Experiment, resolution: Resolution[Experiment]) -> St
 def _prepare(asked: Experiment, resolution: Resolution[Experiment]) -> Start:
     resolved = resolution.config
     assert resolved.name is not None
+    gone = [(number, load.path) for number, load in enumerate(resolved.init) if not load.path.exists()]
     return prepare(
         output=resolved.output,
         name=resolved.name,
@@ -103,6 +104,7 @@ def _prepare(asked: Experiment, resolution: Resolution[Experiment]) -> Start:
         asked=config.to_yaml(asked),
         resolved=config.to_yaml(resolved),
         inferences=resolution.to_json(),
+        lacks=[Problem(f"init.{number}.path", f"{path} does not exist") for number, path in gone],
     )
 
 
@@ -157,8 +159,7 @@ def _fitting(resolution: Resolution[Experiment], procs: int) -> str:
     except ConfigError:
         return text
     pairs = [(name, config.get(before, name), config.get(after, name)) for name in ("global_batch_size", "steps")]
-    lr = f"optimizer.{lr_path(before.optimizer)}"
-    pairs.append((lr, peak_lr(before.optimizer), peak_lr(after.optimizer)))
+    pairs.append((f"optimizer.{lr_path(before.optimizer)}", peak_lr(before.optimizer), peak_lr(after.optimizer)))
     return text + ", which changes " + ", ".join(f"{name} {old:,} -> {new:,}" for name, old, new in pairs if old != new)
 
 
@@ -216,7 +217,7 @@ def replay(bundle: str | Path) -> StepOutput:
         resolved, device=torch.device("cpu"), folder=path.parent, facts=FactFinder()(resolved), starts=False
     )
     trainer.restore(saved)
-    seed_step(resolved.seed, saved["step"], saved["rank"], trainer.device)
+    seed_step(resolved.seed, saved["step"], saved["rank"], trainer.device, saved["part"])
     batch = saved["batch"]
     views, masks = tuple(batch["views"]), tuple(batch["masks"])
     return trainer.forward(Batch(views=views, index=batch["index"], label=batch["label"], masks=masks))

@@ -62,8 +62,7 @@ def _check_config(call: FunctionContext) -> Type:
 def _check_overrides(call: FunctionContext) -> Type:
     given = dict(zip(call.callee_arg_names, zip(call.args, call.arg_types, strict=True), strict=True))
     (_, types), (overrides, _) = given["recipe"], given["overrides"]
-    items = overrides[0].items if overrides and isinstance(overrides[0], ListExpr | TupleExpr) else []
-    for item in items:
+    for item in overrides[0].items if overrides and isinstance(overrides[0], ListExpr | TupleExpr) else []:
         if isinstance(item, StrExpr) and types and (fault := _fault_of(item.value, types[0], call)):
             call.api.fail(fault, item, code=CODE)
     return call.default_return_type

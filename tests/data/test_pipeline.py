@@ -13,8 +13,10 @@ from images import BROKEN, broken_files, encoded, mixed_files, pixels, write, wr
 from torchvision.transforms.v2 import functional
 
 from ssltyped.data.digits import Digits, DigitSplit
-from ssltyped.data.pipeline import Data, DataConf, DataError, EvalSplit, TrainPipeline, TrainSplit, Unreadable, iterate
+from ssltyped.data.pipeline import Data, DataConf, TrainPipeline, iterate
+from ssltyped.data.reading import DataError, Unreadable
 from ssltyped.data.sources import FlatFolder, ImageFolder
+from ssltyped.data.splits import EvalSplit, TrainSplit
 from ssltyped.transforms.blur import GaussianBlur
 from ssltyped.transforms.colour import ColorDistortion
 from ssltyped.transforms.geometry import CenterCrop, HorizontalFlip, RandomResizedCrop, Resize

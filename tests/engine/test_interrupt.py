@@ -9,7 +9,7 @@ import pytest
 from ranks import run_on_ranks
 
 from ssltyped import distributed
-from ssltyped.engine.interrupt import Interrupt
+from ssltyped.engine.interrupt import Interrupt, handled_by
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
@@ -17,7 +17,7 @@ NUMBERS = (signal.SIGTERM, signal.SIGINT)
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_signal_is_noted(number: signal.Signals) -> None:
     interrupt = Interrupt()
-    with interrupt.listening():
+    with handled_by(interrupt.note):
         assert not interrupt.agreed()
         signal.raise_signal(number)
         assert interrupt.agreed()
@@ -28,7 +28,7 @@ def test_handlers_are_those_of_before_also_after_an_error() -> None:
     before, within = [signal.getsignal(number) for number in NUMBERS], list[object]()
 
     def fail() -> None:
-        with Interrupt().listening():
+        with handled_by(Interrupt().note):
             within.extend(signal.getsignal(number) for number in NUMBERS)
             raise RuntimeError("in the block")
 
@@ -52,7 +52,7 @@ def test_only_a_second_ctrl_c_aborts(numbers: list[signal.Signals], aborts: bool
     """A Ctrl-C that comes as both signals, in any order, is one."""
     interrupt = Interrupt()
     *first, last = numbers
-    with interrupt.listening():
+    with handled_by(interrupt.note):
         for number in first:
             signal.raise_signal(number)
         if aborts:
@@ -68,7 +68,7 @@ def test_in_another_thread_nothing_is_changed() -> None:
     before, seen = signal.getsignal(signal.SIGTERM), list[object]()
 
     def listen() -> None:
-        with Interrupt().listening():
+        with handled_by(Interrupt().note):
             seen.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=listen)
@@ -80,7 +80,7 @@ def test_in_another_thread_nothing_is_changed() -> None:
 def asked_on_rank_one(at: int, steps: int) -> tuple[list[bool], bool]:
     """What each rank is told after each step, if rank 1 is asked to stop in step `at`."""
     interrupt, answers = Interrupt(), list[bool]()
-    with interrupt.listening():
+    with handled_by(interrupt.note):
         for step in range(steps):
             if step == at and distributed.rank() == 1:
                 signal.raise_signal(signal.SIGTERM)

@@ -117,7 +117,7 @@ def test_the_product_is_the_teacher_where_the_method_says_so() -> None:
 
 def test_features_of_the_first_pass_are_handed_on() -> None:
     """Those that are watched, detached; the rows of view 0 come first."""
-    module = Strategy(CPU).prepare(small(), SimCLRLoss(head="projector", chunk_size=8), ["res3"])
+    module = Strategy(CPU).prepare(small(), SimCLRLoss(head="projector", chunk_size=8))
     output = module(images(), AT)
     (res3,) = module.student.trunk(torch.cat(images().views), ["res3"])
     assert list(output.features) == ["res3"]

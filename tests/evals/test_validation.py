@@ -26,10 +26,9 @@ from ssltyped.types import Callback, Meter
 def supervised(folder: Path, *, heads: int = 1, **changes: object) -> Experiment:
     meters: list[Meter] = [TopKAccuracyConf(topk=[1, 2])]
     watch: list[Callback] = [ValidationConf(meters=meters)]
-    asked = tiny(output=folder, epochs=2, loss=CrossEntropyLossConf(), evaluated=True, callbacks=watch)
-    return config.replaced(
-        asked, {"heads": {name: MLPHeadConf(dims=[4]) for name in ("res4", "res5")[:heads]}, **changes}
-    )
+    names = ["res4", "res5"][:heads]
+    asked = tiny(output=folder, epochs=2, loss=CrossEntropyLossConf(heads=names), evaluated=True, callbacks=watch)
+    return config.replaced(asked, {"heads": {name: MLPHeadConf(dims=[4]) for name in names}, **changes})
 
 
 def test_the_numbers_are_those_of_the_trained_model(tmp_path: Path) -> None:

@@ -1,20 +1,18 @@
-"""What methods ask of a model: of its outputs, of its prototypes, and of several in one step."""
+"""What methods ask of a model: of its outputs, and of its prototypes."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import torch.nn.functional as F
-from losses.proofs import LinearModel, PatchModel, facts, waves
+from losses.proofs import facts
 
 from ssltyped.heads.plumbing import IdentityHead
 from ssltyped.heads.prototypes import DINOHead, PrototypesHead, Scale
 from ssltyped.losses.outputs import (
-    SharedPass,
     all_outputs,
     full_precision,
     inferred_width,
-    module_of,
     parts_with_prototypes,
     precise,
     prototypes_of,
@@ -85,31 +83,3 @@ def test_prototypes_of_a_head_in_the_order_of_the_scores() -> None:
 def test_without_prototypes_there_are_none() -> None:
     head = PrototypesHead(dims=[4], num_prototypes=[], in_dim=8, scale=Scale.ONE)
     assert list(head.prototype_weights()) == []
-
-
-def test_the_same_views_go_through_once() -> None:
-    model = LinearModel(apart=True, scored=(3,))
-    shared = SharedPass(model, ["0", "1"])
-    views = (waves(4, 5, 1, 1), waves(4, 5, 1, 1))
-    first, again = shared(views, heads=["0"]), shared(views, heads=["1"])
-    assert first is again
-    assert len(model.calls) == 1
-    shared(views[:1])
-    shared((views[0].clone(), views[1]))
-    assert len(model.calls) == 3, "other views are another pass"
-
-
-def test_masks_and_other_features_are_passes_of_their_own() -> None:
-    model = PatchModel()
-    shared = SharedPass(model, ["head"])
-    views = (waves(4, 5, 2, 2),)
-    masks = (torch.zeros(4, 2, 2, dtype=torch.bool),)
-    shared(views)
-    shared(views, masks=masks)
-    assert len(shared(views, features={"head": "lastCLS"}).all_of("head")) == 1
-    assert len(model.calls) == 3
-
-
-def test_the_module_behind_it() -> None:
-    model = LinearModel()
-    assert module_of(SharedPass(model, [])) is module_of(model) is model

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Optional
 
 import pytest
 import torch
 from losses.proofs import at
 from methods import crops, method
 from tiny import TORCHRUN
-from torch import Tensor
 
 from ssltyped.cli.plan import plan
 from ssltyped.config import ConfigError, build, replaced
@@ -21,12 +17,11 @@ from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import launch
 from ssltyped.losses.barlow_twins import BarlowTwinsLossConf
 from ssltyped.losses.moco import MoCoLossConf
-from ssltyped.losses.outputs import SharedPass
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.losses.sum_loss import SumLoss, SumLossConf
 from ssltyped.losses.supervised import CrossEntropyLossConf
 from ssltyped.model.model import SSLModel
-from ssltyped.types import Batch, Loss, Outputs
+from ssltyped.types import Batch, Loss
 
 
 @pytest.fixture(autouse=True)
@@ -80,8 +75,8 @@ def test_each_part_moves_its_own_state(tmp_path: Path) -> None:
     asked = replaced(three(), {"heads": {"projector": MLPHeadConf(dims=[16, 8])}, "loss": SumLossConf(losses=parts)})
     run = launch(replaced(asked, {"output": tmp_path, "steps": 2}))
     state = torch.load(run.folder / "checkpoints" / "step_00000002" / "state.pt", weights_only=True)["module"]
-    assert state["loss.parts.moco._extra_state"] == {"pointer": 0}, "16 keys have gone round a queue of 16"
-    assert "loss.parts.moco.encoder.model.trunk.conv1.weight" in state
+    assert state["loss.losses.moco._extra_state"] == {"pointer": 0}, "16 keys have gone round a queue of 16"
+    assert "loss.losses.moco.encoder.model.trunk.conv1.weight" in state
     assert {"moco", "simclr", "moco.accuracy"} <= run.metrics.keys()
 
 
@@ -96,39 +91,3 @@ def test_the_plan_and_its_mistakes() -> None:
     unsaid = replaced(three(), {"loss.losses.simclr.head": None})
     with pytest.raises(ConfigError, match=r"loss.losses.simclr.head: the model has the heads projector, classes"):
         resolve_experiment(unsaid)
-
-
-class Echo(torch.nn.Module):
-    """Gives what it is shown, and counts how often."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale, self.calls = torch.nn.Parameter(torch.ones(())), 0
-
-    def forward(
-        self,
-        views: Sequence[Tensor],
-        *,
-        masks: Sequence[Optional[Tensor]] = (),
-        heads: Optional[Sequence[str]] = None,
-        features: Mapping[str, str] = MappingProxyType({}),
-    ) -> Outputs:
-        self.calls += 1
-        return Outputs({"echo": (self.scale * torch.cat(list(views)),)})
-
-
-def test_views_that_are_gone_are_not_taken_for_others() -> None:
-    """A tensor that is made in a step and dropped may leave its place in memory to the next one."""
-    shared = SharedPass(Echo(), ["echo"])
-    for number in range(50):
-        assert float(shared([torch.full((1,), float(number))]).of("echo").detach()) == number
-
-
-def test_a_pass_without_gradient_is_not_shared_with_one_that_needs_it() -> None:
-    model, view = Echo(), torch.ones(1)
-    shared = SharedPass(model, ["echo"])
-    with torch.no_grad():
-        assert not shared([view]).of("echo").requires_grad
-    assert shared([view]).of("echo").requires_grad
-    assert shared([view]).of("echo").requires_grad
-    assert model.calls == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from tiny import TORCHRUN, PatchesConf, tiny, tiny_trainer
 from ssltyped.cli.plan import plan
 from ssltyped.config import ConfigError, replaced
 from ssltyped.data.splits import EvalSplitConf
+from ssltyped.engine.checkpoint import CheckpointsConf
 from ssltyped.engine.evaluation import Evaluation
 from ssltyped.evals.knn import knn_accuracy
 from ssltyped.evals.online_knn import KNNConf
@@ -54,7 +57,7 @@ def test_a_trunk_of_a_run(first: Run, of: str) -> None:
     for name, value in first.model.trunk.state_dict().items():
         assert torch.equal(model.trunk.state_dict()[name], value), name
     assert report.share == 1
-    assert str(report).startswith(f"trunk from {first.folder / of}: 120 of 120 tensors, 100.0% of the parameters")
+    assert str(report).startswith(f"trunk from {first.folder / of} (student): 120 of 120 tensors, 100.0% of the")
 
 
 def test_two_of_many_tensors_are_refused(first: Run, tmp_path: Path) -> None:
@@ -141,18 +144,25 @@ def test_a_file_of_something_else(content: bytes, tmp_path: Path) -> None:
 
 def test_a_run_starts_from_them_and_a_resumed_one_does_not_need_them(first: Run, tmp_path: Path) -> None:
     """The trunk is that of the first run before the first step; the file may be gone when the run goes on."""
-    copy = tmp_path / "weights.pt"
-    copy.write_bytes((first.folder / "weights.pt").read_bytes())
-    asked = replaced(tiny(output=tmp_path, steps=2), {"init": [LoadConf(path=copy)], "seed": 3, "name": "second"})
+    file = tmp_path / "weights.pt"
+    file.write_bytes((first.folder / "weights.pt").read_bytes())
+    asked = replaced(
+        tiny(output=tmp_path, steps=2, checkpoints=CheckpointsConf(every_steps=1)),
+        {"init": [LoadConf(path=file)], "seed": 3, "name": "second"},
+    )
     text = plan(asked, "second")
     assert "trunk from" in text
     assert "120 of 120 tensors" in text
     fresh = launch(replaced(asked, {"init": [], "name": "fresh"}))
     begun = launch(asked)
     assert begun.metrics["loss"] != fresh.metrics["loss"]
-    copy.unlink()
+    file.unlink()
     with pytest.raises(ConfigError, match=r"init.0.path: .*weights.pt does not exist"):
         launch(replaced(asked, {"name": "third"}))
+    assert not (tmp_path / "third").exists(), "nothing is written before that is known"
+    shutil.rmtree(begun.folder / "checkpoints" / "step_00000002")
+    again = launch(asked)
+    assert again.metrics["loss"] == begun.metrics["loss"], "it went on from step 1, and asked for no file"
 
 
 def test_a_teacher_is_made_from_the_loaded_student(first: Run, tmp_path: Path) -> None:
@@ -172,6 +182,10 @@ def test_weights_say_what_they_are(tmp_path: Path) -> None:
     """A DINO run gives its teacher: in weights.pt, and as run.model."""
     run = launch(replaced(METHODS["dino"], {"output": tmp_path, "steps": 2}), name="dino")
     assert about(run.folder / "weights.pt") == {"product": "teacher", "method": "DINOLoss", "step": 2}
+    paths = (run.folder, run.folder / "checkpoints" / "step_00000002")
+    folder, checkpoint = (Load(path=path)(copy.deepcopy(run.model)) for path in paths)
+    assert (folder.whose, checkpoint.whose) == ("teacher", "student")
+    assert "(teacher)" in str(folder)
     state = torch.load(run.folder / "checkpoints" / "step_00000002" / "state.pt", weights_only=True)["module"]
     weights = read_weights(run.folder / "weights.pt")
     assert not run.model.training

@@ -300,7 +300,8 @@ def distillation(case: Case, x: Inputs) -> Mapping[str, Tree]:
         temperature=params.temperature,
         soft=params.loss_type,
     )
-    value = loss.both(student, x.tensor("teacher_logits"), x.tensor("target"))
+    soft, hard = loss.compare(student, x.tensor("teacher_logits")), loss.hard.of_output(student, x.tensor("target"))
+    value = loss.alpha * soft + (1 - loss.alpha) * hard
     torch.autograd.backward(value)
     return {"loss": value, "grad_student": grad_of(student)}
 

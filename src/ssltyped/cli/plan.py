@@ -52,7 +52,8 @@ def _part_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
     heads = [(f"heads.{name}", head) for name, head in built.heads.items()]
     named: list[tuple[str, nn.Module]] = [("trunk", built.trunk), *heads, ("loss", built.loss)]
     for path, part in named:
-        yield f"  {path:<16} {type(part).__name__:<16} {_count(part):>12,} parameters"
+        count = sum(parameter.numel() for parameter in part.parameters())
+        yield f"  {path:<16} {type(part).__name__:<16} {count:>12,} parameters"
     yield f"  product          {module.product_name(built.product)}: it is evaluated, and saved as weights.pt"
     yield from (f"  starts with      {report}" for report in reports)
     memory = measure(module, built, resolution)
@@ -89,8 +90,7 @@ def measure(module: StepModule, built: Experiment, resolution: Resolution[Experi
     except ConfigError:
         raise
     except (RuntimeError, ValueError, TypeError) as error:
-        message = f"one step of this does not fit together: {brief(str(error), 300)}"
-        raise ConfigError([Problem("", message)]) from error
+        raise ConfigError([Problem("", f"one step of this does not fit together: {brief(str(error), 300)}")]) from error
     views = batch.views
     fixed = {_storage(tensor) for tensor in (*module.parameters(), *module.buffers(), *views)}
     activations = sum(storage.nbytes() for key, storage in saved.items() if key not in fixed)
@@ -130,10 +130,6 @@ def _storage(tensor: Tensor) -> int:
 
 def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
-
-
-def _count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _run_lines(resolution: Resolution[Experiment]) -> Iterator[str]:

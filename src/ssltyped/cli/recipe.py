@@ -42,7 +42,9 @@ def short_name(name: str) -> str:
 def load_recipe(name: str) -> Experiment:
     """The recipe that a name says. Raises `ConfigError` with the nearest known name, or the line that fails."""
     if name.endswith((".yaml", ".yml")):
-        return _checked_kind(name, _from_file(Path(name)))
+        if not Path(name).is_file():
+            raise ConfigError([Problem(name, "there is no such file")])
+        return _checked_kind(name, config.from_yaml(Path(name).read_text()))
     module_name, _, attribute = name.partition(":")
     module = _import(module_name)
     found = getattr(module, attribute or "recipe", None)
@@ -63,12 +65,6 @@ def _checked_kind(name: str, found: object) -> Experiment:
     if config.is_config(found) and issubclass(config.part_of(found).kind, Experiment):
         return found  # type: ignore[return-value]  # a config is typed as what it builds
     raise ConfigError([Problem(name, f"is no recipe but {type(found).__name__}: want ExperimentConf(...)")])
-
-
-def _from_file(path: Path) -> object:
-    if not path.is_file():
-        raise ConfigError([Problem(str(path), "there is no such file")])
-    return config.from_yaml(path.read_text())
 
 
 def _import(name: str) -> ModuleType:

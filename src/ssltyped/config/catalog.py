@@ -39,5 +39,4 @@ def argument_docs(docstring: str) -> dict[str, str]:
 
 def summary(docstring: str) -> str:
     """The first sentence of a docstring."""
-    text = " ".join(docstring.strip().partition("\n\n")[0].split())
-    return re.split(r"(?<=\.) ", text)[0]
+    return re.split(r"(?<=\.) ", " ".join(docstring.strip().partition("\n\n")[0].split()))[0]

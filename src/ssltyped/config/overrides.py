@@ -12,6 +12,7 @@ removed last, so that the numbers in the other overrides stay what they were.
 
 import functools
 import importlib
+import inspect
 import itertools
 import math
 from collections.abc import Iterable, Sequence
@@ -137,7 +138,10 @@ def _apply(tree: Tree, item: Override) -> None:
     if item.is_delete():
         _remove(node, last, path)
         return
-    value = _plain_value(item)
+    try:
+        value: object = item.value()
+    except (HydraException, ValueError, TypeError) as error:
+        raise ConfigError([Problem(item.key_or_group, str(error))]) from error
     if item.is_add() and isinstance(node, dict):
         present, item_hint = _child(node, hint, last, path, new=True)
         if isinstance(present, list):
@@ -154,13 +158,6 @@ def _apply(tree: Tree, item: Override) -> None:
         node[last] = value
 
 
-def _plain_value(item: Override) -> object:
-    try:
-        return item.value()
-    except (HydraException, ValueError, TypeError) as error:
-        raise ConfigError([Problem(item.key_or_group, str(error))]) from error
-
-
 def _child(node: object, hint: object, step: str, path: str, *, new: bool = False) -> tuple[object, object]:
     """The value below `node` at `step`, and its declared type; errors name what there is instead.
 
@@ -173,8 +170,10 @@ def _child(node: object, hint: object, step: str, path: str, *, new: bool = Fals
             raise ConfigError([Problem(where, f"cannot be set; replace the part by its class: {path or 'PATH'}=CLASS")])
         if step not in part.parameters:
             raise ConfigError([Problem(where, f"{part.name} has no such field{_nearest_field(part, step, node)}")])
-        default = part.parameters[step].default
-        return node.get(step, default), part.hints.get(step, object)
+        default, below = part.parameters[step].default, part.hints.get(step, object)
+        if default is inspect.Parameter.empty and any(get_origin(option) is dict for option in options(below)):
+            return node.setdefault(step, {}), below
+        return node.get(step, None if default is inspect.Parameter.empty else default), below
     if isinstance(node, list | tuple):
         if not step.isdigit() or int(step) >= len(node):
             raise ConfigError([Problem(where, f"no such item: {path} has {len(node)}, counted from 0")])

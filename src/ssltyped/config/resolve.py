@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from ssltyped.config.change import get, replaced
 from ssltyped.config.component import Component, ConfigError, Facts, Inference, Problem, Published
 from ssltyped.config.generate import is_config, join, part_of, walk
-from ssltyped.config.hints import describe
+from ssltyped.config.hints import describe, failure
 from ssltyped.config.validate import check
 
 T = TypeVar("T")
@@ -136,9 +136,14 @@ def _ask(path: str, part: Any, question: Callable[[Any, Any], Any]) -> list[Any]
         return []
     try:
         return list(question(kind, part))
-    except AttributeError as error:  # of a subclass that inherits the rule, and has fewer parameters
-        message = f"{kind.__name__}'s infer or problems reads {error.name!r}, which its constructor does not take"
-        raise ConfigError([Problem(path, f"{message}: add the parameter, or override the method")]) from error
+    except (AttributeError, TypeError) as error:
+        if (
+            isinstance(error, AttributeError) and error.obj is part
+        ):  # of a subclass that inherits the rule, and has fewer parameters
+            message = f"{kind.__name__}'s infer or problems reads {error.name!r}, which its constructor does not take"
+            raise ConfigError([Problem(path, f"{message}: add the parameter, or override the method")]) from error
+        message = f"a rule of {kind.__name__} fails: {failure(error)}; fields that are left to inference are None in it"
+        raise ConfigError([Problem(path, message)]) from error
 
 
 def _agree(given: object, inferred: object) -> bool:

@@ -73,8 +73,7 @@ def show_components() -> str:
     for name in sorted(catalog.components()):
         part = component(name)
         summary = catalog.summary(inspect.getdoc(part.target) or "")
-        text = f"  {name}({', '.join(part.parameters)})\n      {summary}"
-        by_kind.setdefault(_heading(part.kind), []).append(text)
+        by_kind.setdefault(_heading(part.kind), []).append(f"  {name}({', '.join(part.parameters)})\n      {summary}")
     return "\n".join("\n".join([kind, *by_kind[kind], ""]) for kind in sorted(by_kind, key=lambda k: (k == _REST, k)))
 
 
@@ -98,8 +97,7 @@ def table(rows: Sequence[tuple[Sequence[str], Mapping[str, float]]]) -> str:
     cells = [["run", "overrides", *names]]
     for number, (overrides, metrics) in enumerate(rows):
         values = [f"{metrics[name]:.4g}" if name in metrics else "" for name in names]
-        own = " ".join(text for text in overrides if text not in shared)
-        cells.append([str(number), own, *values])
+        cells.append([str(number), " ".join(text for text in overrides if text not in shared), *values])
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in cells)
     return "\n".join(line.rstrip() for line in lines)

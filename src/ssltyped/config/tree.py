@@ -50,8 +50,7 @@ def _configs(tree: Any, path: str, problems: list[Problem]) -> Any:
     for key in below.keys() - {TARGET, *known}:
         problems.append(Problem(join(path, key), f"{part.name} has no such field{nearest(key, known)}"))
     missing = [name for name, parameter in part.parameters.items() if parameter.default is parameter.empty]
-    fields = {name: below.get(name, REQUIRED) for name in known if name in below or name in missing}
-    return part.config(**fields)
+    return part.config(**{name: below.get(name, REQUIRED) for name in known if name in below or name in missing})
 
 
 def to_yaml(config: object) -> str:

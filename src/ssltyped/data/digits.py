@@ -35,11 +35,6 @@ def _load() -> tuple[Float[np.ndarray, "N 8 8"], Int64[np.ndarray, "N"]]:
     return loaded.images.astype(np.float32) / 16, loaded.target.astype(np.int64)
 
 
-def _two_colours(random: np.random.Generator) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
-    """Dark paper and bright ink: which is which is no matter of colour, and every digit can be read."""
-    return random.uniform(0, 110, 3), random.uniform(145, 255, 3)
-
-
 class Digits(Source):
     """Real handwriting, 8 x 8, put at a random place, scale and colour on a 32 x 32 canvas; label = the digit.
 
@@ -76,7 +71,8 @@ class Digits(Source):
         ink = np.zeros((CANVAS, CANVAS, 1), dtype=np.float32)
         digit = cv2.resize(self._digits[0][number], (side, side), interpolation=cv2.INTER_CUBIC)
         ink[top : top + side, left : left + side, 0] = digit.clip(0, 1)
-        paper_colour, ink_colour = _two_colours(random)
+        # Dark and bright: which is which is no matter of colour, and every digit can be read.
+        paper_colour, ink_colour = random.uniform(0, 110, 3), random.uniform(145, 255, 3)
         return to_image((paper_colour + (ink_colour - paper_colour) * ink).round().astype(np.uint8))
 
     def name(self, index: int) -> str:

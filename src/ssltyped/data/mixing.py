@@ -80,8 +80,7 @@ class Mix(Collator):
             yield Problem("draw", f"pairs need an even batch a rank; it is {facts.batch_size}")
 
     def __call__(self, batch: Batch, random: Random) -> Batch:
-        images = len(batch.index)
-        shares, cuts, centres = self._drawn(images, random)
+        shares, cuts, centres = self._drawn(len(batch.index), random)
         kept = [self.kept_pixels(view, shares, cuts, centres) for view in batch.views]
         views = tuple(
             view * part[:, None] + view.flip(0) * (1 - part[:, None])

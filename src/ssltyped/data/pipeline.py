@@ -13,23 +13,9 @@ from torch import Tensor
 from ssltyped.config import config_for
 from ssltyped.data.reading import DataError, ReadEval, ReadTrain, Reply, Request, Unreadable
 from ssltyped.data.sampler import Sampler
-from ssltyped.data.splits import EvalSplit, EvalSplitConf, Split, TrainSplit, TrainSplitConf
+from ssltyped.data.splits import EvalSplit, TrainSplit
 from ssltyped.data.workers import Answers
 from ssltyped.types import Batch, Component, Facts, Problem, Random, Subset
-
-__all__ = [
-    "Data",
-    "DataConf",
-    "DataError",
-    "EvalSplit",
-    "EvalSplitConf",
-    "Split",
-    "TrainPipeline",
-    "TrainSplit",
-    "TrainSplitConf",
-    "Unreadable",
-    "iterate",
-]
 
 Report = Callable[[Sequence[Unreadable]], None]
 

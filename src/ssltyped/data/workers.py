@@ -62,8 +62,7 @@ class Answers(Iterator[A]):
         alive, ours = multiprocessing.Pipe(duplex=False)
         # Runs on garbage collection and at the end of the process, before multiprocessing joins its children.
         self._close = Finalize(self, ours.close, exitpriority=100)
-        processes = _forked_from_server() if num_workers else contextlib.nullcontext()
-        with processes as context, warnings.catch_warnings():
+        with _forked_from_server() if num_workers else contextlib.nullcontext() as context, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores
             loader = DataLoader(
                 dataset,

@@ -56,8 +56,7 @@ class Evaluation:
         try:
             for batch in self._data.evaluate(subset, distributed.rank(), distributed.world_size(), self._report):
                 ready = self._data.normalize(batch.to(self._device))
-                unknown = torch.full_like(ready.index, UNKNOWN)
-                yield ready.views[0], unknown if ready.label is None else ready.label
+                yield ready.views[0], torch.full_like(ready.index, UNKNOWN) if ready.label is None else ready.label
         finally:
             for module, training in modes:  # each its own: a method may keep parts of it in eval mode
                 module.training = training

@@ -8,7 +8,7 @@ runs/simclr/asked.yaml  resolved.yaml  inferences.json      written before the f
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -33,20 +33,24 @@ class Start:
     resume: Optional[Path]
 
 
-def prepare(*, output: Path, name: str, resume: str, asked: str, resolved: str, inferences: str) -> Start:
+def prepare(
+    *, output: Path, name: str, resume: str, asked: str, resolved: str, inferences: str, lacks: Sequence[Problem] = ()
+) -> Start:
     """Choose folder and checkpoint and write down the config; nothing of an earlier run is overwritten.
 
-    Raises `ConfigError` when the folder holds another experiment, or when a checkpoint to resume is not valid.
+    Raises `ConfigError` when the folder holds another experiment, when a checkpoint to resume is not valid, or, for a
+    run from the beginning, with what it `lacks`.
     """
     folder = output / name
     if resume == "never":
-        folder = fresh(folder)
-        checkpoint = None
+        folder, checkpoint = fresh(folder), None
     elif resume == "auto":
         _refuse_another(folder, asked, resolved)
         checkpoint = CheckpointStore(folder / "checkpoints").newest()
     else:
         checkpoint = _asked_checkpoint(Path(resume))
+    if lacks and checkpoint is None:
+        raise ConfigError(list(lacks))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -76,9 +80,8 @@ def _asked_checkpoint(path: Path) -> Path:
         return path
     found = CheckpointStore(path / "checkpoints").newest() if path.is_dir() else None
     if found is None:
-        raise ConfigError(
-            [Problem("resume", f"got {str(path)!r}: auto, never, a checkpoint or a run's folder with one")]
-        )
+        allowed = "auto, never, a checkpoint or a run's folder with one"
+        raise ConfigError([Problem("resume", f"got {str(path)!r}: {allowed}")])
     return found
 
 
@@ -91,10 +94,8 @@ def _refuse_another(folder: Path, asked: str, resolved: str) -> None:
     changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     if changed:
         shown = [Problem(key, f"was {old.get(key)!r}, is now {new.get(key)!r}") for key in changed[:20]]
-        advice = (
-            f"{folder} holds a run with another config; name=NEW for a new run, or resume={folder} to go on changed"
-        )
-        raise ConfigError([Problem("resume", advice), *shown])
+        advice = f"name=NEW for a new run, or resume={folder} to go on changed"
+        raise ConfigError([Problem("resume", f"{folder} holds a run with another config; {advice}"), *shown])
 
 
 def _identity(asked: str, resolved: str) -> dict[str, object]:

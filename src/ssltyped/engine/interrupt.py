@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Optional
@@ -13,6 +13,20 @@ from torch import Tensor
 from ssltyped import distributed
 
 
+@contextmanager
+def handled_by(handler: Callable[[int, Optional[FrameType]], None]) -> Iterator[None]:
+    """Within the block SIGTERM and Ctrl-C go there. They reach the main thread; in another one nothing is changed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
+
+
 class Interrupt:
     """SIGTERM or Ctrl-C: the step in progress ends, all ranks agree to stop, state is saved. A second Ctrl-C aborts."""
 
@@ -20,20 +34,7 @@ class Interrupt:
         self._requested, self._keyboard = False, False
         self._pending: Optional[tuple[torch.distributed.Work, Tensor]] = None
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Signals only set a flag within the block. Signals reach the main thread; elsewhere nothing is changed."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        previous = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-    def _note(self, number: int, frame: Optional[FrameType]) -> None:
+    def note(self, number: int, frame: Optional[FrameType]) -> None:
         # A Ctrl-C reaches a rank twice: from the terminal, and as the SIGTERM of whoever started it, in any order.
         if self._keyboard and number == signal.SIGINT:
             raise KeyboardInterrupt
@@ -55,6 +56,5 @@ class Interrupt:
             work.wait()
             stop = bool(flag.item())
         flag = torch.tensor([int(self._requested)])
-        work = torch.distributed.all_reduce(flag, async_op=True)
-        self._pending = (work, flag)
+        self._pending = (torch.distributed.all_reduce(flag, async_op=True), flag)
         return stop

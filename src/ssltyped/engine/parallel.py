@@ -155,12 +155,12 @@ class Rates:
                 group["weight_decay"] = self.weight_decay * group["wd_scale"]
 
 
-def seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:
-    """Seed every global generator for one step: dropout and the like are a function of (seed, step, rank).
+def seed_step(seed: int, step: int, rank: int, device: torch.device, part: int = 0) -> None:
+    """Seed every global generator for one batch of a step: dropout is a function of (seed, step, rank, part).
 
     So nothing random is left to save, and an evaluation in between does not move the training.
     """
-    value = int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint32)[0])
+    value = int(np.random.SeedSequence([seed, step, rank, part]).generate_state(1, np.uint32)[0])
     torch.random.default_generator.manual_seed(value)
     if device.type == "cuda":
         torch.cuda.manual_seed(value)

@@ -5,8 +5,6 @@ import json
 import logging
 import multiprocessing
 import os
-import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -22,10 +20,12 @@ from typing import Optional
 import torch
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.utils.distributed import get_socket_with_port
 from torch.distributed.launcher import LaunchConfig, elastic_launch
 
 from ssltyped.config import ConfigError
 from ssltyped.data.workers import without_main
+from ssltyped.engine.interrupt import handled_by
 from ssltyped.types import Problem
 
 ABORTED = 130
@@ -48,6 +48,8 @@ def run_ranks(function: Callable[[str], object], argument: str, world_size: int)
     ranks = _Ranks(world_size)
     logged = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # torch would tell there what is told below, and this process only waits
+    with get_socket_with_port() as probe:
+        port = probe.getsockname()[1]
     try:
         with tempfile.TemporaryDirectory() as logs, ranks.looked_after(), without_main():
             settings = LaunchConfig(
@@ -57,7 +59,7 @@ def run_ranks(function: Callable[[str], object], argument: str, world_size: int)
                 run_id="ssltyped",
                 max_restarts=0,
                 rdzv_backend="static",
-                rdzv_endpoint=f"127.0.0.1:{_free_port()}",
+                rdzv_endpoint=f"127.0.0.1:{port}",
                 rdzv_configs={"rank": 0},
                 logs_specs=DefaultLogsSpecs(log_dir=logs),
                 signals_to_handle="",  # torch's handlers would give up at the first signal
@@ -72,6 +74,9 @@ def run_ranks(function: Callable[[str], object], argument: str, world_size: int)
 
 def _body(function: Callable[[str], object], argument: str) -> None:
     """What runs in a rank."""
+    launcher = multiprocessing.parent_process()
+    if launcher is None or not launcher.is_alive():  # it was killed before torch tied this process to it
+        os._exit(1)
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["LOCAL_WORLD_SIZE"])))
     try:
@@ -120,12 +125,6 @@ def _reason(logs: Path, error: ChildFailedError, signalled: bool) -> BaseExcepti
     return RankError(f"rank {first.parent.name} failed:\n{content['message']}")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class _Ranks:
     """The processes, while the main thread waits in torch's launcher."""
 
@@ -142,13 +141,11 @@ class _Ranks:
     def looked_after(self) -> Iterator[None]:
         """Within the block they get signals too, and none goes on for long when one has failed."""
         threading.Thread(target=self._end_together, daemon=True).start()
-        previous = {number: signal.signal(number, self._pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            yield
+            with handled_by(self._pass_on):
+                yield
         finally:
             self._over.set()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
     def _pass_on(self, number: int, frame: Optional[FrameType]) -> None:
         """As SIGTERM: at a terminal Ctrl-C reaches a rank by itself, and a second one would abort it."""

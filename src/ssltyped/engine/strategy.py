@@ -7,7 +7,7 @@ DDP every rank holds all of it; what shards them overrides the same methods.
 import dataclasses
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
 
@@ -36,15 +36,14 @@ class StepModule(nn.Module):
     Args:
         model: trunk and heads.
         loss: the method.
-        watched: the trunk's features that callbacks want to see of each step.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss, watched: Sequence[str] = ()) -> None:
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
         super().__init__()
-        self.model, self.loss, self.watched = model, loss, tuple(watched)
+        self.model, self.loss = model, loss
 
     def forward(self, batch: Batch, moment: Moment) -> StepOutput:
-        if not self.watched:
+        if not (watched := getattr(self.model, "extra", {})):
             return self.loss.step(self.model, batch, moment)
         passes: list[Outputs] = []
         hook = self.model.register_forward_hook(lambda module, views, found: passes.append(found))
@@ -52,7 +51,7 @@ class StepModule(nn.Module):
             output = self.loss.step(self.model, batch, moment)
         finally:
             hook.remove()
-        features = {name: passes[0].features[name].detach() for name in self.watched}
+        features = {name: passes[0].features[place].detach() for name, place in watched.items()}
         return dataclasses.replace(output, features=features)
 
     @property
@@ -84,11 +83,11 @@ class Strategy:
     def __init__(self, device: torch.device, *, sync_bn_group: int = 1, compiled: bool = False) -> None:
         self.device, self._sync_bn_group, self._compiled = device, sync_bn_group, compiled
 
-    def prepare(self, model: SSLModel, loss: Loss, watched: Sequence[str] = ()) -> StepModule:
+    def prepare(self, model: SSLModel, loss: Loss) -> StepModule:
         """Model and method on their device: the method sets itself up when the model is where and as it will be."""
         model.to(self.device)
         loss.setup(model)
-        module = convert_sync_batchnorm(StepModule(model, loss, watched).to(self.device), self._sync_bn_group)
+        module = convert_sync_batchnorm(StepModule(model, loss).to(self.device), self._sync_bn_group)
         assert isinstance(module, StepModule)
         for part in module.modules() if self._compiled else ():
             if isinstance(part, Trunk):
@@ -164,8 +163,10 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, object]) 
     settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     groups = state["param_groups"]
     assert isinstance(groups, list)
-    if [set(own) for own in settings] != [set(group) - {"params"} for group in groups]:
-        raise ValueError(f"its parameter groups are not those of {type(optimizer).__name__}")
+    ours, theirs = ([str(one.get("name")) for one in each] for each in (settings, groups))
+    if ours != theirs or [set(own) for own in settings] != [set(group) - {"params"} for group in groups]:
+        message = f"its parameter groups are not those of {type(optimizer).__name__}"  # torch goes by their places
+        raise ValueError(f"{message}: {', '.join(theirs)} there, {', '.join(ours)} here")
     optimizer.load_state_dict(state)
     for group, own in zip(optimizer.param_groups, settings, strict=True):
         group.update(own)

@@ -1,6 +1,8 @@
 """The training loop: reads batches, steps, logs, evaluates, saves; knows a method only as a `Loss`."""
 
+import inspect
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,11 +19,12 @@ from torch import Tensor
 from ssltyped import distributed
 from ssltyped.config import ConfigError
 from ssltyped.config.hints import brief, nearest
-from ssltyped.data.pipeline import Data, TrainPipeline, Unreadable
+from ssltyped.data.pipeline import Data, TrainPipeline
+from ssltyped.data.reading import Unreadable
 from ssltyped.data.sampler import random_of
 from ssltyped.engine.checkpoint import Checkpoints, CheckpointStore, load, to_cpu
 from ssltyped.engine.evaluation import Evaluation
-from ssltyped.engine.interrupt import Interrupt
+from ssltyped.engine.interrupt import Interrupt, handled_by
 from ssltyped.engine.parallel import Rates, say, seed_step
 from ssltyped.engine.step import Step
 from ssltyped.engine.strategy import Product
@@ -83,7 +86,7 @@ class Trainer:
         self._callbacks = [c for c in callbacks if c.every_rank or distributed.is_main()]
         self._store = CheckpointStore(folder / "checkpoints", keep=checkpoints.keep)
         self._best: Optional[float] = None
-        self._saved = -1
+        self._saved, self._part = -1, 0
         self._stop = Interrupt()
         self._unreadable: set[str] = set()
         self._kept: Mapping[str, Mapping[str, object]] = {}
@@ -128,7 +131,7 @@ class Trainer:
         self._store.clean(self.step)
         self.loss.on_train_start(self.student, self._one_pass)
         seconds, images = 0.0, 0
-        with self._stop.listening(), self._pipeline(self.step) as batches, self._watched():
+        with handled_by(self._stop.note), self._pipeline(self.step) as batches, self._watched():
             while self.step < self.steps:
                 started = time.perf_counter()
                 moment = self.moment
@@ -137,7 +140,7 @@ class Trainer:
                 micro = [self._prepared(next(batches), part) for part in range(self._accumulation)]
                 for callback in self._callbacks:
                     callback.on_step_start(self, micro[0])
-                seed_step(self._seed, self.step, distributed.rank(), self.device)
+                self._seed_part(0)
                 rates = self._rates()
                 outputs = self._step(micro, rates, moment, self._on_loss)
                 self.step += 1
@@ -156,10 +159,13 @@ class Trainer:
     @contextmanager
     def _watched(self) -> Iterator[None]:
         """Callbacks see the start and, however it comes, the end; what is being saved then is saved first."""
+        kept = dict(self._kept)
         for name, callback in self._named_callbacks():
             callback.on_train_start(self)
-            if name in self._kept:
-                callback.load_state_dict(self._kept[name])
+            if name in kept:
+                callback.load_state_dict(kept.pop(name))
+        for name in kept:
+            say(f"what the checkpoint keeps of {name} is left out: there is no such callback now")
         try:
             yield
         finally:
@@ -174,12 +180,15 @@ class Trainer:
         return self._step.forward(batch, self.moment)
 
     def _named_callbacks(self) -> Iterator[tuple[str, Callback]]:
-        """Each with the name that its state has in a checkpoint: its class, and which of that class it is."""
+        """Each with the name of its state in a checkpoint: its class and fields, and which of equal ones it is."""
         seen: Counter[str] = Counter()
         for callback in self._callbacks:
-            kind = type(callback).__name__
-            yield f"{kind}.{seen[kind]}", callback
-            seen[kind] += 1
+            fields = [
+                f"{name}={getattr(callback, name, None)!r}" for name in inspect.signature(type(callback)).parameters
+            ]
+            called = re.sub(r" at 0x\w+", "", f"{type(callback).__name__}({', '.join(fields)})")
+            yield f"{called}.{seen[called]}", callback
+            seen[called] += 1
 
     def _rates(self) -> Rates:
         """What the schedules say for the next step."""
@@ -194,6 +203,11 @@ class Trainer:
     def _on_loss(self, batch: Batch, output: StepOutput) -> None:
         for callback in self._callbacks:
             callback.on_loss(self, batch, output)
+        self._seed_part(self._part + 1)  # what callbacks draw does not move the next batch
+
+    def _seed_part(self, part: int) -> None:
+        self._part = part
+        seed_step(self._seed, self.step, distributed.rank(), self.device, part)
 
     def _after_step(self) -> None:
         for callback in self._callbacks:
@@ -215,7 +229,7 @@ class Trainer:
 
     def _log_step(self, outputs: Sequence[StepOutput], rates: Rates, images_per_s: float) -> None:
         """The last step's values, averaged over its batches and over the ranks."""
-        logs = [{"loss": output.loss.detach(), **output.logs} for output in outputs]
+        logs = [{**output.logs, "loss": output.loss.detach()} for output in outputs]
         names = sorted(logs[0])
         values = torch.stack([torch.stack([entry[name].float() for entry in logs]).mean() for name in names])
         means = dict(zip(names, distributed.all_reduce_mean(values).tolist(), strict=True))
@@ -278,7 +292,8 @@ class Trainer:
 
     def snapshot(self) -> dict[str, object]:
         """All state on every rank, copied to the CPU (collective)."""
-        return {**self._step.strategy.snapshot(self._step.module, self._step.optimizer), **self._counts()}
+        spread = self._step.strategy.snapshot(self._step.module, self._step.optimizer)
+        return {**spread, **self._counts(), "part": self._part}
 
     def _counts(self) -> dict[str, object]:
         return {

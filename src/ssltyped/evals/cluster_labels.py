@@ -90,8 +90,7 @@ class ClusterLabels(Callback):
 def in_source_order(images: int) -> Int64[Tensor, "N"]:
     """The place of image 0, 1, ... among rows that are gathered from ranks which read every W-th image each."""
     world = distributed.world_size()
-    gathered = torch.cat([torch.arange(rank, images, world) for rank in range(world)])
-    return gathered.argsort()
+    return torch.cat([torch.arange(rank, images, world) for rank in range(world)]).argsort()
 
 
 ClusterLabelsConf = config_for(ClusterLabels)

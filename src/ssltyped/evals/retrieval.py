@@ -195,8 +195,7 @@ def score_rankings(
     """
     if ranks.shape[1] != len(truth):
         raise ValueError(f"there are {ranks.shape[1]} rankings, and the truth of {len(truth)} queries")
-    columns = ranks.T.tolist()
-    found = [_of_query(order, one, cutoffs) for order, one in zip(columns, truth, strict=True)]
+    found = [_of_query(order, one, cutoffs) for order, one in zip(ranks.T.tolist(), truth, strict=True)]
     scores = torch.tensor(found, dtype=torch.float64).reshape(len(truth), 1 + len(cutoffs))
     means = scores.nanmean(dim=0)
     return RetrievalScores(float(means[0]), scores[:, 0], means[1:], scores[:, 1:])

@@ -1,15 +1,15 @@
 """How well do the model's own outputs predict the labels of images that it is not trained on?"""
 
 import copy
-from collections.abc import Iterable, Iterator
-from typing import Annotated, Self
+from collections.abc import Iterable
+from typing import Annotated, Self, cast
 
 from annotated_types import Gt, Len
-from torch import Tensor
 
 from ssltyped.config import INFERRED, config_for
 from ssltyped.config.hints import nearest
-from ssltyped.types import Callback, Facts, Inference, Meter, Outputs, Problem, Subset, TrainState
+from ssltyped.model.model import SSLModel
+from ssltyped.types import Callback, Facts, Head, Inference, Meter, Problem, Subset, TrainState
 
 
 class Validation(Callback):
@@ -55,21 +55,18 @@ class Validation(Callback):
     def on_epoch_end(self, state: TrainState) -> None:
         if state.step != state.steps and state.epoch % self.every_epochs:
             return
-        meters: dict[str, list[Meter]] = {}
-        for outputs, label in state.outputs(Subset.VAL):
-            for name, output in self._named(outputs):
-                for meter in meters.setdefault(name, copy.deepcopy(self.meters)):
-                    meter.update(output, label)
-        found = {name: [meter.compute() for meter in own] for name, own in meters.items()}
-        state.log({f"val_{key}{name}": v for name, own in found.items() for one in own for key, v in one.items()})
-
-    def _named(self, outputs: Outputs) -> Iterator[tuple[str, Tensor]]:
-        """Every output that is measured, with what stands behind the name of a measure of it."""
-        for head in self.heads:
-            found = outputs.all_of(head)
-            name = f".{head}" if len(self.heads) > 1 else ""
-            for number, output in enumerate(found):
-                yield (f"{name}.{number}" if len(found) > 1 else name), output
+        model = state.model
+        assert isinstance(model, SSLModel)
+        outputs = [(head, i) for head in self.heads for i in range(len(cast(Head, model.heads[head]).out_dims))]
+        meters = {place: copy.deepcopy(self.meters) for place in outputs}  # also on a rank that has no images
+        for found, label in state.outputs(Subset.VAL):
+            for (head, number), own in meters.items():
+                for meter in own:
+                    meter.update(found.all_of(head)[number], label)
+        for (head, number), own in meters.items():
+            several = sum(name == head for name, _ in outputs) > 1
+            place = f".{head}" * (len(self.heads) > 1) + f".{number}" * several
+            state.log({f"val_{key}{place}": value for meter in own for key, value in meter.compute().items()})
 
 
 ValidationConf = config_for(Validation)

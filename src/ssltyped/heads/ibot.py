@@ -129,8 +129,7 @@ class IBOTHead(TokenScores, PrototypeScores):
         self.patch_last_norm = self.last_norm if shared else _last(last_norm, self.out_dims[1])
 
     def forward(self, features: Float[Tensor, "B *T D"]) -> list[Tensor]:
-        z = F.normalize(self.layers(features), dim=-1)
-        return self.scores(z, self.prototypes, self.patch_prototypes)
+        return self.scores(F.normalize(self.layers(features), dim=-1), self.prototypes, self.patch_prototypes)
 
 
 class IBOTDistillationHead(TokenScores):

@@ -165,8 +165,7 @@ class EvalMLPHead(Head):
 
     def forward(self, features: Float[Tensor, "B *shape"]) -> Float[Tensor, "B *positions K"]:
         if features.ndim == 3 and features.shape[-1] == self.in_dim:
-            rows = self.channel_bn(features.flatten(0, 1))
-            positions: Tensor = self.mlp(rows)
+            positions: Tensor = self.mlp(self.channel_bn(features.flatten(0, 1)))
             return positions.reshape(*features.shape[:2], -1)
         rows = features.flatten(1)
         if rows.shape[1] != self.in_dim:

@@ -99,8 +99,7 @@ class DeepClusterV2Loss(CountingLoss):
         if not self.is_filled:
             for batch in batches():
                 views = [batch.views[crop] for crop in self.crops_for_memory]
-                z = precise(model(views, heads=[self.head]).of(self.head))
-                self.remember(batch.index, F.normalize(z, dim=1))
+                self.remember(batch.index, F.normalize(precise(model(views, heads=[self.head]).of(self.head)), dim=1))
             self.is_filled = 1
 
     def on_epoch_start(self, model: Model, moment: Moment) -> None:

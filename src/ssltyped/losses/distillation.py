@@ -15,7 +15,7 @@ from ssltyped.losses.assignments import assign
 from ssltyped.losses.frozen_teacher import FrozenTeacher
 from ssltyped.losses.outputs import BALANCED, all_outputs, precise, wrong_crops
 from ssltyped.losses.supervised import CrossEntropyLoss, labels_of, needs_labels
-from ssltyped.types import Batch, Facts, Loss, Model, Moment, Problem, StepOutput, Target
+from ssltyped.types import Batch, Facts, Loss, Model, Moment, Problem, StepOutput
 
 
 class Soft(Enum):
@@ -76,16 +76,11 @@ class DistillationLoss(Loss):
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         student = precise(model(batch.views, heads=[self.head]).of(self.head))
-        teacher = precise(self.teacher(batch.views)[0])
-        soft = self.compare(student, teacher)
+        soft = self.compare(student, precise(self.teacher(batch.views)[0]))
         loss = self.alpha * soft
         if self.alpha < 1:
             loss = loss + (1 - self.alpha) * self.hard.of_output(student, labels_of(batch))
         return StepOutput(loss=loss, logs={"soft": soft.detach()})
-
-    def both(self, student: Float[Tensor, "B K"], teacher: Float[Tensor, "B K"], label: Target) -> Float[Tensor, ""]:
-        """The loss of given logits."""
-        return self.alpha * self.compare(student, teacher) + (1 - self.alpha) * self.hard.of_output(student, label)
 
     def compare(self, student: Float[Tensor, "B K"], teacher: Float[Tensor, "B K"]) -> Float[Tensor, ""]:
         """soft(x, t) of the equation."""

@@ -87,8 +87,7 @@ class MemoryBankLoss(Loss):
         self.loss_weights, self.memory_head, self.normalize = list(loss_weights), memory_head, normalize
         self.norm_constant = norm_constant
         bound = (embedding_dim / 3) ** -0.5
-        rows = torch.empty(num_images, embedding_dim).uniform_(-bound, bound)
-        self.memory = nn.Buffer(F.normalize(rows, dim=1))
+        self.memory = nn.Buffer(F.normalize(torch.empty(num_images, embedding_dim).uniform_(-bound, bound), dim=1))
         self.z: Tensor = nn.Buffer(torch.tensor(-1.0 if norm_constant is None else norm_constant))
 
     @classmethod

@@ -7,10 +7,10 @@ import torch
 from annotated_types import Gt, Len
 from torch import Tensor, nn
 
-from ssltyped.config import config_for
+from ssltyped.config import config_for, refuse
 from ssltyped.config.hints import nearest
-from ssltyped.losses.outputs import SharedPass
-from ssltyped.types import Batch, Carry, Facts, Loss, Model, Moment, Problem, StepOutput, heads_of
+from ssltyped.losses.shared_pass import SharedPass
+from ssltyped.types import Batch, Carry, Facts, Loss, Model, Moment, Problem, StepOutput, can_be_named
 
 
 class SumLoss(Loss):
@@ -35,13 +35,15 @@ class SumLoss(Loss):
     ) -> None:
         super().__init__()
         self.losses, self.weights, self.product_of = losses, dict(weights), product_of
-        self.parts = nn.ModuleDict(losses)
+        refuse(_bad_names(losses))
+        self._modules["losses"] = nn.ModuleDict(losses)  # named as the field, which is a dict to a type checker
         self.same_on_all_ranks = tuple(
-            f"parts.{name}.{prefix}" for name, loss in losses.items() for prefix in loss.same_on_all_ranks
+            f"losses.{name}.{prefix}" for name, loss in losses.items() for prefix in loss.same_on_all_ranks
         )
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from _bad_names(config.losses)
         known = list(config.losses)
         for field, name in [*((f"weights.{name}", name) for name in config.weights), ("product_of", config.product_of)]:
             if name is not None and name not in known:
@@ -60,7 +62,7 @@ class SumLoss(Loss):
             loss.on_epoch_start(model, moment)
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
-        shared = SharedPass(model, [head for loss in self.losses.values() for _, head in heads_of(loss)])
+        shared = SharedPass(model)
         terms: list[Tensor] = []
         logs: dict[str, Tensor] = {}
         carry: dict[str, Tensor] = {}
@@ -79,6 +81,13 @@ class SumLoss(Loss):
 
     def product(self, model: Model) -> Model:
         return self.losses[self.product_of or next(iter(self.losses))].product(model)
+
+
+def _bad_names(losses: Iterable[str]) -> Iterator[Problem]:
+    """`loss` would be logged in the place of the sum."""
+    for name in losses:
+        if name == "loss" or not can_be_named(name):
+            yield Problem(f"losses.{name}", f"{name!r} cannot be the name of a part: take other letters, digits and _")
 
 
 SumLossConf = config_for(SumLoss)

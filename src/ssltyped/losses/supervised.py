@@ -55,8 +55,8 @@ class CrossEntropyLoss(SupervisedLoss):
     (a weighted mean when `class_weights` are given, over all images of the world). A target may also be a distribution
     t (B, K), from mixed images: then mean_n - sum_k w_k t_k log softmax_k(x / T). Label smoothing replaces y by
     (1 - smoothing) one-hot + smoothing / K (Szegedy et al. 2016, arXiv 1512.00567, section 7). Images with the label
-    `ignore_label` count nothing. Several views of an image share its label. Memory and time grow as B K. Logs
-    `top1` of the first output.
+    `ignore_label` count nothing; of accumulated batches each has the mean of its own. Several views of an image share
+    its label. Memory and time grow as B K. Logs `top1` of the first output.
 
     RotNet: Gidaris et al. 2018, arXiv 1803.07728. Jigsaw: Noroozi and Favaro 2016, arXiv 1603.09246.
 
@@ -93,6 +93,8 @@ class CrossEntropyLoss(SupervisedLoss):
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().problems(config, facts)
+        if config.class_weights is not None and facts.accumulation > 1:
+            yield Problem("class_weights", "accumulated batches would each divide by their own weights: accumulation=1")
         for head in config.heads or []:
             for width in facts.widths(head):
                 if config.class_weights is not None and width != len(config.class_weights):
@@ -143,7 +145,7 @@ class BCELoss(SupervisedLoss):
 
         loss = sum over outputs, sum_k  1 / max(1, N_k)  sum_{n: t_k(n) known}  bce(sigmoid(x_k(n)), t_k(n))
 
-    Memory and time grow as B K.
+    Accumulated batches count their own N_k. Memory and time grow as B K.
 
     Raises:
         ValueError: a batch without a row of targets for each image.

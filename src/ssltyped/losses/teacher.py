@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ssltyped import distributed
-from ssltyped.losses.outputs import module_of
+from ssltyped.losses.shared_pass import module_of
 from ssltyped.types import Carry, Loss, Model, Moment, Outputs
 
 
@@ -89,8 +89,7 @@ class TaughtLoss(Loss):
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by name, each once: a state dict names a tied one twice, which would move it twice."""
-    named = (*module.named_parameters(), *module.named_buffers())
-    return {name: tensor.detach() for name, tensor in named}
+    return {name: tensor.detach() for name, tensor in (*module.named_parameters(), *module.named_buffers())}
 
 
 @torch.no_grad()

@@ -91,8 +91,7 @@ class TorchMetric(GatheredMeter):
         found = kind(**{**classes, **self.args})(scores, targets.long())
         if not isinstance(found, Tensor):
             raise ValueError(f"{self.name} gives curves, not numbers: name a metric that gives a tensor")
-        places = np.ndindex(*found.shape)
-        return {"_".join([self.name, *map(str, place)]): float(found[place]) for place in places}
+        return {"_".join([self.name, *map(str, place)]): float(found[place]) for place in np.ndindex(*found.shape)}
 
 
 def _kinds() -> Mapping[str, Callable[..., Callable[[Tensor, Tensor], object]]]:

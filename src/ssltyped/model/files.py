@@ -57,7 +57,12 @@ def about(path: Path) -> Mapping[str, str | int]:
 
     Raises ValueError for a file that holds no weights.
     """
-    found: Mapping[str, str | int] = getattr(read_weights(path), "_metadata", {}).get(_ABOUT, {})
+    return about_of(read_weights(path))
+
+
+def about_of(weights: object) -> Mapping[str, str | int]:
+    """The same of what has been read."""
+    found: Mapping[str, str | int] = getattr(weights, "_metadata", {}).get(_ABOUT, {})
     return found
 
 

@@ -57,6 +57,11 @@ class _Read(NamedTuple):
     input: str
     feature: str
 
+    @property
+    def name(self) -> str:
+        """What `Outputs.features` calls it."""
+        return ".".join(filter(None, self))
+
 
 class SSLModel(nn.Module):
     """Views of the same images to the outputs of the heads, rows ordered [all B of view 0; all B of view 1; ...].
@@ -75,7 +80,8 @@ class SSLModel(nn.Module):
         views_of: the number of consecutive views of each input, in order; empty: one input of however many views.
         passes: what goes through the trunk at once.
         frozen: names of modules or parameters that never learn, such as "trunk"; such modules stay in eval mode.
-        extra: features that `Outputs.features` has beside those that heads read, of the first input.
+        extra: features that `Outputs.features` has beside those that heads read, of the first input; `extra` of the
+            model says by which names.
     """
 
     def __init__(
@@ -103,6 +109,7 @@ class SSLModel(nn.Module):
             for name, head in heads.items()
         }
         self._extra = [_Read(next(iter(self._slices)), name) for name in extra]
+        self.extra = {read.feature: read.name for read in self._extra}
         self.passes = passes
         self._frozen = list(frozen)
         self.train()
@@ -127,11 +134,17 @@ class SSLModel(nn.Module):
             if heads is None or name in heads
         }
         rows = self._rows(views, masks, [*reads.values(), *self._extra])
-        found: dict[str, tuple[Tensor, ...]] = {}
-        for name, read in reads.items():
-            out: Tensor | list[Tensor] = self.heads[name](rows[read])
-            found[name] = (out,) if isinstance(out, Tensor) else tuple(out)
-        return Outputs(found, {".".join(filter(None, read)): row for read, row in rows.items()})
+        found = {name: self._outputs(name, rows[read]) for name, read in reads.items()}
+        return Outputs(found, {read.name: row for read, row in rows.items()})
+
+    def of_features(self, features: Mapping[str, Tensor], heads: Sequence[str]) -> dict[str, tuple[Tensor, ...]]:
+        """The outputs of those of the heads whose feature is among these, which an earlier pass gave."""
+        names = {head: self._reads[head].name for head in heads if head in self._reads}
+        return {head: self._outputs(head, features[name]) for head, name in names.items() if name in features}
+
+    def _outputs(self, head: str, rows: Tensor) -> tuple[Tensor, ...]:
+        out: Tensor | list[Tensor] = self.heads[head](rows)
+        return (out,) if isinstance(out, Tensor) else tuple(out)
 
     def _rows(
         self, views: Sequence[Tensor], masks: Sequence[Optional[Tensor]], reads: Sequence[_Read]

@@ -52,8 +52,7 @@ class MultiStep(Scheduler):
             yield Inference("milestones", milestones, rule, default=True)
         if config.milestones is not INFERRED and facts.lr is not None:
             values = [facts.lr * config.gamma**i for i in range(len(config.milestones) + 1)]
-            rule = f"the learning rate of the optimizer x {config.gamma:g}^i"
-            yield Inference("values", values, rule, default=True)
+            yield Inference("values", values, f"the learning rate of the optimizer x {config.gamma:g}^i", default=True)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
@@ -63,8 +62,7 @@ class MultiStep(Scheduler):
             yield from _faults(config.milestones, config.values, config.gamma)
 
     def __call__(self, progress: float) -> float:
-        epoch = int((progress + ROUNDING) * self.epochs)
-        return self.values[bisect_right(self.milestones, epoch)]
+        return self.values[bisect_right(self.milestones, int((progress + ROUNDING) * self.epochs))]
 
 
 def _faults(milestones: list[int], values: list[float], gamma: float) -> Iterator[Problem]:

@@ -160,8 +160,7 @@ class ConViT(StagedTrunk):
         style = Style(hidden_dim, num_heads, mlp_dim, qkv_bias, qk_scale, *dropouts, norm_eps=NORM_EPS)
         self.blocks = nn.ModuleList()
         for i, rate in enumerate(drop_path_rates(drop_path_rate, num_layers)):
-            gated = i < n_gpsa_layers
-            attention = GatedAttention(style, locality_dim) if gated else Attention(style)
+            attention = GatedAttention(style, locality_dim) if i < n_gpsa_layers else Attention(style)
             if isinstance(attention, GatedAttention) and use_local_init:
                 attention.start_as_convolution(locality_strength or 1 / (i + 1))
             self.blocks.append(Block(style, attention, rate))

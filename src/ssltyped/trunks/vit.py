@@ -68,8 +68,7 @@ def readings(num_layers: int, class_token: bool) -> Mapping[str, Reading]:
         if class_token:
             found[f"blkCLS{i}"] = Reading((i,), Part.CLASS)
         found[f"blkBLK{i}"] = Reading((i,), Part.ALL)
-    parts = {"CLS": Part.CLASS, "BLK": Part.ALL, "POOL": Part.POOL}
-    for kind, part in parts.items():
+    for kind, part in {"CLS": Part.CLASS, "BLK": Part.ALL, "POOL": Part.POOL}.items():
         if class_token or part is not Part.CLASS:
             found |= {f"concat{kind}{n}": Reading(every[-n:], part) for n in range(1, num_layers + 1)}
     for count, stride in itertools.product(range(1, num_layers + 1), repeat=2):

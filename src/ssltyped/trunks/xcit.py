@@ -26,8 +26,7 @@ class ConvPatchEmbed(nn.Module):
 
     def __init__(self, in_channels: int, dim: int, patch_size: int) -> None:
         super().__init__()
-        halvings = int(math.log2(patch_size))
-        widths = [in_channels, *(dim // 2**i for i in reversed(range(halvings)))]
+        widths = [in_channels, *(dim // 2**i for i in reversed(range(int(math.log2(patch_size)))))]
         self.proj = nn.Sequential()
         for before, after in pairwise(widths):
             if len(self.proj):

@@ -15,6 +15,7 @@ from ssltyped.config.component import Inference as Inference
 from ssltyped.config.component import Problem as Problem
 from ssltyped.config.component import Published as Published
 from ssltyped.types.names import as_named as as_named
+from ssltyped.types.names import can_be_named as can_be_named
 from ssltyped.types.names import named as named
 from ssltyped.types.names import parameters_of as parameters_of
 from ssltyped.types.parts import PATCH_SIZE as PATCH_SIZE
@@ -32,7 +33,6 @@ from ssltyped.types.parts import Trunk as Trunk
 from ssltyped.types.parts import UnreadableImageError as UnreadableImageError
 from ssltyped.types.parts import Update as Update
 from ssltyped.types.parts import ViewMaker as ViewMaker
-from ssltyped.types.parts import heads_of as heads_of
 from ssltyped.types.values import Batch as Batch
 from ssltyped.types.values import Carry as Carry
 from ssltyped.types.values import Features as Features

@@ -99,7 +99,8 @@ class Loss(Component, nn.Module, ABC):
     Contract: W ranks x B images give the loss and the (DDP-averaged) gradients of one process x W*B images, and A
     accumulated batches those of one with A times the images, or `whole_batch` says why not.
     `step` changes nothing: it may be called several times before an update, or again for the same batch. State that is
-    not learned moves in `update` only, by what the steps of the update carry.
+    not learned moves in `update` only, by what the steps of the update carry; but for the running statistics of
+    BatchNorm, which every pass in training mode moves, a teacher's too.
 
     A field `head: str = INFERRED` is the head that the method reads, `heads: list[str] = INFERRED` those that it reads:
     inferred here where there is no choice, and checked. A field that is a head, such as a predictor, gets its width.
@@ -128,10 +129,9 @@ class Loss(Component, nn.Module, ABC):
 
     @classmethod
     def infer(cls, config: AnyConfig, facts: Facts) -> Iterable[Inference]:
-        if hasattr(config, "head") and len(facts.heads) == 1:
-            yield Inference("head", facts.heads[0], "the only head of the model", default=True)
-        if hasattr(config, "heads") and facts.heads:
-            yield Inference("heads", list(facts.heads), "all heads of the model", default=True)
+        for field, only in (("head", *facts.heads), ("heads", list(facts.heads))) if len(facts.heads) == 1 else ():
+            if hasattr(config, field):
+                yield Inference(field, only, "the only head of the model", default=True)
         for name, part in children(config) if is_config(config) else ():
             reads = facts.widths(getattr(config, "head", None))
             if reads and is_config(part) and issubclass(part_of(part).kind, Head) and hasattr(part, "in_dim"):
@@ -140,9 +140,18 @@ class Loss(Component, nn.Module, ABC):
     @classmethod
     def problems(cls, config: AnyConfig, facts: Facts) -> Iterable[Problem]:
         there = ", ".join(facts.heads) or "no heads"
-        if getattr(config, "head", "") is None and len(facts.heads) > 1:
-            yield Problem("head", f"the model has the heads {there}: say which one {cls.__name__} reads")
-        for field, name in heads_of(config):
+        for field, which in (("head", "which one"), ("heads", "which of them")) if len(facts.heads) > 1 else ():
+            if getattr(config, field, "") is None:
+                yield Problem(field, f"the model has the heads {there}: say {which} {cls.__name__} reads")
+        for name, part in children(config) if is_config(config) else ():
+            if is_config(part) and issubclass(part_of(part).kind, Head):
+                for field in ("feature", "input"):
+                    if getattr(part, field, None) is not None:
+                        yield Problem(f"{name}.{field}", "has no effect: it reads what the method gives it")
+        one, several = getattr(config, "head", None), getattr(config, "heads", None) or []
+        for field, name in (("head", one), *((f"heads.{index}", name) for index, name in enumerate(several))):
+            if name is None:
+                continue
             if name not in facts.heads:
                 yield Problem(field, f"got {name!r}; the model has {there}")
             elif cls.outputs is not None and (found := len(facts.widths(name))):
@@ -172,13 +181,6 @@ class Loss(Component, nn.Module, ABC):
 
     def on_epoch_start(self, model: Model, moment: Moment) -> None:
         """Before the first step of an epoch."""
-
-
-def heads_of(config: Component) -> list[tuple[str, str]]:
-    """The heads that a loss says it reads, each with the path of the field that says so."""
-    one, several = getattr(config, "head", None), getattr(config, "heads", None)
-    found = [("head", one)] if isinstance(one, str) else []
-    return found + [(f"heads.{index}", str(name)) for index, name in enumerate(several or [])]
 
 
 class Transform(Component, ABC):

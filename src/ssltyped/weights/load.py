@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Optional, Self
+from typing import Optional
 
 import torch
 from torch import Tensor, nn
 
 from ssltyped.config import ConfigError, config_for, join
 from ssltyped.config.hints import nearest
-from ssltyped.model.files import read_file
-from ssltyped.types import Component, Facts, Problem, as_named, named
+from ssltyped.model.files import about_of, read_file
+from ssltyped.types import Component, Problem, as_named, named
 from ssltyped.weights.layout import Layout
 from ssltyped.weights.vissl import checkpoint_entries, trunk_layout
 
+_VISSL = "VISSL"
 _SHOWN = 5
 """Names that a report gives of each kind."""
 
@@ -28,6 +29,7 @@ class LoadReport:
     Args:
         into: the part; "" is the whole model.
         path: the file.
+        whose: "student" or "teacher" of a run of ours, "VISSL", or "" if the file does not say.
         matched: entries of the part that the file fills.
         missing: entries that it does not have.
         unexpected: its entries below the prefix that have no place in the part.
@@ -37,6 +39,7 @@ class LoadReport:
 
     into: str
     path: Path
+    whose: str
     matched: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
@@ -45,7 +48,8 @@ class LoadReport:
 
     def __str__(self) -> str:
         entries = len(self.matched) + len(self.missing) + len(self.shapes)
-        text = f"{self.into or 'the model'} from {self.path}: {len(self.matched)} of {entries} tensors"
+        text = f"{self.into or 'the model'} from {self.path}{self.whose and f' ({self.whose})'}"
+        text += f": {len(self.matched)} of {entries} tensors"
         text += f", {self.share:.1%} of the parameters"
         for kind, names in (("missing", self.missing), ("without a place", self.unexpected), ("shapes", self.shapes)):
             if names:
@@ -58,8 +62,9 @@ class Load(Component):
     """Fills a part of the model, or of the method, before the first step; a run that goes on is not touched by it.
 
     What can be read: a `weights.pt` of ours, the folder of a finished run, a checkpoint (its folder), a state dict of
-    PyTorch, and for the trunk a file of VISSL's, recognised by what is in it. Nothing in a file is executed. It is
-    refused if it does not fill all of the part, or has more below `prefix` than fits, but for what is named here.
+    PyTorch, and for the trunk a file of VISSL's, recognised by what is in it. Nothing in a file is executed. A run's
+    folder gives what its method is for, such as a teacher, a checkpoint the student unless `prefix` says otherwise. It
+    is refused if it does not fill all of the part, or has more below `prefix` than fits, but for what is named here.
 
     Args:
         path: the file or folder.
@@ -81,11 +86,6 @@ class Load(Component):
         self.path, self.into, self.prefix = path, into, prefix
         self.may_miss, self.may_leave = list(may_miss), list(may_leave)
 
-    @classmethod
-    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        if not Path(config.path).exists():
-            yield Problem("path", f"{config.path} does not exist")
-
     def __call__(self, root: nn.Module) -> LoadReport:
         """Fill the part of `root` (on the meta device: see what would be filled). Raises `ConfigError`."""
         try:
@@ -94,9 +94,9 @@ class Load(Component):
             raise ConfigError([Problem("into", str(error))]) from error
         if not isinstance(part, nn.Module):
             raise ConfigError([Problem("into", f"got {self.into!r}, a single parameter: name the module that has it")])
-        theirs = self._entries(part)
+        theirs, whose = self._entries(part)
         ours = part.state_dict()
-        report = self._report(part, ours, theirs)
+        report = self._report(part, ours, theirs, whose)
         missing = [name for name in report.missing if not _among(name, self.may_miss)]
         left = [name for name in report.unexpected if not _among(name, self.may_leave)]
         if missing or left or report.shapes:
@@ -105,16 +105,19 @@ class Load(Component):
         with torch.no_grad():
             for name in report.matched:
                 if not ours[name].is_meta:
-                    ours[name].copy_(theirs[name].reshape(ours[name].shape))
+                    ours[name].copy_(theirs[name])
         return report
 
-    def _report(self, part: nn.Module, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> LoadReport:
+    def _report(
+        self, part: nn.Module, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], whose: str
+    ) -> LoadReport:
         there = [name for name in ours if name in theirs]
         fits = [name for name in there if ours[name].shape == theirs[name].shape]
         sizes = {name: parameter.numel() for name, parameter in part.named_parameters()}
         return LoadReport(
             into=self.into,
             path=self.path,
+            whose=whose,
             matched=tuple(fits),
             missing=tuple(name for name in ours if name not in theirs),
             unexpected=tuple(name for name in theirs if name not in ours),
@@ -122,21 +125,24 @@ class Load(Component):
             share=sum(size for name, size in sizes.items() if name in fits) / max(1, sum(sizes.values())),
         )
 
-    def _entries(self, part: nn.Module) -> dict[str, Tensor]:
-        """What the file has for the part, by our names below it."""
-        found, of_vissl = self._read()
-        if not of_vissl:
-            return _below(found, self.into if self.prefix is None else self.prefix)
+    def _entries(self, part: nn.Module) -> tuple[dict[str, Tensor], str]:
+        """What the file has for the part, by our names below it, and whose it is."""
+        found, whose = self._read()
+        if whose != _VISSL:
+            place, whose = (self.into, whose) if self.prefix is None else (self.prefix, "")
+            return _below(found, place), whose
         try:
             layout = trunk_layout(part)
         except ValueError as error:
             advice = "is VISSL's, of which the trunk can be read: into=trunk, with a trunk that VISSL has"
             raise self._wrong(advice) from error
-        return _by_our_names(part, layout, _below(found, "trunk" if self.prefix is None else self.prefix))
+        return _by_our_names(part, layout, _below(found, "trunk" if self.prefix is None else self.prefix)), _VISSL
 
-    def _read(self) -> tuple[Mapping[str, Tensor], bool]:
-        """Tensors by name, and whether VISSL named them."""
+    def _read(self) -> tuple[Mapping[str, Tensor], str]:
+        """Tensors by name, and whose they are."""
         file = self.path
+        if not file.exists():
+            raise self._wrong("does not exist")
         if file.is_dir():
             known = [file / name for name in ("state.pt", "weights.pt") if (file / name).exists()]
             if not known:
@@ -146,15 +152,16 @@ class Load(Component):
             state = read_file(file)
             entries = state if isinstance(state, Mapping) else {}
             if "classy_state_dict" in entries:
-                return checkpoint_entries(state), True
+                return checkpoint_entries(state), _VISSL
         except ValueError as error:
             raise self._wrong(str(error)) from error
+        whose = str(about_of(state).get("product", ""))
         if isinstance(entries.get("module"), Mapping):  # a checkpoint of ours
-            entries = {as_named(str(name)): value for name, value in entries["module"].items()}
+            whose, entries = "student", {as_named(str(name)): value for name, value in entries["module"].items()}
         tensors = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
         if not tensors:
             raise self._wrong("holds no tensors by name")
-        return tensors, False
+        return tensors, whose
 
     def _wrong(self, message: str) -> ConfigError:
         return ConfigError([Problem("path", f"{self.path} {message}")])

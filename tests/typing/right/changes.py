@@ -6,7 +6,7 @@ from recipes.quickstart import quickstart
 from recipes.simclr import simclr
 from ssltyped import INFERRED, Experiment, changed, part
 from ssltyped.data.digits import DigitsConf, DigitSplit
-from ssltyped.data.pipeline import EvalSplit, EvalSplitConf
+from ssltyped.data.splits import EvalSplit, EvalSplitConf
 from ssltyped.engine.parallel import Precision
 from ssltyped.evals.online_knn import KNN, KNNConf
 from ssltyped.losses.moco import MoCoLossConf

@@ -8,7 +8,8 @@ from recipes.simclr_folder import simclr_folder
 from ssltyped.config import REQUIRED
 from ssltyped.config.overrides import override
 from ssltyped.data.digits import DigitsConf, DigitSplit
-from ssltyped.data.pipeline import Data, DataConf, EvalSplitConf, TrainSplitConf
+from ssltyped.data.pipeline import Data, DataConf
+from ssltyped.data.splits import EvalSplitConf, TrainSplitConf
 from ssltyped.engine.checkpoint import CheckpointsConf
 from ssltyped.engine.parallel import Device, DistributedConf, Precision
 from ssltyped.evals.online_knn import KNNConf

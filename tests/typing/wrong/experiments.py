@@ -6,7 +6,8 @@ from recipes.quickstart import quickstart
 from recipes.simclr import simclr, two_views, warmup_cosine, watchers
 from recipes.simclr_folder import simclr_folder
 from ssltyped.data.digits import DigitsConf
-from ssltyped.data.pipeline import Data, DataConf, TrainSplitConf
+from ssltyped.data.pipeline import Data, DataConf
+from ssltyped.data.splits import TrainSplitConf
 from ssltyped.engine.checkpoint import CheckpointsConf
 from ssltyped.engine.parallel import DistributedConf, Precision
 from ssltyped.evals.online_knn import KNNConf

@@ -2,7 +2,7 @@
 
 from recipes.quickstart import quickstart
 from ssltyped import launch, override
-from ssltyped.data.pipeline import TrainSplitConf
+from ssltyped.data.splits import TrainSplitConf
 from ssltyped.evals.online_knn import KNNConf
 from ssltyped.heads.mlp import EvalMLPHeadConf, MLPHeadConf
 from ssltyped.losses.moco import MoCoLossConf

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from ssltyped.data.digits import DigitsConf
-from ssltyped.data.pipeline import DataConf, EvalSplitConf, TrainSplitConf
+from ssltyped.data.pipeline import DataConf
+from ssltyped.data.splits import EvalSplitConf, TrainSplitConf
 from ssltyped.evals.online_knn import KNNConf
 from ssltyped.heads.mlp import MLPHead, MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf

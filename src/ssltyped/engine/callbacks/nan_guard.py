@@ -41,14 +41,11 @@ class NaNGuard(Callback):
         # All ranks stop together: what a strategy spreads over them can only be gathered by all.
         if bool(distributed.all_reduce_max((~torch.isfinite(output.loss.detach())).to(torch.int32))):
             bundle = state.folder / f"nan_step{state.step}_rank{distributed.rank()}.pt"
-            torch.save({**state.snapshot(), "batch": _tensors(batch), "rank": distributed.rank()}, bundle)
+            here = batch.to(torch.device("cpu"))
+            seen = {"views": list(here.views), "index": here.index, "label": here.label, "masks": list(here.masks)}
+            torch.save({**state.snapshot(), "batch": seen, "rank": distributed.rank()}, bundle)
             message = f"the loss of step {state.step} is {output.loss.item()} here; the weights are not touched by it"
             raise NonFiniteLossError(f"{message}; to replay the step: ssltyped.replay({str(bundle)!r})", bundle)
-
-
-def _tensors(batch: Batch) -> dict[str, object]:
-    here = batch.to(torch.device("cpu"))
-    return {"views": list(here.views), "index": here.index, "label": here.label, "masks": list(here.masks)}
 
 
 NaNGuardConf = config_for(NaNGuard)

@@ -71,8 +71,7 @@ def _mlp(residual: bool, s: Settings, width: int | None, section: Settings) -> M
         "residual": residual,
         "init_scale": section.get("PARAMS_MULTIPLIER", float, 1.0),
     }
-    bn = _bn(section)
-    return Made(make(MLPHead, {**fields, **(bn if use_bn else {})}, s.path), dims[-1])
+    return Made(make(MLPHead, {**fields, **(_bn(section) if use_bn else {})}, s.path), dims[-1])
 
 
 def _bn(section: Settings) -> dict[str, object]:

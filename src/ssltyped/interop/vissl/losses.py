@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
+from ssltyped.config import replaced
 from ssltyped.config.hints import nearest
 from ssltyped.config.resolve import Row
 from ssltyped.interop.vissl.settings import Settings, choice, make
@@ -42,13 +43,14 @@ def loss(section: Settings, given: Given) -> Loss:
     name = section.require("name", str)
     own = section.at(name)
     if name in LOSSES:
-        return LOSSES[name](own, given)
-    if name in KNOWN:
+        made = LOSSES[name](own, given)
+    elif name in KNOWN:
         own.skip_all()
-        return make(TorchLoss, {"name": name, "args": dict(own.values)}, own.path)
-    if name in _LATER:
-        raise section.wrong("name", _LATER[name])
-    raise section.wrong("name", f"there is no such loss{nearest(name, sorted([*LOSSES, *KNOWN]))}")
+        made = make(TorchLoss, {"name": name, "args": dict(own.values)}, own.path)
+    else:
+        unknown = f"there is no such loss{nearest(name, sorted([*LOSSES, *KNOWN]))}"
+        raise section.wrong("name", _LATER.get(name, unknown))
+    return replaced(made, {"heads": list(given.heads)}) if len(given.heads) > 1 and hasattr(made, "heads") else made
 
 
 def _simclr(s: Settings, given: Given) -> Loss:

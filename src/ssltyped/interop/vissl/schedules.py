@@ -44,8 +44,7 @@ def scaled(values: Tree, size: Size, path: str, rows: list[Row]) -> Tree:
     if kind not in ("linear", "sqrt"):
         raise ConfigError([Problem(join(path, "auto_lr_scaling.scaling_type"), f"got {kind!r}: want linear or sqrt")])
     scale = size.images / batch
-    lr = base * (math.sqrt(scale) if kind == "sqrt" else scale)
-    _scale(result, lr, path)
+    _scale(result, base * (math.sqrt(scale) if kind == "sqrt" else scale), path)
     members = result.get("schedulers")
     if result.get("name") == "composite" and isinstance(members, list):
         _start_warmups(result, members, base * size.images_of_a_node / batch, size.nodes)
