@@ -173,3 +173,13 @@ def test_its_mistakes_are_ours() -> None:
     three = override(byol(), ["data.train.views.num_views=3"])
     with pytest.raises(ConfigError, match="loss: BYOL needs 2 views; the data makes 3"):
         resolve_experiment(three)
+
+
+def test_what_a_predictor_would_read_is_refused() -> None:
+    """It reads what the method gives it."""
+    asked = replaced(byol(), {"loss.predictor.feature": "res9", "loss.predictor.input": "images"})
+    with pytest.raises(ConfigError) as error:
+        resolve_experiment(asked)
+    told = str(error.value)
+    assert "loss.predictor.feature: has no effect" in told
+    assert "loss.predictor.input: has no effect" in told

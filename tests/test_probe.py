@@ -11,18 +11,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from annotated_types import Gt
+from methods import METHODS
 from ranks import run_on_ranks
 from stops import StopConf
 from tiny import TORCHRUN, sha256, tiny, tiny_trainer
 from torch import Tensor, nn
 
 from ssltyped import config, distributed
-from ssltyped.config import config_for
-from ssltyped.engine.checkpoint import CheckpointsConf
+from ssltyped.config import ConfigError, config_for
+from ssltyped.engine.checkpoint import CheckpointsConf, load
 from ssltyped.engine.trainer import Outcome
 from ssltyped.experiment import Experiment
+from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import launch
-from ssltyped.losses.supervised import labels_of
+from ssltyped.losses.supervised import CrossEntropyLossConf, labels_of
 from ssltyped.types import Batch, Callback, StepOutput, TrainState
 
 
@@ -131,3 +133,63 @@ def test_two_ranks_learn_the_probe_of_one(tmp_path: Path) -> None:
     for name, value in one.items():
         assert torch.equal(first[name], second[name])
         torch.testing.assert_close(first[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_another_probe_does_not_get_its_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Callbacks may change on a resume; what was kept goes to the one with the same fields, or is said to be left."""
+    both = tiny(
+        output=tmp_path,
+        steps=2,
+        checkpoints=CheckpointsConf(every_steps=2),
+        callbacks=[LinearProbeConf(), LinearProbeConf(feature="res4")],
+    )
+    saved = launch(both).folder / "checkpoints" / "step_00000002"
+    state = torch.load(saved / "state.pt", weights_only=True)["callbacks"]
+    assert len(state) == 2
+    trainer = tiny_trainer(config.replaced(both, {"callbacks": [LinearProbeConf(feature="res4")]}), tmp_path)
+    trainer.restore(load(saved, torch.device("cpu")))
+    with trainer._watched():
+        (probe,) = trainer._callbacks
+        assert isinstance(probe, LinearProbe)
+        (wanted,) = [one for name, one in state.items() if "res4" in name]
+        assert torch.equal(probe.layer_for(0).weight, wanted["weight"])
+    assert "LinearProbe(feature='res5', num_classes=4, lr=0.1).0 is left out" in capsys.readouterr().out
+
+
+def test_what_it_reads_is_checked_and_found_among_several_inputs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"callbacks.0: reads 'res9' of the trunk; did you mean 'res"):
+        launch(tiny(output=tmp_path, callbacks=[LinearProbeConf(feature="res9")]))
+    assert not list(tmp_path.iterdir()), "nothing was written"
+    asked = config.replaced(METHODS["pirl"], {"output": tmp_path, "steps": 1, "callbacks": [LinearProbeConf()]})
+    assert "probe_loss" in launch(asked).metrics
+
+
+class Draws(Callback):
+    """Draws random numbers at each loss."""
+
+    every_rank = True
+
+    def __init__(self, *, count: int = 0) -> None:
+        self.count = count
+
+    def on_loss(self, state: TrainState, batch: Batch, output: StepOutput) -> None:
+        torch.rand(self.count)
+
+
+DrawsConf = config_for(Draws)
+
+
+def test_what_a_callback_draws_moves_nothing(tmp_path: Path) -> None:
+    """Also between the batches of a step, of a method that drops out."""
+    hashes = set()
+    for count in (0, 3):
+        asked = tiny(
+            output=tmp_path / str(count),
+            steps=2,
+            loss=CrossEntropyLossConf(),
+            callbacks=[DrawsConf(count=count)],
+        )
+        heads = {"head": MLPHeadConf(dims=[8, 4], use_relu=True, dropout=0.5)}
+        run = launch(config.replaced(asked, {"heads": heads, "accumulation": 2, "data.train.batch_size": 4}))
+        hashes.add(sha256(run.folder / "weights.pt"))
+    assert len(hashes) == 1

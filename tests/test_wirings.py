@@ -225,6 +225,21 @@ WRONG: Mapping[str, tuple[Experiment, dict[str, object], str]] = {
         {"heads.res5.feature": "res6"},
         "heads.res5.feature: the trunk has no feature 'res6'; did you mean",
     ),
+    "a name that a dict of modules has itself": (
+        SINGLE,
+        {"heads": {"values": MLPHeadConf(dims=[8])}},
+        "heads.values: a head's name is made of letters, digits and _, and is no word of nn.ModuleDict's own",
+    ),
+    "one of several heads": (
+        MULTITASK,
+        {"loss.heads": None},
+        "loss.heads: the model has the heads four, six: say which of them CrossEntropyLoss reads",
+    ),
+    "the whole model frozen": (
+        SINGLE,
+        {"freeze": [FreezeConf(parts=["model"])]},
+        "freeze.0.parts.0: there is no module and no parameter 'model'",
+    ),
     "a name that is none": (
         SINGLE,
         {"heads": {"my head": MLPHeadConf(dims=[8])}},

@@ -12,11 +12,12 @@ from recipes.quickstart import quickstart
 from recipes.simclr import simclr
 from recipes.simclr_folder import simclr_folder
 from ssltyped import config
-from ssltyped.config import ConfigError
+from ssltyped.config import ConfigError, part
 from ssltyped.config.overrides import MAX_RUNS, expand, find_part, override
 from ssltyped.engine.parallel import Precision
 from ssltyped.experiment import Experiment
 from ssltyped.losses.simclr import SimCLRLossConf
+from ssltyped.losses.sum_loss import SumLoss
 from ssltyped.optimizers.torch_optim import AdamW
 from ssltyped.types import Loss, Optimizer
 
@@ -295,6 +296,14 @@ def test_finding_a_part_by_name() -> None:
     assert find_part("ssltyped.optimizers.torch_optim:AdamW", [Optimizer], "optimizer").target is AdamW
     with pytest.raises(ConfigError, match="no Loss is called 'Adan'"):
         find_part("Adan", [Loss], "loss")
+
+
+def test_a_dict_of_parts_from_nothing() -> None:
+    """What has no default is empty, and not what Python writes for that."""
+    sums = override(RECIPE, ["loss=SumLoss", "+loss.losses.a=SimCLRLoss", "loss.losses.a.head=projector"])
+    assert kind(part(sums.loss, SumLoss).losses["a"]) == "SimCLRLoss"
+    with pytest.raises(ConfigError, match=r"loss.teacher.trunk: loss.teacher is not set and has no fields"):
+        override(RECIPE, ["loss=DistillationLoss", "loss.teacher.trunk.depth=18"])
 
 
 # --- sweeps -----------------------------------------------------------------------------------------------------

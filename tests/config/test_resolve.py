@@ -13,7 +13,7 @@ from recipes.quickstart import quickstart
 from recipes.simclr import simclr
 from ssltyped import config
 from ssltyped.cli.recipe import load_recipe, shipped
-from ssltyped.config import ConfigError, config_for, from_yaml, get, to_yaml
+from ssltyped.config import INFERRED, ConfigError, config_for, from_yaml, get, to_yaml
 from ssltyped.config.overrides import override
 from ssltyped.config.resolve import Row, resolve
 from ssltyped.experiment import Experiment, FactFinder, resolve_experiment
@@ -248,3 +248,27 @@ def test_a_value_of_the_users_that_contradicts_is_refused_not_overwritten(text: 
 def test_what_cannot_work_although_the_types_are_right(texts: list[str], path: str, message: str) -> None:
     found = problems(override(quickstart(), texts))
     assert any(path in where and message in said for where, said in found.items()), found
+
+
+class Hasty(Component):
+    def __init__(self, *, names: list[str] = INFERRED, label: str = INFERRED) -> None:
+        self.names, self.label = names, label
+
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield Problem("", f"{len(config.names)}")
+
+
+class Hastier(Hasty):
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield Problem("", config.label.upper())
+
+
+HastyConf, HastierConf = config_for(Hasty), config_for(Hastier)
+
+
+@pytest.mark.parametrize("part", [HastyConf(), HastierConf()])
+def test_a_rule_that_reads_what_is_not_inferred_yet_says_so(part: Component) -> None:
+    with pytest.raises(ConfigError, match=r"a rule of Hast\w+ fails: .*None.*; fields that are left to"):
+        resolve(part, facts_of)

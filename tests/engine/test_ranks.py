@@ -198,3 +198,12 @@ def fails_twice() -> None:
                 raise ValueError("the cause")
         except ValueError as error:
             raise KeyError("what came of it") from error
+
+
+def test_from_a_thread(tmp_path: Path) -> None:
+    """Signals reach the main thread only; ranks start and end all the same."""
+    threading.Thread(target=run_ranks, args=(adds_up, str(tmp_path), 2)).start()
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join(60)
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == ["0.json", "1.json"]

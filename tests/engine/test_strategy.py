@@ -14,6 +14,9 @@ from ssltyped.heads.mlp import MLPHead
 from ssltyped.losses.dino import DINOLoss
 from ssltyped.losses.simclr import SimCLRLoss
 from ssltyped.model.model import SSLModel
+from ssltyped.optimizers.groups import Group
+from ssltyped.optimizers.rate import Rate
+from ssltyped.optimizers.torch_optim import AdamW
 from ssltyped.trunks.resnet import ResNet, Stem
 from ssltyped.types import Batch, Loss, Model, Moment, StepOutput
 
@@ -147,3 +150,18 @@ def test_what_is_captured_is_restored() -> None:
     wrong = torch.optim.AdamW(other.parameters(), lr=0.1)
     with pytest.raises(ValueError, match="its parameter groups are not those of AdamW"):
         Strategy(CPU).restore(other, wrong, state)
+
+
+def test_moments_do_not_go_to_other_groups() -> None:
+    """torch goes by the places of groups: two of one size would change their moments."""
+    groups = [Group(parts=["trunk.conv1"]), Group(parts=["trunk.bn1"])]
+    made = []
+    for order in (groups, groups[::-1]):
+        module = Strategy(CPU).prepare(small(), SimCLRLoss(head="projector", chunk_size=8))
+        made.append((module, AdamW(groups=order, rate=Rate(lr=0.1))(module)))
+    (module, optimizer), (other, turned) = made
+    module(images(), AT).loss.backward()
+    optimizer.step()
+    state = Strategy(CPU).capture(module, optimizer)
+    with pytest.raises(ValueError, match=r"groups are not those of AdamW: .*trunk.conv1.* there, .*trunk.bn1.* here"):
+        Strategy(CPU).restore(other, turned, state)

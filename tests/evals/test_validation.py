@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import PatchesConf, tiny
+from ranks import run_on_ranks
+from tiny import PatchesConf, tiny, tiny_trainer
 
 from ssltyped import config
 from ssltyped.config import ConfigError
+from ssltyped.config.overrides import override
 from ssltyped.data.pipeline import iterate
 from ssltyped.evals.validation import ValidationConf
 from ssltyped.experiment import Experiment, resolve_experiment
@@ -77,3 +79,18 @@ def test_labels_are_needed(tmp_path: Path) -> None:
     asked = config.replaced(supervised(tmp_path), {"data.train.source": PatchesConf(has_labels=False)})
     with pytest.raises(ConfigError, match=r"callbacks.0: needs labels"):
         resolve_experiment(asked)
+
+
+def _on_rank(folder: Path) -> dict[str, float]:
+    asked = override(supervised(folder), ["distributed.num_procs=2", "data.train.batch_size=4"])
+    one = config.replaced(asked, {"data.val.source": PatchesConf(count=1)})
+    trainer = tiny_trainer(one, folder)
+    trainer.fit()
+    return dict(trainer.metrics)
+
+
+def test_a_rank_without_images_takes_part(tmp_path: Path) -> None:
+    """It would keep the others waiting in the sum over ranks."""
+    first, second = run_on_ranks(_on_rank, 2, tmp_path)
+    assert first["val_top1"] == second["val_top1"]
+    assert first["val_top1"] in (0.0, 100.0)

@@ -8,6 +8,7 @@ from losses.proofs import HEAD, LinearModel, at, waves
 from losses.slow_targets import drawn
 from losses.told import inferred, problems
 
+from ssltyped.config import replaced
 from ssltyped.losses.npid import Contrast, MemoryBankLoss, MemoryBankLossConf, draw
 from ssltyped.types import Batch
 
@@ -62,11 +63,11 @@ def test_one_output_can_move_the_bank_alone() -> None:
 
 
 def test_what_it_infers_and_refuses() -> None:
-    asked = MemoryBankLossConf(loss_weights=[0.5, 0.5], memory_head="patch")
+    asked = MemoryBankLossConf(heads=["image", "patches"], loss_weights=[0.5, 0.5], memory_head="patch")
     two: dict[str, object] = {"heads": ("image", "patches"), "output_dims": {"image": (128,), "patches": (128,)}}
     assert inferred(asked, (), **two) == {"embedding_dim": 128, "num_images": 64}
     three: dict[str, object] = {"heads": ("a", "b", "c"), "output_dims": {"a": (128,), "b": (64,), "c": (64,)}}
-    wrong = problems(asked, (), **three)
+    wrong = problems(replaced(asked, {"heads": ["a", "b", "c"]}), (), **three)
     assert "loss_weights: has 2 values for the heads a, b, c: one each" in wrong
     assert "embedding_dim: the heads are {'a': 128, 'b': 64, 'c': 64} wide" in wrong
     assert "memory_head: got 'patch'; the method reads a, b, c" in wrong

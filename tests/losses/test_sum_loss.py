@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from losses.proofs import at
-from methods import crops, method
+from methods import METHODS, crops, method
 from tiny import TORCHRUN
 
 from ssltyped.cli.plan import plan
@@ -20,6 +20,7 @@ from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.losses.sum_loss import SumLoss, SumLossConf
 from ssltyped.losses.supervised import CrossEntropyLossConf
+from ssltyped.model.freeze import FreezeConf
 from ssltyped.model.model import SSLModel
 from ssltyped.types import Batch, Loss
 
@@ -91,3 +92,38 @@ def test_the_plan_and_its_mistakes() -> None:
     unsaid = replaced(three(), {"loss.losses.simclr.head": None})
     with pytest.raises(ConfigError, match=r"loss.losses.simclr.head: the model has the heads projector, classes"):
         resolve_experiment(unsaid)
+
+
+def test_names_that_would_hide_something() -> None:
+    asked = replaced(three(), {"loss": SumLossConf(losses={"loss": SimCLRLossConf(head="projector")})})
+    with pytest.raises(ConfigError, match=r"loss.losses.loss: 'loss' cannot be the name of a part"):
+        resolve_experiment(asked)
+    with pytest.raises(ValueError, match=r"losses.items: 'items' cannot be the name"):
+        SumLoss(losses={"items": parts()[0].losses["simclr"]})
+
+
+def test_a_part_does_not_run_the_head_of_another(tmp_path: Path) -> None:
+    """MoCo reads one view by its head, SimCLR two by another; BatchNorm in them counts the passes."""
+    head = MLPHeadConf(dims=[16, 8], use_bn=True)
+    losses: dict[str, Loss] = {"simclr": SimCLRLossConf(head="a"), "moco": MoCoLossConf(head="b", queue_size=16)}
+    changes = {"heads": {"a": head, "b": head}, "loss": SumLossConf(losses=losses), "steps": 2, "output": tmp_path}
+    state = launch(replaced(three(), changes)).model.state_dict()
+    counts = {name: int(value) for name, value in state.items() if "heads." in name and "num_batches" in name}
+    assert counts == {f"heads.{name}.layers.1.num_batches_tracked": 2 for name in ("a", "b")}
+
+
+def test_two_teachers_with_a_head_each(tmp_path: Path) -> None:
+    """DINO on all crops and iBOT on the masked ones, whose features of patches the small crops do not share."""
+    dino, ibot = METHODS["dino"], METHODS["ibot"]
+    losses = {"dino": replaced(dino.loss, {"head": "dino"}), "ibot": replaced(ibot.loss, {"head": "ibot"})}
+    heads = {"dino": dino.heads["head"], "ibot": ibot.heads["head"]}
+    asked = replaced(ibot, {"heads": heads, "loss": SumLossConf(losses=losses), "steps": 2, "output": tmp_path})
+    assert {"dino", "ibot", "ibot.patch"} <= launch(asked).metrics.keys()
+
+
+def test_a_sum_of_a_sum_and_parts_by_their_path() -> None:
+    inner = SumLossConf(losses={"simclr": SimCLRLossConf(head="projector")})
+    losses: dict[str, Loss] = {"inner": inner, "moco": MoCoLossConf(head="projector", queue_size=16)}
+    asked = replaced(three(), {"loss": SumLossConf(losses=losses)})
+    frozen = [FreezeConf(parts=["loss.losses.moco.encoder"])]
+    assert "SumLoss" in plan(replaced(asked, {"freeze": frozen}), "nested")

@@ -102,6 +102,8 @@ def imported(name: str, values: Tree, rows: list[Row]) -> tuple[Loss, set[str]]:
 @pytest.mark.parametrize(("name", "values", "wanted"), CASES, ids=[case[0] for case in CASES])
 def test_a_loss_has_the_options_that_the_settings_say(name: str, values: Tree, wanted: Loss) -> None:
     found, read = imported(name, values, [])
+    if hasattr(wanted, "heads"):  # VISSL has no names: its loss reads all outputs
+        wanted = config.replaced(wanted, {"heads": ["images", "patches"]})
     assert config.to_tree(found) == config.to_tree(config.check(wanted))
     root = f"config.LOSS.{name}"
     assert all(f"{root}.{key}" in read or root in read or isinstance(values[key], dict) for key in values)
