@@ -228,7 +228,7 @@ WRONG: Mapping[str, tuple[Experiment, dict[str, object], str]] = {
     "a name that a dict of modules has itself": (
         SINGLE,
         {"heads": {"values": MLPHeadConf(dims=[8])}},
-        "heads.values: a head's name is made of letters, digits and _, and is no word of nn.ModuleDict's own",
+        "heads.values: a head's name is made of letters, digits and _; ModuleDict's are taken",
     ),
     "one of several heads": (
         MULTITASK,

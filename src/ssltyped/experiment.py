@@ -133,10 +133,7 @@ class Experiment(Component):
             if feature is not None and feature not in names:
                 yield Problem(f"heads.{name}.feature", f"the trunk has no feature {feature!r}{nearest(feature, names)}")
             if not can_be_named(name):
-                yield Problem(
-                    f"heads.{name}",
-                    "a head's name is made of letters, digits and _, and is no word of nn.ModuleDict's own",
-                )
+                yield Problem(f"heads.{name}", "a head's name is made of letters, digits and _; ModuleDict's are taken")
         read = {name: getattr(head, "input", None) for name, head in config.heads.items()}
         yield from (Problem(path, wrong) for path, wrong in wrong_inputs(read, facts.inputs))
         if not config.heads:

@@ -46,10 +46,10 @@ def run_ranks(function: Callable[[str], object], argument: str, world_size: int)
     second Ctrl-C ended it, or a signal that came before it listened. SIGTERM and Ctrl-C are passed on.
     """
     ranks = _Ranks(world_size)
-    logged = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)  # torch would tell there what is told below, and this process only waits
     with get_socket_with_port() as probe:
         port = probe.getsockname()[1]
+    logged = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # torch would tell there what is told below, and this process only waits
     try:
         with tempfile.TemporaryDirectory() as logs, ranks.looked_after(), without_main():
             settings = LaunchConfig(

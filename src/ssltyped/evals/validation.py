@@ -63,10 +63,12 @@ class Validation(Callback):
             for (head, number), own in meters.items():
                 for meter in own:
                     meter.update(found.all_of(head)[number], label)
+        values: dict[str, float] = {}
         for (head, number), own in meters.items():
             several = sum(name == head for name, _ in outputs) > 1
             place = f".{head}" * (len(self.heads) > 1) + f".{number}" * several
-            state.log({f"val_{key}{place}": value for meter in own for key, value in meter.compute().items()})
+            values |= {f"val_{key}{place}": value for meter in own for key, value in meter.compute().items()}
+        state.log(values)
 
 
 ValidationConf = config_for(Validation)
