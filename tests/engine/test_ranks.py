@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ import pytest
 import torch
 
 from ssltyped.config import ConfigError
+from ssltyped.engine import ranks
 from ssltyped.engine.parallel import Place
 from ssltyped.engine.ranks import RankError, run_ranks, told
 from ssltyped.types import Problem
@@ -207,3 +209,20 @@ def test_from_a_thread(tmp_path: Path) -> None:
         if thread is not threading.main_thread() and not thread.daemon:
             thread.join(60)
     assert sorted(path.name for path in tmp_path.glob("*.json")) == ["0.json", "1.json"]
+
+
+def test_a_rank_whose_launcher_is_gone_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was killed while the rank imported: torch tells the rank of a death from later on only."""
+
+    class Gone:
+        def is_alive(self) -> bool:
+            return False
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(multiprocessing, "parent_process", Gone)
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(SystemExit) as ended:
+        ranks._body(lambda argument: pytest.fail("it ran"), "")
+    assert ended.value.code == 1
