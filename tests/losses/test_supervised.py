@@ -145,3 +145,10 @@ def test_wrong_names_and_arguments() -> None:
     assert "needs labels" in wrong
     with pytest.raises(ValueError, match="no loss 'Nope'"):
         TorchLoss(heads=[HEAD], name="Nope")
+
+
+def test_class_weights_of_accumulated_batches_are_refused() -> None:
+    """Each would divide by the weights of its own images, and not by those of all."""
+    weighted = CrossEntropyLossConf(class_weights=[1.0, 2.0, 1.0])
+    assert "class_weights: accumulated batches would each divide" in problems(weighted, outputs=(3,), accumulation=2)
+    assert "class_weights" not in problems(weighted, outputs=(3,))
