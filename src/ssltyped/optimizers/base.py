@@ -119,7 +119,7 @@ class _Scheduled(NamedTuple):
         try:
             built = configs.build(self.schedule)
             assert isinstance(built, Scheduler)
-            highest = max(built(index / 2000) for index in range(2000))
+            highest = built.highest()
         except ValueError:  # it cannot be built, which its own problems say
             return
         if not math.isclose(highest, self.peak, rel_tol=0.01):

@@ -267,18 +267,9 @@ class VisionTransformer(TokenTrunk):
         input: Input = InputConf(),
     ) -> None:
         super().__init__(input=input)
-        self.image_size, self.patch_size, self.num_layers, self.num_heads = (
-            image_size,
-            patch_size,
-            num_layers,
-            num_heads,
-        )
-        self.hidden_dim, self.mlp_dim, self.use_class_token, self.masking = (
-            hidden_dim,
-            mlp_dim,
-            use_class_token,
-            masking,
-        )
+        self.image_size, self.patch_size, self.num_layers = image_size, patch_size, num_layers
+        self.num_heads, self.hidden_dim, self.mlp_dim = num_heads, hidden_dim, mlp_dim
+        self.use_class_token, self.masking = use_class_token, masking
         self.dropout_rate, self.attention_dropout_rate = dropout_rate, attention_dropout_rate
         self.drop_path_rate, self.qkv_bias, self.qk_scale = drop_path_rate, qkv_bias, qk_scale
         refuse(VisionTransformer._faults(self))

@@ -275,6 +275,10 @@ class Scheduler(Component, ABC):
     def __call__(self, progress: float) -> float:
         """The value at `progress` in [0, 1)."""
 
+    def highest(self) -> float:
+        """The largest value over the run, as seen at 2,000 places of it."""
+        return max(self(place / 2000) for place in range(2000))
+
 
 class Optimizer(Component, ABC):
     """Values in the constructor, parameters in the call. The scheduler works towards its `lr`, or `rate.lr`."""

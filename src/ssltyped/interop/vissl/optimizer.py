@@ -101,7 +101,7 @@ def _values(parameter: Scheduler) -> list[float]:
 
 
 def _highest(parameter: Scheduler) -> float:
-    return max(_values(parameter))
+    return config.build(parameter).highest()
 
 
 def _decays(section: Settings, weights: Weights, rows: list[Row]) -> tuple[dict[str, object], dict[str, object]]:
