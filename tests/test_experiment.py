@@ -159,7 +159,7 @@ def test_declared_images_plan_a_run_whose_data_is_elsewhere(tmp_path: Path) -> N
     find = FactFinder()
     found = resolve_experiment(from_path(tmp_path / "elsewhere", 100), "tiny", find)
     assert found.config.steps == 24
-    (problem,) = find.data_problems(found.config)
+    (problem,) = find.sources.problems(found.config.data, to_run=True)
     assert problem.path == "data.train.path"
     assert "does not exist" in problem.message
 
@@ -174,9 +174,9 @@ def test_images_that_are_here_are_counted(tmp_path: Path) -> None:
     found = resolve_experiment(from_path(folder), "tiny", find)
     assert found.facts.num_images == 18
     assert found.config.steps == 4
-    assert find.data_problems(found.config) == []
+    assert find.sources.problems(found.config.data, to_run=True) == []
     wrong = resolve_experiment(from_path(folder, 17), "tiny", find)
-    (problem,) = find.data_problems(wrong.config)
+    (problem,) = find.sources.problems(wrong.config.data, to_run=False)
     assert str(problem) == "data.train.num_images: declared 17, but there are 18 images: leave it out (null)"
 
 
@@ -185,7 +185,7 @@ def test_a_folder_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     folder, find = folder_of_images(tmp_path, 8), FactFinder()
     found = resolve_experiment(from_path(folder), "tiny", find)
     monkeypatch.setattr(config, "build", None)
-    assert find._source(found.config.data.train.source, None, "") == (8, True)
+    assert find.sources.of(found.config.data.train, "data.train")[:2] == (8, True)
 
 
 def test_a_source_that_fails_is_named_by_its_field(tmp_path: Path) -> None:

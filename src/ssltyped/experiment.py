@@ -13,6 +13,7 @@ from ssltyped import config
 from ssltyped.config import INFERRED, ConfigError, config_for, part_of
 from ssltyped.config.hints import nearest
 from ssltyped.config.resolve import Resolution, resolve
+from ssltyped.data.known import Sources
 from ssltyped.data.pipeline import Data
 from ssltyped.engine.checkpoint import Checkpoints
 from ssltyped.engine.parallel import Distributed, Precision, say
@@ -34,7 +35,6 @@ from ssltyped.types import (
     Optimizer,
     Problem,
     Scheduler,
-    Source,
     Trunk,
     can_be_named,
     named,
@@ -163,14 +163,14 @@ class FactFinder:
     def __init__(self) -> None:
         self._features: dict[str, Mapping[str, int]] = {}
         self._outputs: dict[str, tuple[int, ...]] = {}
-        self._sources: dict[str, tuple[Optional[int], Optional[bool]]] = {}
+        self.sources = Sources()
 
     def __call__(self, experiment: Experiment) -> Facts:
         train, world = experiment.data.train, experiment.distributed
-        num_images, train_labelled = self._source(train.source, train.num_images, "data.train.source")
+        num_images, train_labelled, _ = self.sources.of(train, "data.train")
         labelled: Optional[bool] = False
         if (val := experiment.data.val) is not None:
-            _, val_labelled = self._source(val.source, val.num_images, "data.val.source")
+            val_labelled = self.sources.of(val, "data.val").labelled
             labelled = None if None in (train_labelled, val_labelled) else train_labelled and val_labelled
         views = config.build(train.views, "data.train.views")
         one_node = Facts(
@@ -193,6 +193,7 @@ class FactFinder:
             world_size=world.num_procs * world.nodes,
             num_images=num_images,
             labelled=labelled,
+            unmatched=self.sources.unmatched(experiment.data),
             evaluates=experiment.data.val is not None,
             uses_labels=_any_loss(experiment.loss, "uses_labels"),
             pretext=views.num_classes is not None,
@@ -201,39 +202,6 @@ class FactFinder:
             base_lr_of_one_node=_inferred_lr(experiment.optimizer, one_node),
             epochs=experiment.epochs,
         )
-
-    def _source(
-        self, source: Optional[Source], declared: Optional[int], path: str
-    ) -> tuple[Optional[int], Optional[bool]]:
-        """Length and whether there are labels; the declared length where the data is not here."""
-        if source is None:
-            return declared, None
-        key = config.to_yaml(source)
-        if key not in self._sources:
-            try:
-                built = config.build(source)
-                self._sources[key] = len(built), built.labelled
-            except (OSError, ValueError) as error:
-                if isinstance(error, ConfigError) or declared is None:
-                    raise ConfigError([Problem(path, str(error))]) from error
-                self._sources[key] = None, None
-        length, labelled = self._sources[key]
-        return (declared if length is None else length), labelled
-
-    def data_problems(self, resolved: Experiment) -> list[Problem]:
-        """What a plan may leave open and a run may not: images that are not here, or not as many as declared."""
-        found = []
-        for name, split in (("train", resolved.data.train), ("val", resolved.data.val)):
-            if split is None:
-                continue
-            declared = split.num_images
-            length = self._source(split.source, None, f"data.{name}.source")[0] if split.source is not None else None
-            if length is None:
-                found.append(Problem(f"data.{name}.path", f"{split.path} does not exist: give the path of your images"))
-            elif declared is not None and declared != length:
-                message = f"declared {declared}, but there are {length} images: leave it out (null)"
-                found.append(Problem(f"data.{name}.num_images", message))
-        return found
 
     def _feature_dims(self, trunk: Trunk) -> Mapping[str, int]:
         key = config.to_yaml(trunk)

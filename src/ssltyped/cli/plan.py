@@ -14,7 +14,7 @@ from ssltyped.config.resolve import Resolution
 from ssltyped.config.show import plain
 from ssltyped.engine.parallel import Place
 from ssltyped.engine.strategy import StepModule, Strategy
-from ssltyped.experiment import Experiment, build_module, build_optimizer, resolve_experiment
+from ssltyped.experiment import Experiment, FactFinder, build_module, build_optimizer, resolve_experiment
 from ssltyped.launch import misfit
 from ssltyped.types import Batch, Facts, Moment, Problem, Scheduler, Update
 
@@ -36,7 +36,10 @@ class Memory:
 
 def plan(asked: Experiment, name: str) -> str:
     """The plan as text. Raises `ConfigError` for everything that can be known to be wrong before a run."""
-    resolution = resolve_experiment(asked, name)
+    find = FactFinder()
+    resolution = resolve_experiment(asked, name, find)
+    if miscounted := find.sources.problems(resolution.config.data, to_run=False):
+        raise ConfigError(miscounted)
     lines = [*_part_lines(resolution), *_run_lines(resolution)]
     if wrong := misfit(resolution, Place.from_environment()):
         lines += ["", "not to be started here as it is:", *(f"  {problem}" for problem in wrong)]

@@ -60,6 +60,7 @@ class Facts:
         num_channels: channels of an image as the trunk reads it
         num_images: images to train on
         labelled: whether both the images to train on and those to evaluate on have labels
+        unmatched: why the labels of `data.val` cannot be told in those of `data.train`; empty: they can
         train_labelled: whether the images to train on have a label, of their own or of a pretext task
         evaluates: whether `data.val` says how images are read for an evaluation
         uses_labels: whether the method reads the labels
@@ -85,6 +86,7 @@ class Facts:
     num_channels: Optional[int] = None
     num_images: Optional[int] = None
     labelled: Optional[bool] = None
+    unmatched: str = ""
     train_labelled: Optional[bool] = None
     evaluates: bool = True
     uses_labels: bool = True

@@ -49,6 +49,11 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"; known: {', '.join(known[:MOST_KNOWN])}{more}" if known else ""
 
 
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """The first names, and how many there are if they are more."""
+    return ", ".join(names[:most]) + f", ... ({len(names)})" * (len(names) > most)
+
+
 def misfits(needed: Mapping[str, Sequence[int]], given: Mapping[str, Sequence[int]]) -> list[str]:
     """What is wrong with tensors that are given by name, with these shapes, for those that are needed."""
     wrong = [f"{name} is missing{nearest(name, list(given))}" for name in needed if name not in given]

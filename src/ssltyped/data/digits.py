@@ -75,6 +75,10 @@ class Digits(Source):
         paper_colour, ink_colour = random.uniform(0, 110, 3), random.uniform(145, 255, 3)
         return to_image((paper_colour + (ink_colour - paper_colour) * ink).round().astype(np.uint8))
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple("0123456789")
+
     def name(self, index: int) -> str:
         return f"digits/{self.split.value}/{index}"
 

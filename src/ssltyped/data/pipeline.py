@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ssltyped.config import config_for
+from ssltyped.data.classes import matched
 from ssltyped.data.reading import DataError, ReadEval, ReadTrain, Reply, Request, Unreadable
 from ssltyped.data.sampler import Sampler
 from ssltyped.data.splits import EvalSplit, TrainSplit
@@ -206,14 +207,13 @@ class Data(Component):
         """This rank's share of all images of a subset, once, read as `val` says: transforms, batches, workers."""
         if self.val is None:
             raise ValueError("data.val is not given: it says how images are read for an evaluation")
-        split = self.val
-        if subset is Subset.TRAIN:
-            split = EvalSplit(
-                transforms=split.transforms,
-                batch_size=split.batch_size,
-                source=self.train.images(),
-                num_workers=split.num_workers,
-            )
+        train = self.train.images()
+        split = EvalSplit(
+            transforms=self.val.transforms,
+            batch_size=self.val.batch_size,
+            source=train if subset is Subset.TRAIN else matched(self.val.images(), train),
+            num_workers=self.val.num_workers,
+        )
         return iterate(split, rank=rank, world_size=world_size, on_unreadable=on_unreadable)
 
 

@@ -116,7 +116,7 @@ class Loss(Component, nn.Module, ABC):
     """Whether the method reads the labels of a batch."""
 
     same_on_all_ranks: tuple[str, ...] = ()
-    """Buffers whose names start with one of these are equal on all ranks: a checkpoint holds them once."""
+    """Names of the buffers that are equal on all ranks: a checkpoint holds them once."""
 
     takes_masks: bool = False
     """Whether the method uses the masks of a batch; making them for one that does not is an error."""
@@ -249,6 +249,14 @@ class Source(Component, ABC):
     def labelled(self) -> bool:
         """Whether the images have labels; a set that defines `label` has them, unless it says otherwise here."""
         return type(self).label is not Source.label
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The name of each class, at the place that is its label; empty: the labels are numbers without a name.
+
+        Where two sets meet (trained on one, evaluated on another) their classes are matched by these names.
+        """
+        return ()
 
     def label(self, index: int) -> int | Sequence[int]:
         """The class of image `index`, or a row of 1, 0 and -1 (see `Target`); only asked of a labelled source."""

@@ -1,0 +1,65 @@
+"""The labels of two sets of images, matched by the names of their classes: a number means nothing outside its set."""
+
+from collections.abc import Sequence
+
+from ssltyped.config.hints import listed
+from ssltyped.types import Image, Source
+
+
+def mismatch(theirs: Source, ours: Source) -> str:
+    """Why the labels of `theirs` (evaluated on) cannot be told in those of `ours` (trained on); empty: they can.
+
+    Classes of the same name are the same; `ours` may have more. Two sets without names have numbers that mean the same.
+    """
+    if bool(theirs.classes) != bool(ours.classes):
+        named, other = ("data.val", "data.train") if theirs.classes else ("data.train", "data.val")
+        names = listed(theirs.classes or ours.classes)
+        return f"the classes of {named} have names ({names}), those of {other} are numbers: name them there too"
+    if unknown := sorted(set(theirs.classes) - set(ours.classes)):
+        return f"data.val has classes that data.train has not: {listed(unknown)}; data.train has {listed(ours.classes)}"
+    return ""
+
+
+def matched(theirs: Source, ours: Source) -> Source:
+    """`theirs` with the labels that its classes have in `ours`. Raises ValueError if they cannot be told there."""
+    if not (theirs.labelled and ours.labelled) or tuple(theirs.classes) == tuple(ours.classes):
+        return theirs
+    if reason := mismatch(theirs, ours):
+        raise ValueError(reason)
+    numbers = {name: number for number, name in enumerate(ours.classes)}
+    return Renumbered(source=theirs, numbers=[numbers[name] for name in theirs.classes], classes=ours.classes)
+
+
+class Renumbered(Source):
+    """A source whose class c is class `numbers[c]` of `classes`; what those have beyond it is unknown in a row (-1).
+
+    Args:
+        source: the images
+        numbers: the new number of each of its classes
+        classes: the names by the new numbers
+    """
+
+    def __init__(self, *, source: Source, numbers: Sequence[int], classes: Sequence[str]) -> None:
+        self.source, self.numbers, self._classes = source, list(numbers), tuple(classes)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._classes
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, index: int) -> Image:
+        return self.source.read(index)
+
+    def name(self, index: int) -> str:
+        return self.source.name(index)
+
+    def label(self, index: int) -> int | list[int]:
+        label = self.source.label(index)
+        if isinstance(label, int):
+            return self.numbers[label]
+        row = [-1] * len(self.classes)
+        for number, value in zip(self.numbers, label, strict=True):
+            row[number] = value
+        return row

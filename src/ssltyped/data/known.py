@@ -1,0 +1,64 @@
+"""What is known of the images of a run before it starts; what is costly to find out (a folder's length) only once."""
+
+from typing import NamedTuple, Optional
+
+from ssltyped import config
+from ssltyped.config import ConfigError
+from ssltyped.data.classes import mismatch
+from ssltyped.data.pipeline import Data
+from ssltyped.data.splits import Split
+from ssltyped.types import Problem, Source
+
+
+class Known(NamedTuple):
+    """Of the images of a split: how many, whether they have labels, and the source (None: they are not here)."""
+
+    length: Optional[int]
+    labelled: Optional[bool]
+    source: Optional[Source]
+
+
+class Sources:
+    """Of the splits of a config."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Known] = {}
+
+    def of(self, split: Split, path: str) -> Known:
+        """The declared length where the images are not here. Raises `ConfigError` for a source that cannot be."""
+        if split.source is None:
+            return Known(split.num_images, None, None)
+        key = config.to_yaml(split.source)
+        if key not in self._known:
+            try:
+                source = config.build(split.source)
+                self._known[key] = Known(len(source), source.labelled, source)
+            except (OSError, ValueError) as error:
+                if isinstance(error, ConfigError) or split.num_images is None:
+                    raise ConfigError([Problem(f"{path}.source", str(error))]) from error
+                self._known[key] = Known(None, None, None)
+        known = self._known[key]
+        return known if known.length is not None else known._replace(length=split.num_images)
+
+    def unmatched(self, data: Data) -> str:
+        """Why the labels of `data.val` are not those of `data.train`; empty if they are, or are not here to look at."""
+        if data.val is None:
+            return ""
+        theirs, ours = self.of(data.val, "data.val"), self.of(data.train, "data.train")
+        if theirs.source is None or ours.source is None or not (theirs.labelled and ours.labelled):
+            return ""
+        return mismatch(theirs.source, ours.source)
+
+    def problems(self, data: Data, *, to_run: bool) -> list[Problem]:
+        """Images that are not as many as declared, and `to_run` those that are not here: a plan may leave them open."""
+        found = []
+        for name, split in (("train", data.train), ("val", data.val)):
+            if split is None:
+                continue
+            known = self.of(split, f"data.{name}")
+            if known.source is None and to_run:
+                found.append(Problem(f"data.{name}.path", f"{split.path} does not exist: give the path of your images"))
+            if known.source is not None and split.num_images not in (None, known.length):
+                message = f"declared {split.num_images}, but there are {known.length} images: leave it out (null)"
+                found.append(Problem(f"data.{name}.num_images", message))
+        return found

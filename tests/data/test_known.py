@@ -1,0 +1,45 @@
+"""What is known of images before a run starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny import PatchesConf, tiny
+
+from ssltyped import config
+from ssltyped.config import ConfigError
+from ssltyped.data.digits import DigitsConf
+from ssltyped.data.image_list import ImageListConf
+from ssltyped.data.known import Sources
+from ssltyped.data.pipeline import Data
+
+
+def data(**fields: object) -> Data:
+    return config.replaced(tiny(evaluated=True), {f"data.{path}": value for path, value in fields.items()}).data
+
+
+def test_images_that_are_not_here_have_the_declared_length_and_unknown_labels(tmp_path: Path) -> None:
+    one = config.replaced(
+        tiny(), {"data.train.source": ImageListConf(path=tmp_path / "no.txt"), "data.train.num_images": 7}
+    )
+    assert Sources().of(one.data.train, "data.train") == (7, None, None)
+    undeclared = config.replaced(one, {"data.train.num_images": None})
+    with pytest.raises(ConfigError, match=r"data.train.source: .*no.txt does not exist"):
+        Sources().of(undeclared.data.train, "data.train")
+
+
+def test_labels_of_images_that_are_not_here_are_not_compared(tmp_path: Path) -> None:
+    named = config.replaced(tiny(evaluated=True), {"data.val.source": DigitsConf()})
+    assert "are numbers" in Sources().unmatched(named.data)
+    absent = {"data.train.source": ImageListConf(path=tmp_path / "no.txt"), "data.train.num_images": 7}
+    assert Sources().unmatched(config.replaced(named, absent).data) == ""
+    unlabelled = {"data.train.source": PatchesConf(has_labels=False)}
+    assert Sources().unmatched(config.replaced(named, unlabelled).data) == ""
+
+
+def test_a_run_needs_the_images_and_a_plan_only_the_right_number() -> None:
+    wrong = config.replaced(tiny(evaluated=True), {"data.val.num_images": 9})
+    (problem,) = Sources().problems(wrong.data, to_run=False)
+    assert problem.path == "data.val.num_images"
+    assert "declared 9, but there are" in problem.message
