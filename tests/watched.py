@@ -31,6 +31,10 @@ class Watched:
         return self.step // self.steps_per_epoch
 
     @property
+    def images(self) -> int:
+        return 8 * self.step
+
+    @property
     def model(self) -> Model:
         raise AssertionError("no callback of ours asks for the model")
 

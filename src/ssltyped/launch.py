@@ -16,6 +16,7 @@ from ssltyped.config.resolve import Resolution
 from ssltyped.engine.checkpoint import CheckpointStore
 from ssltyped.engine.folder import Start, prepare, write_result
 from ssltyped.engine.parallel import Device, Place, device_for, process_group, seed_step
+from ssltyped.engine.position import Position
 from ssltyped.engine.ranks import run_ranks, told
 from ssltyped.engine.strategy import Strategy
 from ssltyped.engine.trainer import Outcome
@@ -52,7 +53,8 @@ def launch(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "ru
     find = FactFinder()
     resolution = resolve_experiment(asked, name, find)
     resolved, place = resolution.config, Place.from_environment()
-    if wrong := misfit(resolution, place) or _strangers(resolved, resolution.facts) or find.data_problems(resolved):
+    strangers = _strangers(resolved, resolution.facts)
+    if wrong := misfit(resolution, place) or strangers or find.sources.problems(resolved.data, to_run=True):
         raise ConfigError(wrong)
     if place is None and resolution.facts.world_size > 1:
         return _start_processes(asked, resolution)
@@ -104,8 +106,17 @@ def _prepare(asked: Experiment, resolution: Resolution[Experiment]) -> Start:
         asked=config.to_yaml(asked),
         resolved=config.to_yaml(resolved),
         inferences=resolution.to_json(),
+        end=_end(resolution),
         lacks=[Problem(f"init.{number}.path", f"{path} does not exist") for number, path in gone],
     )
+
+
+def _end(resolution: Resolution[Experiment]) -> Position:
+    """How far a run is when it is done."""
+    resolved, facts = resolution.config, resolution.facts
+    assert resolved.steps is not None
+    images = facts.num_images or facts.global_batch_size * resolved.steps
+    return Position(resolved.steps, facts.steps_per_epoch or resolved.steps, facts.global_batch_size, images)
 
 
 # --- several processes ----------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from ssltyped.config.overrides import override
 from ssltyped.engine.callbacks.nan_guard import NaNGuardConf
 from ssltyped.engine.checkpoint import CheckpointsConf, CheckpointStore
 from ssltyped.engine.folder import Start, prepare, write_result
+from ssltyped.engine.position import Position
 from ssltyped.experiment import Experiment, resolve_experiment
 from ssltyped.losses.moco import MoCoLossConf
 
@@ -26,6 +27,7 @@ def start(output: Path, asked: Experiment, resume: str = "auto") -> Start:
         asked=config.to_yaml(asked),
         resolved=config.to_yaml(resolution.config),
         inferences=resolution.to_json(),
+        end=Position(resolution.config.steps or 0, 3, 8, 24),
     )
 
 
@@ -126,6 +128,9 @@ def test_free_to_change(what: str, tmp_path: Path) -> None:
 
 
 NOT_FREE = {
+    "images that share statistics": override(
+        tiny(batch_size=4), ["distributed.num_procs=2", "distributed.sync_bn_group=1"]
+    ),
     "seed": override(tiny(), ["seed=1"]),
     "global batch": override(tiny(), ["data.train.batch_size=4"]),
     "images": tiny(source=PatchesConf(count=25)),
@@ -155,3 +160,52 @@ def test_a_new_start_has_no_result(tmp_path: Path) -> None:
     write_result(folder, "interrupted", {"loss": 1.0}, {"loss": 2.0})
     start(tmp_path, tiny())
     assert not (folder / "result.json").exists()
+
+
+def checkpoint_of(folder: Path, asked: Experiment, step: int, batch: int) -> Path:
+    """A checkpoint of a run of `asked` after `step` steps of `batch` images, 24 an epoch."""
+    begun = start(folder, asked)
+    store = CheckpointStore(begun.folder / "checkpoints", keep=10)
+    store.save(step, {"step": step, "position": Position(step, 24 // batch, batch, 24).to_state()})
+    store.wait()
+    return begun.folder
+
+
+def test_past_the_end_is_refused_with_both_numbers(tmp_path: Path) -> None:
+    """Nothing would be trained, and the folder would say otherwise."""
+    folder = checkpoint_of(tmp_path, tiny(epochs=2), 6, 8)
+    before = (folder / "resolved.yaml").read_text()
+    with pytest.raises(
+        ConfigError, match=r"resume: .*step_00000006 is at step 6, and this run ends at step 3: give more"
+    ):
+        start(tmp_path, tiny(epochs=1), str(folder))
+    assert (folder / "resolved.yaml").read_text() == before
+
+
+def test_the_same_pass_of_another_batch_is_not_past_the_end(tmp_path: Path) -> None:
+    """Six steps of 4 images are one epoch: half of this run, which has six of 8."""
+    folder = checkpoint_of(tmp_path, tiny(epochs=1, batch_size=4), 6, 4)
+    assert start(tmp_path, tiny(epochs=2), str(folder)).resume is not None
+    folder = checkpoint_of(tmp_path / "far", tiny(epochs=3, batch_size=4), 18, 4)
+    with pytest.raises(ConfigError, match="at step 18, which is step 9 of 8 images each, and this run ends at step 6"):
+        start(tmp_path / "far", tiny(epochs=2), str(folder))
+
+
+def test_what_changed_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = checkpoint_of(tmp_path, tiny(epochs=2), 3, 8)
+    start(tmp_path, override(tiny(epochs=3), ["seed=4"]), str(folder))
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        "goes on changed: epochs: was 2, is now 3",
+        "goes on changed: seed: was 0, is now 4",
+        "goes on changed: steps: was 6, is now 9",
+    ]
+
+
+def test_ranks_that_change_with_their_batch_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint_of(tmp_path, tiny(), 3, 8)
+    start(tmp_path, FREE["ranks"])
+    assert capsys.readouterr().out.splitlines() == [
+        "goes on changed: data.train.batch_size: was 8, is now 4",
+        "goes on changed: distributed.num_procs: was 1, is now 2",
+    ]

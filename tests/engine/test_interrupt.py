@@ -9,7 +9,7 @@ import pytest
 from ranks import run_on_ranks
 
 from ssltyped import distributed
-from ssltyped.engine.interrupt import Interrupt, handled_by
+from ssltyped.engine.interrupt import Interrupt, Verdict, handled_by
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
@@ -18,10 +18,10 @@ NUMBERS = (signal.SIGTERM, signal.SIGINT)
 def test_a_signal_is_noted(number: signal.Signals) -> None:
     interrupt = Interrupt()
     with handled_by(interrupt.note):
-        assert not interrupt.agreed()
+        assert interrupt.agreed() is Verdict.GO_ON
         signal.raise_signal(number)
-        assert interrupt.agreed()
-        assert interrupt.agreed(), "it stays"
+        assert interrupt.agreed() is Verdict.STOP
+        assert interrupt.agreed() is Verdict.STOP, "it stays"
 
 
 def test_handlers_are_those_of_before_also_after_an_error() -> None:
@@ -60,7 +60,7 @@ def test_only_a_second_ctrl_c_aborts(numbers: list[signal.Signals], aborts: bool
                 signal.raise_signal(last)
         else:
             signal.raise_signal(last)
-        assert interrupt.agreed()
+        assert interrupt.agreed() is Verdict.STOP
 
 
 def test_in_another_thread_nothing_is_changed() -> None:
@@ -84,7 +84,7 @@ def asked_on_rank_one(at: int, steps: int) -> tuple[list[bool], bool]:
         for step in range(steps):
             if step == at and distributed.rank() == 1:
                 signal.raise_signal(signal.SIGTERM)
-            answers.append(interrupt.agreed())
+            answers.append(interrupt.agreed() is Verdict.STOP)
         interrupt.settle()
     return answers, interrupt._pending is None
 
@@ -93,3 +93,24 @@ def asked_on_rank_one(at: int, steps: int) -> tuple[list[bool], bool]:
 def test_all_ranks_agree_one_step_later(at: int) -> None:
     first, second = run_on_ranks(asked_on_rank_one, 2, at, 5)
     assert first == second == ([step > at for step in range(5)], True)
+
+
+def failed_on_rank_one(at: int, steps: int) -> list[Verdict]:
+    """Rank 0 is asked to stop in the step in which rank 1 fails."""
+    interrupt, answers = Interrupt(), list[Verdict]()
+    with handled_by(interrupt.note):
+        for step in range(steps):
+            if step == at and distributed.rank() == 0:
+                signal.raise_signal(signal.SIGTERM)
+            answers.append(interrupt.agreed(failed=step >= at and distributed.rank() == 1))
+        interrupt.settle()
+    return answers
+
+
+def test_a_failure_is_known_to_all_ranks_one_step_later_and_is_more_than_a_stop() -> None:
+    first, second = run_on_ranks(failed_on_rank_one, 2, 1, 4)
+    assert first == second == [Verdict.GO_ON, Verdict.GO_ON, Verdict.FAILED, Verdict.FAILED]
+
+
+def test_a_failure_of_one_process_is_known_at_once() -> None:
+    assert Interrupt().agreed(failed=True) is Verdict.FAILED

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from methods import METHODS
 from ranks import run_on_ranks
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ssltyped import distributed
+from ssltyped.config import build
 from ssltyped.engine.strategy import Product, StepModule, Strategy, strategy_for
+from ssltyped.experiment import resolve_experiment
 from ssltyped.heads.mlp import MLPHead
 from ssltyped.losses.dino import DINOLoss
 from ssltyped.losses.simclr import SimCLRLoss
@@ -152,6 +155,51 @@ def test_what_is_captured_is_restored() -> None:
         Strategy(CPU).restore(other, wrong, state)
 
 
+class Tied(Layer):
+    """A layer whose norm has a second name, with a buffer whose name starts as that of the queue does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.again = self.norm
+
+
+class Queueing(Twice):
+    """Keeps a queue that is equal on all ranks, and what is not."""
+
+    same_on_all_ranks = ("queue",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue, self.queued = nn.Buffer(torch.zeros(2)), nn.Buffer(torch.zeros(2))
+
+
+def saved_and_restored_on_rank() -> tuple[list[str], bool, bool]:
+    """What rank 1 saves, and whether it has its own statistics back by both names, and its own buffer."""
+    module, strategy = StepModule(Tied(), Queueing()), strategy_for(CPU)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    rank = distributed.rank()
+    module.get_buffer("model.norm.running_mean").fill_(rank + 1)
+    module.get_buffer("loss.queued").fill_(rank + 1)
+    states: list[object] = [None, None]
+    torch.distributed.all_gather_object(states, strategy.capture(module, optimizer))
+    of_rank_0, own = states[0], states[rank]
+    assert isinstance(of_rank_0, dict)
+    assert isinstance(own, dict)
+    new = StepModule(Tied(), Queueing())
+    strategy.restore(new, torch.optim.SGD(new.parameters(), lr=0.1), {**of_rank_0, **own})
+    means = [new.state_dict()[f"model.{name}.running_mean"] for name in ("norm", "again")]
+    back = all(bool((mean == rank + 1).all()) for mean in means)
+    return sorted(own.get("buffers", {})), back, bool((new.get_buffer("loss.queued") == rank + 1).all())
+
+
+def test_a_tied_norm_and_a_buffer_named_like_the_queue_keep_their_ranks_values() -> None:
+    (on_0, *right_0), (on_1, *right_1) = run_on_ranks(saved_and_restored_on_rank, 2)
+    assert right_0 == right_1 == [True, True]
+    assert on_0 == [], "rank 0 saves all of it elsewhere"
+    counts = ("num_batches_tracked", "running_mean", "running_var")
+    assert on_1 == ["loss.queued", *(f"model.{name}.{count}" for name in ("again", "norm") for count in counts)]
+
+
 def test_moments_do_not_go_to_other_groups() -> None:
     """torch goes by the places of groups: two of one size would change their moments."""
     groups = [Group(parts=["trunk.conv1"]), Group(parts=["trunk.bn1"])]
@@ -165,3 +213,10 @@ def test_moments_do_not_go_to_other_groups() -> None:
     state = Strategy(CPU).capture(module, optimizer)
     with pytest.raises(ValueError, match=r"groups are not those of AdamW: .*trunk.conv1.* there, .*trunk.bn1.* here"):
         Strategy(CPU).restore(other, turned, state)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_is_said_to_be_equal_on_all_ranks_is_there(name: str) -> None:
+    """By its whole name: a name that no buffer has would be a promise about nothing."""
+    loss = build(resolve_experiment(METHODS[name]).config.loss)
+    assert set(loss.same_on_all_ranks) <= {buffer for buffer, _ in loss.named_buffers()}

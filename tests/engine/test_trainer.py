@@ -255,6 +255,40 @@ def test_a_finished_run_has_nothing_to_do(tmp_path: Path) -> None:
     assert again.metrics == first.metrics
 
 
+def test_a_finished_run_says_that_nothing_was_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_trainer(tiny(steps=3), tmp_path).fit()
+    capsys.readouterr()
+    tiny_trainer(tiny(steps=3), tmp_path).fit(checkpoint(tmp_path, 3))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("nothing is left to train: ")
+    assert line.endswith("step 3 of 3 (after 1 epochs)")
+
+
+@pytest.mark.parametrize(("batch", "seen"), [(4, 12), (12, 4)])
+def test_another_batch_goes_on_at_the_same_image(batch: int, seen: int, tmp_path: Path) -> None:
+    """Two epochs in steps of 8, then two in steps of `batch`: each of the four shows every image once."""
+    tiny_trainer(tiny(epochs=2), tmp_path).fit()
+    second = tiny_trainer(tiny(epochs=4, batch_size=batch, callbacks=[ProbeConf()]), tmp_path)
+    assert second.fit(checkpoint(tmp_path, 6)) is Outcome.FINISHED
+    assert probe_of(second).calls[0] == f"start {seen}"
+    assert second.step == 96 // batch
+    assert len(probe_of(second).losses) == 48 // batch
+    assert second.images == 96
+
+
+def test_in_the_middle_of_a_pass_less_than_a_step_is_done_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """16 of 24 images are seen: a step of 12 is done, 4 images come again."""
+    first = tiny_trainer(tiny(steps=3, checkpoints=CheckpointsConf(every_steps=1)), tmp_path)
+    first.fit()
+    capsys.readouterr()
+    second = tiny_trainer(tiny(epochs=2, batch_size=12), tmp_path)
+    second.fit(checkpoint(tmp_path, 2))
+    assert capsys.readouterr().out.startswith("goes on from step 1 of 4 (after 0.5 epochs), ")
+    assert second.step == 4
+
+
 def test_captured_state_is_a_copy(tmp_path: Path) -> None:
     """What is being written does not change when training goes on."""
     trainer = tiny_trainer(tiny(steps=3, checkpoints=CheckpointsConf(every_steps=1)), tmp_path)

@@ -66,6 +66,12 @@ class CheckpointStore:
         self.folder, self.keep = folder, keep
         self._writing: Optional[threading.Thread] = None
         self._failure: Optional[BaseException] = None
+        self._given_up = threading.Event()
+
+    @property
+    def failed(self) -> bool:
+        """Whether this rank could not write what it was given: all ranks are to `finish`, which raises."""
+        return self._failure is not None
 
     def clean(self, step: int) -> None:
         """Make room for a run that starts after `step` steps (collective, before the first save).
@@ -88,9 +94,26 @@ class CheckpointStore:
 
         On rank 0 `state` is everything, on other ranks only what differs there.
         """
-        self.wait()
+        self.finish()
         self._writing = threading.Thread(target=self._write_guarded, args=(step, state, best), name="checkpoint")
         self._writing.start()
+
+    def finish(self) -> None:
+        """Until every rank has written what it was given (collective). Raises OSError on all ranks if one could not."""
+        failed = False
+        while not failed:
+            alive = self._writing is not None and self._writing.is_alive()  # in this order: it fails, then it ends
+            mine = torch.tensor([int(alive), int(self.failed)])
+            writing, failed = map(bool, distributed.all_reduce_max(mine).tolist())
+            if not writing:
+                break
+            if self._writing is not None:
+                self._writing.join(0.05)
+        if failed:
+            self._given_up.set()  # rank 0 does not wait for a file that never comes
+        self.wait()
+        if failed:
+            raise OSError(f"another rank could not write its part of a checkpoint to {self.folder}")
 
     def wait(self) -> None:
         """Until nothing is being written. Raises what a write raised: a run does not go on without checkpoints."""
@@ -130,7 +153,7 @@ class CheckpointStore:
         sync(partial / name)
         write_text(partial / f"{name}.sha256", _digest(partial / name))
         if rank == 0:
-            _publish(partial, final, distributed.world_size())
+            _publish(partial, final, distributed.world_size(), self._given_up)
             if best:
                 write_text(self.folder / "best.txt", final.name)
             self._prune()
@@ -178,14 +201,13 @@ def _name(step: int) -> str:
     return f"step_{step:08d}"
 
 
-def _publish(partial: Path, final: Path, world_size: int) -> None:
-    """Wait for every rank's file, write the checksums, and let the checkpoint appear."""
+def _publish(partial: Path, final: Path, world_size: int, given_up: threading.Event) -> None:
+    """Wait for every rank's file, write the checksums, and let the checkpoint appear. Raises OSError if one lacks."""
     names = ["state.pt", *(f"rank_{rank}.pt" for rank in range(1, world_size))]
     deadline = time.monotonic() + _WAIT_FOR_RANKS_S
     while missing := [name for name in names if not (partial / f"{name}.sha256").exists()]:
-        if time.monotonic() > deadline:
+        if given_up.wait(0.02) or time.monotonic() > deadline:
             raise TimeoutError(f"{', '.join(missing)} did not appear in {partial}")
-        time.sleep(0.02)
     checksums = {name: (partial / f"{name}.sha256").read_text() for name in names}
     for name in names:
         (partial / f"{name}.sha256").unlink()

@@ -15,14 +15,20 @@ from typing import Optional
 from ssltyped import config
 from ssltyped.config import ConfigError, join
 from ssltyped.engine.checkpoint import CheckpointStore, damage
+from ssltyped.engine.parallel import say
+from ssltyped.engine.position import Position
 from ssltyped.model.files import write_text
 from ssltyped.types import Problem
 
 # Changing these changes where and how fast a run trains, not what it computes. Images a rank and ranks may change
-# together: what counts is the global batch.
+# together: what counts is the global batch, and the images that share statistics.
 _FREE_FIELDS = ("resume", "output", "name", "callbacks", "checkpoints", "log_every", "distributed", "product")
-_FREE_LEAVES = ("num_workers", "batch_size")
+_IMAGES_A_RANK = "data.train.batch_size"
+_FREE_PATHS = (_IMAGES_A_RANK, "data.val.batch_size", "data.train.num_workers", "data.val.num_workers")
 _INFERRED_THAT_COUNT = ("global_batch_size", "steps", "data.train.num_images")
+_SHARED = "images that share BatchNorm statistics"
+_SAID = (_IMAGES_A_RANK, "distributed.nodes", "distributed.num_procs", "distributed.device")
+"""What may change, and is said: floating-point sums come in another order."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +40,21 @@ class Start:
 
 
 def prepare(
-    *, output: Path, name: str, resume: str, asked: str, resolved: str, inferences: str, lacks: Sequence[Problem] = ()
+    *,
+    output: Path,
+    name: str,
+    resume: str,
+    asked: str,
+    resolved: str,
+    inferences: str,
+    end: Position,
+    lacks: Sequence[Problem] = (),
 ) -> Start:
     """Choose folder and checkpoint and write down the config; nothing of an earlier run is overwritten.
 
-    Raises `ConfigError` when the folder holds another experiment, when a checkpoint to resume is not valid, or, for a
-    run from the beginning, with what it `lacks`.
+    What changed since the checkpoint is said. Raises `ConfigError` when the folder holds another experiment, when a
+    checkpoint to resume is not valid or past the `end` of this run, or, for a run from the beginning, with what it
+    `lacks`.
     """
     folder = output / name
     if resume == "never":
@@ -51,6 +66,11 @@ def prepare(
         checkpoint = _asked_checkpoint(Path(resume))
     if lacks and checkpoint is None:
         raise ConfigError(list(lacks))
+    if checkpoint is not None:
+        _refuse_past_the_end(checkpoint, end)
+        before = checkpoint.parents[1]
+        for change in [*_said_changes(before, resolved), *(_changes(before, asked, resolved))]:
+            say(f"goes on changed: {change}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -85,26 +105,51 @@ def _asked_checkpoint(path: Path) -> Path:
     return found
 
 
+def _refuse_past_the_end(checkpoint: Path, end: Position) -> None:
+    saved = Position.of_checkpoint(checkpoint, end)
+    if (here := saved.carried_to(end)).step <= end.step:
+        return
+    counted = "" if saved.is_counted_as(end) else f", which is step {here.step} of {end.global_batch_size} images each"
+    message = f"{checkpoint} is at step {saved.step}{counted}, and this run ends at step {end.step}"
+    raise ConfigError([Problem("resume", f"{message}: give more epochs (or steps), or an earlier checkpoint")])
+
+
 def _refuse_another(folder: Path, asked: str, resolved: str) -> None:
     """A run goes on only as what it was: a changed config in the same folder would mix two experiments."""
-    before = (folder / "asked.yaml", folder / "resolved.yaml")
-    if not all(file.exists() for file in before) or not any((folder / "checkpoints").glob("step_*")):
-        return
-    old, new = _identity(*(file.read_text() for file in before)), _identity(asked, resolved)
-    changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-    if changed:
-        shown = [Problem(key, f"was {old.get(key)!r}, is now {new.get(key)!r}") for key in changed[:20]]
+    if any((folder / "checkpoints").glob("step_*")) and (changed := _changes(folder, asked, resolved)):
         advice = f"name=NEW for a new run, or resume={folder} to go on changed"
-        raise ConfigError([Problem("resume", f"{folder} holds a run with another config; {advice}"), *shown])
+        raise ConfigError([Problem("resume", f"{folder} holds a run with another config; {advice}"), *changed])
+
+
+def _changes(folder: Path, asked: str, resolved: str) -> list[Problem]:
+    """What counts and is not as in the run that the folder holds; the first 20."""
+    before = (folder / "asked.yaml", folder / "resolved.yaml")
+    if not all(file.exists() for file in before):
+        return []
+    return _differences(_identity(*(file.read_text() for file in before)), _identity(asked, resolved))
+
+
+def _differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[Problem]:
+    changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    return [Problem(key, f"was {old.get(key)!r}, is now {new.get(key)!r}") for key in changed[:20]]
+
+
+def _said_changes(folder: Path, resolved: str) -> list[Problem]:
+    """What may change without another result but for rounding."""
+    if not (before := folder / "resolved.yaml").exists():
+        return []
+    old, new = (dict(_leaves(config.to_tree(config.from_yaml(text)))) for text in (before.read_text(), resolved))
+    return _differences({key: old.get(key) for key in _SAID}, {key: new.get(key) for key in _SAID})
 
 
 def _identity(asked: str, resolved: str) -> dict[str, object]:
     """What makes a run the run that it is."""
-    wanted = _leaves(config.to_tree(config.from_yaml(asked)))
     inferred = dict(_leaves(config.to_tree(config.from_yaml(resolved))))
     counts = {key: inferred.get(key) for key in _INFERRED_THAT_COUNT}
-    for key, value in wanted:
-        if key.partition(".")[0] not in _FREE_FIELDS and key.rpartition(".")[2] not in _FREE_LEAVES:
+    images, group = inferred.get(_IMAGES_A_RANK), inferred.get("distributed.sync_bn_group")
+    counts[_SHARED] = images * group if isinstance(images, int) and isinstance(group, int) else None
+    for key, value in _leaves(config.to_tree(config.from_yaml(asked))):
+        if key.partition(".")[0] not in _FREE_FIELDS and key not in _FREE_PATHS:
             counts.setdefault(key, value)
     return counts
 

@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from types import FrameType
 from typing import Optional
 
@@ -27,6 +28,14 @@ def handled_by(handler: Callable[[int, Optional[FrameType]], None]) -> Iterator[
             signal.signal(number, before)
 
 
+class Verdict(Enum):
+    """What all ranks do after a step."""
+
+    GO_ON = 0
+    STOP = 1
+    FAILED = 2
+
+
 class Interrupt:
     """SIGTERM or Ctrl-C: the step in progress ends, all ranks agree to stop, state is saved. A second Ctrl-C aborts."""
 
@@ -46,15 +55,16 @@ class Interrupt:
             self._pending[0].wait()
             self._pending = None
 
-    def agreed(self) -> bool:
-        """Whether any rank was asked to stop one call ago: the answer travels while the next step computes."""
+    def agreed(self, *, failed: bool = False) -> Verdict:
+        """The worst that a rank met one call ago, asked to stop or `failed`: it travels while the next step runs."""
+        mine = Verdict.FAILED if failed else Verdict.STOP if self._requested else Verdict.GO_ON
         if distributed.world_size() == 1:
-            return self._requested
-        stop = False
+            return mine
+        verdict = Verdict.GO_ON
         if self._pending is not None:
             work, flag = self._pending
             work.wait()
-            stop = bool(flag.item())
-        flag = torch.tensor([int(self._requested)])
-        self._pending = (torch.distributed.all_reduce(flag, async_op=True), flag)
-        return stop
+            verdict = Verdict(int(flag.item()))
+        flag = torch.tensor([mine.value])
+        self._pending = (torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX, async_op=True), flag)
+        return verdict

@@ -112,8 +112,9 @@ class Strategy:
         gathered = full_state(optimizer)
         if distributed.is_main():
             return {"module": to_cpu(module.state_dict()), "optimizer": to_cpu(gathered)}
-        once = tuple(f"loss.{name}" for name in module.loss.same_on_all_ranks)
-        buffers = {name for name, _ in module.named_buffers() if not name.startswith(once)}
+        once = {f"loss.{name}" for name in module.loss.same_on_all_ranks}
+        every = (name for name, _ in module.named_buffers(remove_duplicate=False))  # a tied layer loads by each name
+        buffers = {name for name in every if name not in once}
         return {"buffers": to_cpu({name: value for name, value in module.state_dict().items() if name in buffers})}
 
     def snapshot(self, module: StepModule, optimizer: torch.optim.Optimizer) -> dict[str, object]:

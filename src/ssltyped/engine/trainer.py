@@ -1,10 +1,6 @@
 """The training loop: reads batches, steps, logs, evaluates, saves; knows a method only as a `Loss`."""
 
-import inspect
-import json
-import re
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
@@ -20,14 +16,16 @@ from ssltyped import distributed
 from ssltyped.config import ConfigError
 from ssltyped.config.hints import brief, nearest
 from ssltyped.data.pipeline import Data, TrainPipeline
-from ssltyped.data.reading import Unreadable
 from ssltyped.data.sampler import random_of
+from ssltyped.engine.callbacks.names import named_callbacks
 from ssltyped.engine.checkpoint import Checkpoints, CheckpointStore, load, to_cpu
 from ssltyped.engine.evaluation import Evaluation
-from ssltyped.engine.interrupt import Interrupt, handled_by
+from ssltyped.engine.interrupt import Interrupt, Verdict, handled_by
 from ssltyped.engine.parallel import Rates, say, seed_step
+from ssltyped.engine.position import Position
 from ssltyped.engine.step import Step
 from ssltyped.engine.strategy import Product
+from ssltyped.engine.unreadable import UnreadableImages
 from ssltyped.model.model import SSLModel
 from ssltyped.types import (
     Batch,
@@ -88,7 +86,7 @@ class Trainer:
         self._best: Optional[float] = None
         self._saved, self._part = -1, 0
         self._stop = Interrupt()
-        self._unreadable: set[str] = set()
+        self._unreadable = UnreadableImages(folder)
         self._kept: Mapping[str, Mapping[str, object]] = {}
 
     @property
@@ -124,10 +122,23 @@ class Trainer:
         """The epoch that the next step belongs to, from 0."""
         return self.moment.epoch
 
+    @property
+    def position(self) -> Position:
+        """How far the run is."""
+        train = self._data.train
+        num_images, per_step = train.num_images, train.batch_size * distributed.world_size() * self._accumulation
+        return Position(self.step, self.steps_per_epoch, per_step, num_images or per_step * self.steps_per_epoch)
+
+    @property
+    def images(self) -> int:
+        """Images that were passed, each pass counted whole."""
+        return self.position.images
+
     def fit(self, resume: Optional[Path] = None) -> Outcome:
         """Train to the end, or until SIGTERM or Ctrl-C, after which everything is saved."""
         if resume is not None:
             self.restore(load(resume, torch.device("cpu")))
+            self._say_where(resume)
         self._store.clean(self.step)
         self.loss.on_train_start(self.student, self._one_pass)
         seconds, images = 0.0, 0
@@ -150,17 +161,28 @@ class Trainer:
                     self._log_step(outputs, rates, images / seconds)
                     seconds, images = 0.0, 0
                 self._after_step()
-                if self._stop.agreed() and self.step < self.steps:
+                verdict = self._stop.agreed(failed=self._store.failed)
+                if verdict is Verdict.FAILED:
+                    self._store.finish()
+                if verdict is Verdict.STOP and self.step < self.steps:
                     self._save(wait=True)
                     return Outcome.INTERRUPTED
             self._stop.settle()
         return Outcome.FINISHED
 
+    def _say_where(self, checkpoint: Path) -> None:
+        """From where a run goes on, or that it was at its end."""
+        place = f"step {self.step} of {self.steps} (after {self.step / self.steps_per_epoch:g} epochs)"
+        if self.step == self.steps:
+            say(f"nothing is left to train: {checkpoint} is the end of the run, {place}")
+        else:
+            say(f"goes on from {place}, {checkpoint}")
+
     @contextmanager
     def _watched(self) -> Iterator[None]:
         """Callbacks see the start and, however it comes, the end; what is being saved then is saved first."""
         kept = dict(self._kept)
-        for name, callback in self._named_callbacks():
+        for name, callback in named_callbacks(self._callbacks):
             callback.on_train_start(self)
             if name in kept:
                 callback.load_state_dict(kept.pop(name))
@@ -178,17 +200,6 @@ class Trainer:
     def forward(self, batch: Batch) -> StepOutput:
         """The loss of a normalised batch as the next step would compute it, without an update."""
         return self._step.forward(batch, self.moment)
-
-    def _named_callbacks(self) -> Iterator[tuple[str, Callback]]:
-        """Each with the name of its state in a checkpoint: its class and fields, and which of equal ones it is."""
-        seen: Counter[str] = Counter()
-        for callback in self._callbacks:
-            fields = [
-                f"{name}={getattr(callback, name, None)!r}" for name in inspect.signature(type(callback)).parameters
-            ]
-            called = re.sub(r" at 0x\w+", "", f"{type(callback).__name__}({', '.join(fields)})")
-            yield f"{called}.{seen[called]}", callback
-            seen[called] += 1
 
     def _rates(self) -> Rates:
         """What the schedules say for the next step."""
@@ -213,7 +224,7 @@ class Trainer:
         for callback in self._callbacks:
             callback.on_step_end(self)
         if self.step % self.steps_per_epoch == 0 or self.step == self.steps:
-            if self._unreadable:
+            if len(self._unreadable):
                 self.log({"unreadable_images": float(len(self._unreadable))})
             for callback in self._callbacks:
                 callback.on_epoch_end(self)
@@ -246,7 +257,7 @@ class Trainer:
             accumulation=self._accumulation,
             start_step=start_step,
             pin_memory=self.device.type == "cuda",
-            on_unreadable=self._report,
+            on_unreadable=self._unreadable,
         )
 
     def _prepared(self, batch: Batch, part: int) -> Batch:
@@ -259,18 +270,6 @@ class Trainer:
             for _ in range(self.steps_per_epoch * self._accumulation):
                 yield self._data.normalize(next(batches).to(self.device))
 
-    def _report(self, records: Sequence[Unreadable]) -> None:
-        """Name every unreadable image once, on the terminal and in `unreadable_rank<r>.jsonl`.
-
-        In training it was replaced by another one, in an evaluation it is left out.
-        """
-        new = [record for record in records if record.name not in self._unreadable]
-        self._unreadable.update(record.name for record in new)
-        with (self.folder / f"unreadable_rank{distributed.rank()}.jsonl").open("a") as file:
-            for record in new:
-                print(f"unreadable image, not used: {record.name} ({record.reason})", flush=True)
-                file.write(json.dumps({"path": record.name, "index": record.index, "reason": record.reason}) + "\n")
-
     def features(self, subset: Subset) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"]]:
         return self._evaluation.features(subset)
 
@@ -279,7 +278,7 @@ class Trainer:
 
     @property
     def _evaluation(self) -> Evaluation:
-        return Evaluation(self.model, self._data, self.device, self._report)
+        return Evaluation(self.model, self._data, self.device, self._unreadable)
 
     # --- state ----------------------------------------------------------------------------------------------
 
@@ -287,7 +286,7 @@ class Trainer:
         """The state that this rank writes, copied to the CPU (collective): all of it on rank 0, on the others what
         differs there. Nothing random is in it: see `seed_step`, and the sampler's key."""
         spread = self._step.strategy.capture(self._step.module, self._step.optimizer)
-        kept = {name: state for name, one in self._named_callbacks() if (state := to_cpu(one.state_dict()))}
+        kept = {name: state for name, one in named_callbacks(self._callbacks) if (state := to_cpu(one.state_dict()))}
         return {**spread, "callbacks": kept, **(self._counts() if distributed.is_main() else {})}
 
     def snapshot(self) -> dict[str, object]:
@@ -298,6 +297,7 @@ class Trainer:
     def _counts(self) -> dict[str, object]:
         return {
             "step": self.step,
+            "position": self.position.to_state(),
             "world_size": distributed.world_size(),
             "scaler": to_cpu(self._step.scaler.state_dict()),
             "best": self._best,
@@ -313,14 +313,15 @@ class Trainer:
             message = f"the checkpoint is of another model or optimizer: {brief(str(error))}"
             raise ConfigError([Problem("resume", message)]) from error
         scaler, kept = state["scaler"], state.get("callbacks", {})
-        step, best, metrics, first = state["step"], state["best"], state["metrics"], state["first"]
+        best, metrics, first = state["best"], state["metrics"], state["first"]
         assert isinstance(scaler, dict)
         assert isinstance(kept, dict)
-        assert isinstance(step, int)
         assert isinstance(metrics, dict)
         assert isinstance(first, dict)
         self._step.scaler.load_state_dict(scaler)
-        self.step, self._saved, self.metrics, self.first = step, step, dict(metrics), dict(first)
+        saved = Position.of_state(state, self.position)
+        self.step, self.metrics, self.first = saved.carried_to(self.position).step, dict(metrics), dict(first)
+        self._saved = self.step if saved.is_counted_as(self.position) else -1
         self._best, self._kept = best if isinstance(best, float) else None, kept
 
     def _save(self, *, wait: bool) -> None:
@@ -330,7 +331,7 @@ class Trainer:
             self._store.save(self.step, self.capture(), best=best)
             self._saved = self.step
         if wait:
-            self._store.wait()
+            self._store.finish()
 
     def _is_best(self) -> bool:
         name = self._checkpoints.best

@@ -51,7 +51,6 @@ class DeepClusterV2Loss(CountingLoss):
     counters = ("row", "is_filled")
     row: int = 0
     is_filled: int = 0
-    same_on_all_ranks = ("assignments", "centroids")
 
     def __init__(
         self,
@@ -75,6 +74,7 @@ class DeepClusterV2Loss(CountingLoss):
         self.assignments = nn.Buffer(torch.full((len(num_clusters), num_images), UNASSIGNED))
         for number, count in enumerate(num_clusters):
             self.register_buffer(f"centroids{number}", torch.zeros(count, embedding_dim))
+        self.same_on_all_ranks = ("assignments", *(f"centroids{number}" for number in range(len(num_clusters))))
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:

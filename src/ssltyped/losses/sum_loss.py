@@ -38,7 +38,7 @@ class SumLoss(Loss):
         refuse(_bad_names(losses))
         self._modules["losses"] = nn.ModuleDict(losses)  # named as the field, which is a dict to a type checker
         self.same_on_all_ranks = tuple(
-            f"losses.{name}.{prefix}" for name, loss in losses.items() for prefix in loss.same_on_all_ranks
+            f"losses.{name}.{buffer}" for name, loss in losses.items() for buffer in loss.same_on_all_ranks
         )
 
     @classmethod

@@ -29,9 +29,9 @@ def train(folder: Path, start: int, end: int) -> None:
 def test_a_line_a_call(tmp_path: Path) -> None:
     train(tmp_path, 0, 4)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert rows[0] == {"step": 0, "epoch": 1, "knn_top1": 12.5}
-    assert rows[3] == {"step": 3, "epoch": 1, "loss": 1 / 3}
-    assert rows[4] == {"step": 4, "epoch": 2, "loss": 0.25}
+    assert rows[0] == {"step": 0, "epoch": 1, "images": 0, "knn_top1": 12.5}
+    assert rows[3] == {"step": 3, "epoch": 1, "images": 24, "loss": 1 / 3}
+    assert rows[4] == {"step": 4, "epoch": 2, "images": 32, "loss": 0.25}
 
 
 @pytest.mark.parametrize(("start", "done"), [(0, 4), (2, 4), (3, 3), (4, 4)])
@@ -62,3 +62,11 @@ def test_a_name_of_its_own(tmp_path: Path) -> None:
     file = MetricsFile(file_name="mine.jsonl")
     file.on_metrics(Watched(folder=tmp_path, step=1), {"loss": 1.0})
     assert steps(tmp_path / "mine.jsonl") == [1]
+
+
+def test_steps_of_another_batch_are_told_apart_by_their_images(tmp_path: Path) -> None:
+    """Four steps of 8 images are two of 16: none of them is dropped, though their numbers are higher."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(f'{{"step": {step}, "images": {8 * step}}}\n' for step in range(1, 6)))
+    MetricsFile().on_train_start(Watched(folder=tmp_path, step=4))
+    assert steps(path) == [1, 2, 3, 4]

@@ -1,0 +1,33 @@
+"""The images of a run that could not be read."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from ssltyped import distributed
+from ssltyped.data.reading import Unreadable
+
+
+class UnreadableImages:
+    """Names every unreadable image once, on the terminal and in `unreadable_rank<r>.jsonl`.
+
+    In training it was replaced by another one, in an evaluation it is left out.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._names: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __call__(self, records: Sequence[Unreadable]) -> None:
+        new = [record for record in records if record.name not in self._names]
+        self._names.update(record.name for record in new)
+        with (self._folder / f"unreadable_rank{distributed.rank()}.jsonl").open("a") as file:
+            for record in new:
+                print(f"unreadable image, not used: {record.name} ({record.reason})", flush=True)
+                file.write(json.dumps({"path": record.name, "index": record.index, "reason": record.reason}) + "\n")
