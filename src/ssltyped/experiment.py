@@ -1,6 +1,7 @@
 """The root of every recipe, and the one place where the parts meet."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Optional, Self, cast
@@ -20,11 +21,13 @@ from ssltyped.engine.parallel import Distributed, Precision, say
 from ssltyped.engine.step import Step
 from ssltyped.engine.strategy import Product, StepModule, Strategy, strategy_for
 from ssltyped.engine.trainer import Trainer
+from ssltyped.model.fits import misfit_of
 from ssltyped.model.freeze import Freeze, Frozen, for_ever, hold
 from ssltyped.model.model import Passes, SSLModel, inferred_reads, wrong_inputs
 from ssltyped.optimizers.base import GroupedOptimizer
 from ssltyped.optimizers.groups import faults
 from ssltyped.optimizers.rate import lr_path, peak_lr, rate_of
+from ssltyped.transforms.views import last_size
 from ssltyped.types import (
     Callback,
     Component,
@@ -276,9 +279,22 @@ def resolve_experiment(
     named = asked if asked.name is not None else config.replaced(asked, {"name": name})
     resolution = resolve(named, find or FactFinder())
     ignored = _ignored_lr(resolution.config)
-    if wrong := [*([ignored] if ignored else []), *_unknown_parts(resolution.config, resolution.facts)]:
+    checks = (_unfit(resolution.config, resolution.facts), _unknown_parts(resolution.config, resolution.facts))
+    if wrong := [*([ignored] if ignored else []), *itertools.chain(*checks)]:
         raise ConfigError(wrong)
     return resolution
+
+
+def _unfit(resolved: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Images that the trunk does not take: the views to train on, and those of an evaluation."""
+    sizes = dict.fromkeys(facts.crop_sizes, "the views of data.train")
+    if resolved.data.val is not None and (size := last_size(resolved.data.val.transforms)):
+        sizes.setdefault(size, "the images of data.val")
+    with torch.device("meta"):
+        trunk = config.build(resolved.trunk, "trunk")
+    for size, whose in sizes.items():
+        if reason := misfit_of(trunk, len(resolved.data.mean), size):
+            yield Problem("trunk", f"does not fit {whose}, {size} pixels: {reason}")
 
 
 def _unknown_parts(resolved: Experiment, facts: Facts) -> Iterator[Problem]:

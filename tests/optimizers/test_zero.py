@@ -18,13 +18,7 @@ from ssltyped.optimizers.rate import Rate
 from ssltyped.optimizers.torch_optim import SGD, AdamW
 from ssltyped.optimizers.zero import Backend, Zero, ZeroConf, full_state, local, own_state
 
-BACKENDS = [
-    Backend.TORCH,
-    pytest.param(
-        Backend.FAIRSCALE,
-        marks=pytest.mark.skipif(importlib.util.find_spec("fairscale") is None, reason="fairscale is not installed"),
-    ),
-]
+BACKENDS = list(Backend)
 
 
 def component(name: str, zero: Zero | None) -> GroupedOptimizer:

@@ -1,5 +1,7 @@
 """ConViT: gated attention in plain loops and against timm's, layers that start as convolutions, the class token."""
 
+import importlib
+
 import pytest
 import torch
 from facts import FACTS
@@ -77,7 +79,7 @@ def test_gated_attention_in_plain_loops() -> None:
 
 def test_gated_attention_is_that_of_timm_with_its_weights() -> None:
     """Its offsets are not repeated: locality_dim is 1."""
-    timm = pytest.importorskip("timm.models.convit")
+    timm = importlib.import_module("timm.models.convit")
     reference = timm.GPSA(16, num_heads=4, qkv_bias=True).eval()
     randomize(reference)
     layer = GatedAttention(Style(16, 4, 20, True, None, 0.0, 0.0), 1)

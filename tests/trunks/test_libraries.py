@@ -1,6 +1,5 @@
 """torchvision's and timm's networks by name: pooled and inner features, what is refused, and without timm."""
 
-from importlib import util
 from typing import Optional
 
 import pytest
@@ -91,10 +90,6 @@ def test_unknown_names_get_the_nearest_and_detectors_are_none() -> None:
             TorchvisionTrunk(name=name)
 
 
-needs_timm = pytest.mark.skipif(util.find_spec("timm") is None, reason="timm is an extra")
-
-
-@needs_timm
 @pytest.mark.parametrize(
     "name, width, inner",
     [
@@ -114,7 +109,6 @@ def test_pooled_and_inner_features(name: str, width: int, inner: str) -> None:
     assert trunk.feature_dims[inner] in inside.shape[1:]
 
 
-@needs_timm
 def test_the_contract_of_all_trunks() -> None:
     check_features(TimmTrunk(name="resnet10t", image_size=32), 32)
     check_colors(
@@ -128,7 +122,6 @@ def test_the_contract_of_all_trunks() -> None:
     )
 
 
-@needs_timm
 def test_networks_for_one_size_are_made_for_this_one() -> None:
     with torch.device("meta"):
         trunk = TimmTrunk(name="vit_tiny_patch16_224", image_size=64).eval()
@@ -136,7 +129,6 @@ def test_networks_for_one_size_are_made_for_this_one() -> None:
     assert tokens.shape == (1, 17, 192)
 
 
-@needs_timm
 def test_unknown_names_get_the_nearest() -> None:
     problems = list(TimmTrunk.problems(TimmTrunkConf(name="resnet81"), FACTS))
     assert [problem.path for problem in problems] == ["name"]

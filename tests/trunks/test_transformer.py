@@ -202,9 +202,12 @@ def test_block_drops_each_branch_for_itself() -> None:
     assert len(block(x).flatten(1).detach().round(decimals=3).unique(dim=0)) == 4
 
 
-def test_patches_are_mapped_one_by_one_and_a_rest_is_not_seen() -> None:
+def test_patches_are_mapped_one_by_one_and_no_border_is_left_unseen() -> None:
     embed = PatchEmbed(2, 5, 4)
-    images = torch.randn(1, 2, 9, 14)
+    for height, width in ((9, 12), (8, 14)):
+        with pytest.raises(ValueError, match=f"{height} x {width} pixels are no whole number of patches"):
+            embed(torch.randn(1, 2, height, width))
+    images = torch.randn(1, 2, 8, 12)
     patches = embed(images)
     assert patches.shape == (1, 5, 2, 3)
     want = embed.proj(images[:, :, 4:8, 8:12]).flatten()

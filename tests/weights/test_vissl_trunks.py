@@ -217,7 +217,6 @@ def test_blocks_without_squeezing_have_no_entries_for_it() -> None:
 
 
 def test_timms_network_keeps_its_names_but_for_the_convolution_that_they_drop() -> None:
-    pytest.importorskip("timm")
     with torch.device("meta"):
         trunk = TimmTrunk(name="mobilenetv3_large_100")
         other = TimmTrunk(name="resnet10t")

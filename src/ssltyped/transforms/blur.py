@@ -102,4 +102,9 @@ class GaussianBlur(Transform):
         return to_image(BLURS[self.filter](to_array(image), random.uniform(self.radius_min, self.radius_max)))
 
 
+def kernel_width(sigma: float) -> int:
+    """Pixels across of a Gaussian that is cut off at 3 sigma."""
+    return 2 * math.ceil(3 * sigma) + 1
+
+
 GaussianBlurConf = config_for(GaussianBlur)

@@ -8,7 +8,8 @@ from annotated_types import Ge, Gt, Le, Len
 from jaxtyping import UInt8
 from torch import Tensor
 
-from ssltyped.config import build, config_for
+from ssltyped.config import build, config_for, part_of, walk
+from ssltyped.transforms.blur import GaussianBlur, kernel_width
 from ssltyped.types import Facts, Image, Problem, Random, Transform, ViewMaker, Views
 
 
@@ -16,6 +17,17 @@ def last_size(transforms: Sequence[object]) -> int:
     """The side that the last transform (or config of one) with a `size` gives; 0 if none has one."""
     sizes = [size for transform in transforms if isinstance(size := getattr(transform, "size", None), int)]
     return sizes[-1] if sizes else 0
+
+
+def wide_blurs(field: str, transforms: Sequence[object]) -> Iterator[Problem]:
+    """Blurs of the views (configs, after the crop) whose kernel is wider than a view: its border would count most."""
+    size = last_size(transforms)
+    sized = [place for place, transform in enumerate(transforms) if last_size([transform])]
+    for place, transform in enumerate(transforms):
+        for path, part in walk(transform, f"{field}.{place}") if sized and place > sized[-1] else ():
+            if part_of(part).kind is GaussianBlur and size < (width := kernel_width(part.radius_max)):
+                message = f"{part.radius_max:g} makes a kernel of {width} pixels for views of {size}"
+                yield Problem(f"{path}.radius_max", f"{message}: at most {(size - 1) // 2 / 3:.3g} fits")
 
 
 def applied(transforms: Sequence[Transform], image: Image, random: Random) -> UInt8[Tensor, "C _ _"]:
@@ -66,6 +78,7 @@ class RepeatViews(ViewMaker):
                 "no transform gives the views one size, so they cannot be stacked; add one with a `size`, "
                 "such as RandomResizedCrop",
             )
+        yield from wide_blurs("transforms", config.transforms)
 
     @property
     def crop_sizes(self) -> Sequence[int]:

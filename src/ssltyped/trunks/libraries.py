@@ -1,8 +1,9 @@
 """Any network of torchvision or, with the extra `timm`, of timm as a trunk, by its name there."""
 
+import inspect
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
-from typing import Annotated, Self
+from typing import Annotated, Optional, Self
 
 import torch
 from annotated_types import Gt
@@ -13,10 +14,13 @@ from ssltyped.config import config_for, refuse
 from ssltyped.config.hints import nearest
 from ssltyped.trunks.base import Input, InputConf
 from ssltyped.trunks.hooked import HookedTrunk, replace, see_channels
-from ssltyped.types import Facts, Problem
+from ssltyped.types import Facts, Inference, Problem
 
 CLASSES = 1000
 """What torchvision's networks classify into."""
+
+SIZE = 224
+"""Side of the images that most networks are made for."""
 
 
 class TorchvisionTrunk(HookedTrunk):
@@ -28,20 +32,33 @@ class TorchvisionTrunk(HookedTrunk):
 
     Args:
         name: a name of `torchvision.models.list_models()` that classifies images, for example convnext_tiny.
-        image_size: height and width of an image in pixels; vision transformers are built for it.
+        image_size: height and width of an image in pixels; vision transformers are built for it, and take no other;
+            null: those of the largest view, without a recipe 224.
     """
 
-    def __init__(self, *, name: str, image_size: Annotated[int, Gt(0)] = 224, input: Input = InputConf()) -> None:
+    def __init__(
+        self, *, name: str, image_size: Optional[Annotated[int, Gt(0)]] = None, input: Input = InputConf()
+    ) -> None:
         refuse(_torchvision_problems(name))
-        model = _torchvision_network(name, image_size)
+        size = image_size or SIZE
+        model = _torchvision_network(name, size)
         _remove_classifier(model)
         see_channels(model, input.seen_channels)
-        super().__init__(model=model, image_size=image_size, input=input)
+        super().__init__(model=model, image_size=size, input=input)
         self.name = name
+
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        return _size_of_views(facts)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         return _torchvision_problems(config.name)
+
+
+def _size_of_views(facts: Facts) -> Iterator[Inference]:
+    if facts.crop_sizes:
+        yield Inference("image_size", max(facts.crop_sizes), "side of the largest view", default=True)
 
 
 def _torchvision_problems(name: str) -> Iterator[Problem]:
@@ -82,13 +99,21 @@ class TimmTrunk(HookedTrunk):
 
     Args:
         name: a name of `timm.list_models()`, for example resnet26d.
-        image_size: height and width of an image in pixels; networks that timm makes for one size are made for this one.
+        image_size: height and width of an image in pixels; networks that timm makes for one size are made for this one,
+            and take others where timm can interpolate their positions; null: as in TorchvisionTrunk.
     """
 
-    def __init__(self, *, name: str, image_size: Annotated[int, Gt(0)] = 224, input: Input = InputConf()) -> None:
+    def __init__(
+        self, *, name: str, image_size: Optional[Annotated[int, Gt(0)]] = None, input: Input = InputConf()
+    ) -> None:
         refuse(_timm_problems(name))
-        super().__init__(model=_timm_network(name, input.seen_channels, image_size), image_size=image_size, input=input)
+        size = image_size or SIZE
+        super().__init__(model=_timm_network(name, input.seen_channels, size), image_size=size, input=input)
         self.name = name
+
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        return _size_of_views(facts)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
@@ -106,11 +131,16 @@ def _timm_problems(name: str) -> Iterator[Problem]:
 
 
 def _timm_network(name: str, channels: int, image_size: int) -> nn.Module:
-    """Without classifier; only networks made for one size are told which."""
+    """Without classifier; only networks made for one size are told which, and to take others too if they can."""
     import timm
 
     known = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model_pretrained(name) else None
-    size = {"img_size": image_size} if known is not None and known.fixed_input_size else {}
+    if known is None or not known.fixed_input_size:
+        return timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels)
+    with torch.device("meta"):
+        made = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels)
+        takes = inspect.signature(type(made)).parameters
+    size = {"img_size": image_size, **({"dynamic_img_size": True} if "dynamic_img_size" in takes else {})}
     return timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **size)
 
 

@@ -104,13 +104,17 @@ class Style:
 
 
 class PatchEmbed(nn.Module):
-    """Linear map of each non-overlapping patch; rows and columns past the last whole patch are not seen."""
+    """Linear map of each non-overlapping patch. Raises ValueError for images of which a border would not be seen."""
 
     def __init__(self, in_channels: int, dim: int, patch_size: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
+        height, width = images.shape[2:]
+        side = self.proj.stride[0]
+        if height % side or width % side:
+            raise ValueError(f"images of {height} x {width} pixels are no whole number of patches of {side}")
         patches: Tensor = self.proj(images)
         return patches
 

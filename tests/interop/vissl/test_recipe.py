@@ -199,8 +199,6 @@ def test_a_trunk_alone_comes_with_its_default_feature() -> None:
     ],
 )
 def test_heads_that_ask_for_no_feature_read_what_vissl_gives(overrides: list[str], feature: str) -> None:
-    if feature == "global_pool":
-        pytest.importorskip("timm")
     assert import_trunk(CONFIGS, [SIMCLR, *(f"config.MODEL.TRUNK.{text}" for text in overrides)])[1] == feature
 
 

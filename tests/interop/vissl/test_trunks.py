@@ -107,8 +107,6 @@ def test_a_trunk_has_the_options_that_the_settings_say(name: str, sections: Tree
 
 @pytest.mark.parametrize("name", sorted(TRUNKS))
 def test_every_name_gives_a_trunk_that_can_be_built(name: str) -> None:
-    if name == "mobilenetv3_timm":
-        pytest.importorskip("timm")
     needed: Tree = {"REGNET": {"name": "regnet_y_400mf"}}
     color = "lab" if name == "alexnet_colorization" else "rgb"
     with torch.device("meta"):
