@@ -26,7 +26,8 @@ from ssltyped.model.freeze import Freeze, Frozen, for_ever, hold
 from ssltyped.model.model import Passes, SSLModel, inferred_reads, wrong_inputs
 from ssltyped.optimizers.base import GroupedOptimizer
 from ssltyped.optimizers.groups import faults
-from ssltyped.optimizers.rate import lr_path, peak_lr, rate_of
+from ssltyped.optimizers.rate import peak_lr, rate_of
+from ssltyped.optimizers.schedules import lr_problems, lr_warnings
 from ssltyped.transforms.views import last_size
 from ssltyped.types import (
     Callback,
@@ -150,6 +151,11 @@ class Experiment(Component):
             yield Problem("steps", "give steps, or data.train.num_images: the data is not here to count")
         if config.epochs is None and config.steps is None:
             yield Problem("epochs", "give epochs or steps")
+        yield from lr_problems(config.optimizer, config.schedule, facts)
+
+    @classmethod
+    def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from lr_warnings(config.schedule, facts)
 
 
 ExperimentConf = config_for(Experiment)
@@ -204,6 +210,7 @@ class FactFinder:
             lr=peak_lr(experiment.optimizer),
             base_lr_of_one_node=_inferred_lr(experiment.optimizer, one_node),
             epochs=experiment.epochs,
+            steps=experiment.steps,
         )
 
     def _feature_dims(self, trunk: Trunk) -> Mapping[str, int]:
@@ -278,9 +285,8 @@ def resolve_experiment(
     """A recipe with everything inferred; `name` is that of the recipe."""
     named = asked if asked.name is not None else config.replaced(asked, {"name": name})
     resolution = resolve(named, find or FactFinder())
-    ignored = _ignored_lr(resolution.config)
     checks = (_unfit(resolution.config, resolution.facts), _unknown_parts(resolution.config, resolution.facts))
-    if wrong := [*([ignored] if ignored else []), *itertools.chain(*checks)]:
+    if wrong := list(itertools.chain(*checks)):
         raise ConfigError(wrong)
     return resolution
 
@@ -319,18 +325,6 @@ def _unknown_parts(resolved: Experiment, facts: Facts) -> Iterator[Problem]:
             except ValueError as error:
                 yield Problem(f"freeze.{number}.parts.{place}", str(error))
     yield from (Problem(f"optimizer.{p.path}", p.message) for p in faults(module, [group.parts for group in groups]))
-
-
-def _ignored_lr(resolved: Experiment) -> Optional[Problem]:
-    """A learning rate that the schedule never comes near was set in vain: the schedule has values of its own."""
-    lr = peak_lr(resolved.optimizer)
-    schedule = config.build(resolved.schedule, "schedule")
-    highest = schedule.highest()
-    if lr is None or abs(highest - lr) <= 0.01 * lr:
-        return None
-    message = f"got {lr:g}, but the schedule rises to {highest:g}, which is what counts"
-    remedy = "leave the schedule's values out (null), or set the same lr"
-    return Problem(f"optimizer.{lr_path(resolved.optimizer)}", f"{message}: {remedy}")
 
 
 def build_trainer(

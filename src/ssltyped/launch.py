@@ -15,7 +15,7 @@ from ssltyped.config.overrides import override
 from ssltyped.config.resolve import Resolution
 from ssltyped.engine.checkpoint import CheckpointStore
 from ssltyped.engine.folder import Start, prepare, write_result
-from ssltyped.engine.parallel import Device, Place, device_for, process_group, seed_step
+from ssltyped.engine.parallel import Device, Place, device_for, process_group, say, seed_step
 from ssltyped.engine.position import Position
 from ssltyped.engine.ranks import run_ranks, told
 from ssltyped.engine.strategy import Strategy
@@ -61,6 +61,8 @@ def launch(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "ru
     place = place or Place(rank=0, world_size=1, local_rank=0, local_world_size=1)
     device = device_for(resolved.distributed.device, place.local_rank)
     with process_group(place, device, resolved.distributed.timeout_s), told():
+        for warning in resolution.warnings:
+            say(f"warning: {warning}")
         start = _agree_on_start(asked, resolution)
         trainer = build_trainer(
             resolved, device=device, folder=start.folder, facts=resolution.facts, starts=start.resume is None

@@ -28,7 +28,7 @@ from ssltyped.model.model import SSLModel
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import AdamWConf, SGDConf
 from ssltyped.schedulers.composite import CompositeConf
-from ssltyped.schedulers.cosine import Cosine
+from ssltyped.schedulers.cosine import Cosine, CosineConf
 from ssltyped.schedulers.curves import LinearConf
 from ssltyped.types import Batch, Collator, Features, Loss, Model, Moment, StepOutput, Trunk, Update
 
@@ -226,6 +226,13 @@ def test_eight_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_fits_is_not_complained_about() -> None:
     assert "not to be started" not in plan(tiny(), "tiny")
+
+
+def test_what_may_be_unwise_is_said() -> None:
+    rising = tiny(schedule=CosineConf(start=0.01, end=0.05))
+    said = "\nmay be unwise\n  schedule: rises to the end of the run, where it is 0.05: most fall\n"
+    assert said in plan(rising, "tiny")
+    assert "may be unwise" not in plan(tiny(), "tiny")
 
 
 def test_mistakes_are_errors() -> None:

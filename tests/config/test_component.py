@@ -75,7 +75,7 @@ class Kind(Component):
         (Component, "problem", "did you mean 'problems'?"),
         (Component, "before_step", "known: publish, infer, problems"),
         (Kind, "on_starts", "did you mean 'on_start'?"),
-        (Kind, "on_end", "known: publish, infer, problems, on_start"),
+        (Kind, "on_end", "known: publish, infer, problems, warnings, on_start"),
         (Loss, "after_updates", ""),
         (Loss, "on_step", ""),
         (Callback, "on_epoch_ends", "did you mean 'on_epoch_end'?"),

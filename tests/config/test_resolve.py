@@ -272,3 +272,31 @@ HastyConf, HastierConf = config_for(Hasty), config_for(Hastier)
 def test_a_rule_that_reads_what_is_not_inferred_yet_says_so(part: Component) -> None:
     with pytest.raises(ConfigError, match=r"a rule of Hast\w+ fails: .*None.*; fields that are left to"):
         resolve(part, facts_of)
+
+
+class Cautious(Component):
+    """More than 5 works and may be unwise."""
+
+    def __init__(self, *, size: int) -> None:
+        self.size = size
+
+    @classmethod
+    def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if config.size > 5:
+            yield Problem("size", f"got {config.size}, which is much")
+
+
+class Holder(Component):
+    """Holds another part."""
+
+    def __init__(self, *, inner: Cautious) -> None:
+        self.inner = inner
+
+
+CautiousConf, HolderConf = config_for(Cautious), config_for(Holder)
+
+
+def test_what_may_be_unwise_is_said_with_its_path_and_stops_nothing() -> None:
+    resolution = resolve(HolderConf(inner=CautiousConf(size=9)), lambda _: FACTS)
+    assert [str(warning) for warning in resolution.warnings] == ["inner.size: got 9, which is much"]
+    assert resolve(HolderConf(inner=CautiousConf(size=2)), lambda _: FACTS).warnings == ()

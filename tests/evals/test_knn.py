@@ -120,13 +120,73 @@ def test_large_similarities_do_not_overflow() -> None:
     assert torch.equal(got[:, 0], nearest)
 
 
-def test_fewer_than_five_classes() -> None:
+def test_of_fewer_than_five_classes_those_with_a_vote_count() -> None:
     bank, labels, queries = data(classes=3)
-    result = knn_accuracy(
-        bank, labels, queries, torch.zeros(11, dtype=torch.int64), k=5, temperature=0.1, num_classes=3
-    )
-    assert result["top5"] == 100.0
-    assert result["top1"] < 100.0
+    asked = torch.zeros(11, dtype=torch.int64)
+    result = knn_accuracy(bank, labels, queries, asked, k=5, temperature=0.1, num_classes=3)
+    votes = [{c: v for v, c in by_hand(bank, labels, query, 5, 0.1)} for query in queries]
+    assert result["top5"] == pytest.approx(100 * sum(0 in voted for voted in votes) / 11)
+    assert result["top1"] == pytest.approx(100 * sum(max(voted, key=lambda c: voted[c]) == 0 for voted in votes) / 11)
+
+
+def test_a_class_without_a_vote_is_not_predicted() -> None:
+    """Every query's nearest image is of the class after its own."""
+    labels, bank = torch.arange(8), torch.eye(8)
+    queries = bank.roll(-1, dims=0)
+    found = knn_accuracy(bank, labels, queries, labels, k=1, temperature=0.07, num_classes=8)
+    assert found == {"top1": 0.0, "top5": 0.0}
+    ranked = knn_predict(bank, labels, queries, k=1, temperature=0.07, num_classes=8)
+    assert torch.equal(ranked, torch.stack([labels.roll(-1), *[torch.full((8,), -1)] * 4], dim=1))
+
+
+def test_votes_too_small_for_a_float_are_votes() -> None:
+    """Similarities 100 and 1 at temperature 0.01: the second vote is exp(-9900) of the first."""
+    bank, queries = torch.tensor([[100.0], [1.0], [-5.0]]), torch.ones(1, 1)
+    options = {"k": 2, "temperature": 0.01, "num_classes": 3, "normalize": False}
+    assert knn_predict(bank, torch.arange(3), queries, **options).tolist() == [[0, 1, -1]]  # type: ignore[arg-type]
+    found = knn_accuracy(bank, torch.arange(3), queries, torch.tensor([1]), **options)  # type: ignore[arg-type]
+    assert found == {"top1": 0.0, "top5": 100.0}
+
+
+def test_classes_with_equal_votes_are_no_hit() -> None:
+    bank = torch.eye(4)
+    queries = torch.tensor([[1.0, 1.0, 0.0, 0.0]])
+    for label in (0, 1, 2):
+        found = knn_accuracy(bank, torch.arange(4), queries, torch.tensor([label]), k=2, temperature=1.0, num_classes=4)
+        assert found == {"top1": 0.0, "top5": 100.0 if label < 2 else 0.0}
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [3, 0, 5, 1, 4, 2]])
+def test_collapsed_features_predict_the_largest_class_whatever_the_order_of_the_bank(order: list[int]) -> None:
+    labels = torch.tensor([2, 1, 1, 0, 2, 2])[order]
+    bank, queries, asked = torch.ones(6, 4), torch.ones(3, 4), torch.tensor([0, 1, 2])
+    found = knn_accuracy(bank, labels, queries, asked, k=2, temperature=0.07, num_classes=4)
+    assert found == {"top1": pytest.approx(100 / 3), "top5": 100.0}
+    assert knn_predict(bank, labels, queries, k=2, temperature=0.07, num_classes=4)[0].tolist() == [2, 1, 0, -1]
+
+
+def test_images_that_are_equally_far_share_the_places_that_are_left() -> None:
+    """The nearest is of class 0; four at the same distance share one place: three of class 1, one of class 2."""
+    bank = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0], [0.0, -1.0]])
+    labels, queries = torch.tensor([0, 2, 1, 1, 1]), torch.tensor([[1.0, 0.0]])
+    assert knn_predict(bank, labels, queries, k=2, temperature=10.0, num_classes=3).tolist() == [[0, 1, 2]]
+
+
+def test_features_that_are_nan_are_no_hits_and_nobodys_neighbours() -> None:
+    bank, labels, queries = data()
+    wanted = knn_accuracy(bank, labels, queries, labels[:11], k=5, temperature=0.1, num_classes=6)
+    more, more_labels = torch.cat([bank, torch.full((1, 5), math.nan)]), torch.cat([labels, labels[:1]])
+    assert knn_accuracy(more, more_labels, queries, labels[:11], k=5, temperature=0.1, num_classes=6) == wanted
+    lost = torch.full_like(queries, math.nan)
+    found = knn_accuracy(bank, labels, lost, labels[:11], k=5, temperature=0.1, num_classes=6)
+    assert found == {"top1": 0.0, "top5": 0.0}
+    assert (knn_predict(bank, labels, lost, k=5, temperature=0.1, num_classes=6) == -1).all()
+
+
+def test_nothing_is_nan() -> None:
+    bank, labels, queries = data()
+    found = knn_accuracy(bank, labels, queries[:0], labels[:0], k=5, temperature=0.1, num_classes=6)
+    assert all(map(math.isnan, found.values()))
 
 
 def test_more_neighbours_than_images_is_refused() -> None:

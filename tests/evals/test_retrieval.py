@@ -211,3 +211,17 @@ def test_relevant_images_that_are_not_ranked_were_not_found() -> None:
 def test_another_number_of_queries_is_refused() -> None:
     with pytest.raises(ValueError, match="there are 2 rankings, and the truth of 1 queries"):
         score_rankings(torch.zeros(4, 2, dtype=torch.int64), [GroundTruth([0])])
+
+
+@pytest.mark.parametrize("relevant", [[0, 1], [2, 4], [3, 4]])
+def test_equal_similarities_rank_the_relevant_images_last(relevant: list[int]) -> None:
+    """Descriptors that are all the same: of five images, the two relevant ones are the last whatever their numbers."""
+    truth = [GroundTruth(relevant)]
+    order = ranking(torch.ones(5, 3), torch.ones(1, 3), truth)
+    assert sorted(order[3:, 0].tolist()) == relevant
+    assert score_rankings(order, truth).mean_ap == pytest.approx((0 / 3 + 1 / 4 + 1 / 4 + 2 / 5) / 4)
+
+
+def test_nan_is_the_least_similar() -> None:
+    database = torch.tensor([[math.nan], [-1.0], [2.0]])
+    assert ranking(database, torch.ones(1, 1)).T.tolist() == [[2, 1, 0]]

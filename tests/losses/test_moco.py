@@ -34,6 +34,14 @@ def test_a_step_that_is_not_taken_moves_nothing() -> None:
     assert torch.equal(loss.queue, before)
 
 
+def test_the_accuracy_is_percent_and_equal_similarities_are_no_hit() -> None:
+    loss = MoCoLoss(head=HEAD, embedding_dim=8, queue_size=4)
+    loss.queue.copy_(torch.eye(8)[4:])
+    own, other = torch.eye(8)[:4], torch.eye(8)[[0, 5, 6, 7]]
+    assert loss.contrast(own, own).logs["accuracy"] == 100
+    assert loss.contrast(other, other).logs["accuracy"] == 25, "three queries are as similar to a key of the queue"
+
+
 def test_mistakes_are_named_before_the_run() -> None:
     asked = MoCoLossConf(queue_size=65536)
     wrong = problems(asked, batch_size=24, world_size=8, ranks_per_node=8, num_views=3)

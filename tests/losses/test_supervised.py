@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from losses.proofs import HEAD, LinearModel, at, waves
 from losses.told import problems
+from ranks import run_on_ranks
 from torch import Tensor, nn
 
+from ssltyped import distributed
 from ssltyped.losses.supervised import KNOWN, BCELoss, CrossEntropyLoss, CrossEntropyLossConf, TorchLoss, TorchLossConf
 from ssltyped.types import Batch
 
@@ -53,7 +55,23 @@ def test_ignored_images_do_not_count_in_the_accuracy() -> None:
     best = model([batch.views[0]]).of(HEAD).argmax(dim=1)
     label = torch.where(torch.arange(6) < 2, best, -1)
     labelled = Batch(views=batch.views, index=batch.index, label=label)
-    assert CrossEntropyLoss(heads=[HEAD]).step(model, labelled, at(0)).logs["top1"] == 1
+    assert CrossEntropyLoss(heads=[HEAD]).step(model, labelled, at(0)).logs["top1"] == 100
+
+
+def test_the_accuracy_of_scores_that_say_nothing_is_no_hit_and_that_of_no_image_is_nan() -> None:
+    loss = CrossEntropyLoss(heads=[HEAD])
+    assert loss.logs(torch.zeros(6, 4), torch.arange(6) % 4)["top1"] == 0
+    assert loss.logs(torch.zeros(6, 4), torch.full((6,), -1))["top1"].isnan()
+
+
+def accuracy_of_a_rank(labels: list[int]) -> float:
+    """Rank 0 knows one label, which is right, rank 1 three, of which none is."""
+    mine = torch.tensor(labels).chunk(2)[distributed.rank()]
+    return float(CrossEntropyLoss(heads=[HEAD]).logs(torch.eye(4), mine)["top1"])
+
+
+def test_the_accuracy_is_that_of_the_images_of_all_ranks() -> None:
+    assert run_on_ranks(accuracy_of_a_rank, 2, [0, -1, -1, -1, 1, 2, 3, -1]) == [25.0, 25.0]
 
 
 def test_views_and_predictions_share_the_label() -> None:

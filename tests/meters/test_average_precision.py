@@ -163,3 +163,12 @@ def test_reset_forgets() -> None:
     meter.reset()
     meter.update(torch.eye(4), torch.eye(4).long())
     assert meter.compute() == {"mAP": 100.0}
+
+
+@pytest.mark.parametrize("value", [0.5, float("nan")])
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0]])
+def test_scores_that_say_nothing_give_the_share_of_the_class(value: float, order: list[int]) -> None:
+    target = torch.tensor([1, 1, 1, 0])[order]
+    meter = MeanAveragePrecision()
+    meter.update(torch.full((4, 1), value), target[:, None])
+    assert meter.compute() == {"mAP": 75.0}

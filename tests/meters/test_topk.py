@@ -182,3 +182,23 @@ def test_by_hand(several: bool) -> None:
         )
         assert precision.compute()[f"precision_at_{k}"] == pytest.approx(100 * found / (20 * k))
         assert recall.compute()[f"recall_at_{k}"] == pytest.approx(100 * found / sum(map(len, classes)))
+
+
+@pytest.mark.parametrize("target", [torch.arange(4), torch.eye(4).long()])
+def test_constant_scores_are_no_hits(target: Tensor) -> None:
+    meters = TopKAccuracy(topk=[1, 3, 4]), PrecisionAtK(topk=[1, 4]), RecallAtK(topk=[1, 4])
+    for meter in meters:
+        meter.update(torch.full((4, 4), 0.25), target)
+    accuracy, precision, recall = (meter.compute() for meter in meters)
+    assert accuracy == {"top1": 0.0, "top3": 0.0, "top4": 100.0}
+    assert precision == {"precision_at_1": 0.0, "precision_at_4": 25.0}
+    assert recall == {"recall_at_1": 0.0, "recall_at_4": 100.0}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_without_a_known_class_are_left_out(kind: type[TopKMeter]) -> None:
+    scores, target = data(False)
+    some, known = kind(topk=[1, 3]), kind(topk=[1, 3])
+    some.update(scores, torch.where(torch.arange(11) < 6, target, -1))
+    known.update(scores[:6], target[:6])
+    assert some.compute() == known.compute()

@@ -1,12 +1,15 @@
 """Composite: boundaries, intervals, and what is refused."""
 
+from typing import Optional
+
 import pytest
 from scheduler_facts import facts
 
+from ssltyped.config import config_for
 from ssltyped.schedulers.composite import Composite, CompositeConf, Interval
 from ssltyped.schedulers.cosine import Cosine
-from ssltyped.schedulers.curves import Constant, ConstantConf, Linear
-from ssltyped.types import Scheduler
+from ssltyped.schedulers.curves import Constant, ConstantConf, Linear, LinearConf
+from ssltyped.types import Scheduler, Update
 
 
 class Echo(Scheduler):
@@ -63,3 +66,48 @@ def test_warmup_joins_the_decay() -> None:
 )
 def test_problems(config: Composite, paths: list[str]) -> None:
     assert [problem.path for problem in Composite.problems(config, facts())] == paths
+
+
+class Hourly(Scheduler):
+    """One whose own default is another one.
+
+    Args:
+        update: how often it changes.
+    """
+
+    def __init__(self, *, update: Update = Update.EPOCH) -> None:
+        self.update = update
+
+    def __call__(self, progress: float) -> float:
+        return 1.0
+
+
+HourlyConf = config_for(Hourly)
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "wrong"),
+    [
+        (LinearConf(update=Update.EPOCH), None, True),
+        (LinearConf(update=Update.STEP), Update.EPOCH, True),
+        (ConstantConf(update=Update.EPOCH), Update.STEP, True),
+        (LinearConf(update=Update.EPOCH), Update.EPOCH, False),
+        (LinearConf(update=Update.STEP), None, False),
+        (LinearConf(), Update.EPOCH, False),
+        (HourlyConf(), Update.STEP, False),
+    ],
+)
+def test_only_the_whole_says_how_often_it_changes(part: Scheduler, whole: Optional[Update], wrong: bool) -> None:
+    inner = CompositeConf(schedulers=[part, ConstantConf()], lengths=[0.5, 0.5], update=whole)
+    found = [str(problem) for problem in Composite.problems(inner, facts())]
+    assert len(found) == wrong
+    for text in found:
+        assert text.startswith("schedulers.0.update: got ")
+        assert "leave it out (null), or set it for the whole" in text
+
+
+def test_what_is_left_out_is_usual() -> None:
+    assert Linear(start=0.0, end=1.0).update is Update.STEP
+    assert Constant(value=1.0).update is Update.EPOCH
+    assert Composite(schedulers=[Echo()], lengths=[1.0]).update is Update.STEP
+    assert Composite(schedulers=[Echo()], lengths=[1.0], update=Update.EPOCH).update is Update.EPOCH

@@ -6,6 +6,8 @@ import math
 import pytest
 from scheduler_facts import facts, inferred, lacking
 
+from ssltyped.config import ConfigError, build
+from ssltyped.config.resolve import resolve
 from ssltyped.schedulers.cosine import Cosine, CosineConf, CosineWarmRestarts, CosineWarmRestartsConf, Wave, wave
 from ssltyped.types import Inference, Update
 
@@ -72,3 +74,29 @@ def test_start_is_inferred_and_gamma_beside_adaptive_refused() -> None:
         CosineWarmRestarts(start=1.0, interval=0.5, gamma=0.5, adaptive=True)
     with pytest.raises(ValueError, match="CosineWarmRestarts cannot be built without start"):
         CosineWarmRestarts(interval=0.5)
+
+
+@pytest.mark.parametrize("asked", [CosineConf(end=5.0), CosineWarmRestartsConf(interval=0.5, end=5.0)])
+def test_a_fall_to_above_the_learning_rate_is_refused(asked: Cosine | CosineWarmRestarts) -> None:
+    with pytest.raises(ConfigError, match=r"end: got 5, above the learning rate 4.8 .* smaller end, or start too"):
+        resolve(asked, lambda _: facts())
+
+
+def test_a_rise_says_where_it_starts() -> None:
+    assert not inferred(CosineConf(start=4.8, end=5.0), facts())
+    assert inferred(CosineConf(end=4.8), facts()) == {"start": 4.8}
+
+
+@pytest.mark.parametrize("interval", [0.1, 0.2, 0.5, 0.7])
+@pytest.mark.parametrize("end", [0.0, 0.3])
+def test_adaptive_full_waves_rise_to_the_learning_rate_and_no_further(interval: float, end: float) -> None:
+    asked = CosineWarmRestartsConf(interval=interval, wave=Wave.FULL, adaptive=True, end=end)
+    schedule = build(resolve(asked, lambda _: facts()).config)
+    assert schedule(0.0) == pytest.approx(4.8)
+    assert schedule.highest() == pytest.approx(4.8)
+    assert schedule(interval) == pytest.approx(end)
+
+
+def test_one_adaptive_full_wave_has_no_height() -> None:
+    asked = CosineWarmRestartsConf(interval=1.0, wave=Wave.FULL, adaptive=True)
+    assert lacking(asked, facts()) == ["interval"]

@@ -141,6 +141,8 @@ def _run_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
     yield from ("", "inferred")
     for row in resolution.rows:
         yield f"  {row.field:<28} {plain(row.value):<20} {row.rule}"
+    if resolution.warnings:
+        yield from ("", "may be unwise", *(f"  {warning}" for warning in resolution.warnings))
     yield from ("", "length")
     per_epoch = f"{facts.steps_per_epoch or 0:,} steps an epoch"
     yield f"  {facts.global_batch_size:,} images a step, {per_epoch}, {resolved.steps:,} steps"

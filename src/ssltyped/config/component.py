@@ -69,6 +69,7 @@ class Facts:
         lr: peak learning rate
         base_lr_of_one_node: what it would be on one node
         epochs: passes over the images
+        steps: optimizer steps
         published: what the parts say of themselves, by the path of the part
     """
 
@@ -95,6 +96,7 @@ class Facts:
     lr: Optional[float] = None
     base_lr_of_one_node: Optional[float] = None
     epochs: Optional[int] = None
+    steps: Optional[int] = None
     published: Mapping[str, Sequence[Published]] = dataclasses.field(default_factory=dict)
 
     @property
@@ -180,7 +182,7 @@ class Component:
     A field that is left to inference is None there until a rule has filled it.
     """
 
-    hooks: ClassVar[tuple[str, ...]] = ("publish", "infer", "problems")
+    hooks: ClassVar[tuple[str, ...]] = ("publish", "infer", "problems", "warnings")
     """Methods that are called if a subclass has them; one that is nearly named so is refused."""
 
     def __init_subclass__(cls, **arguments: object) -> None:
@@ -202,6 +204,11 @@ class Component:
     @classmethod
     def problems(cls, config: AnyConfig, facts: Facts) -> Iterable[Problem]:
         """What cannot work although every field has the right type; paths are relative to this part."""
+        return ()
+
+    @classmethod
+    def warnings(cls, config: AnyConfig, facts: Facts) -> Iterable[Problem]:
+        """What works and may be unwise: said by a plan and at the start of a run, and nothing else comes of it."""
         return ()
 
 

@@ -9,7 +9,7 @@ that is an error. Resolving a resolved config changes nothing.
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
@@ -36,11 +36,12 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Resolution(Generic[T]):
-    """A config with nothing left to infer, how it came about, and the facts that it rests on."""
+    """A config with nothing left to infer, how it came about, the facts it rests on, and what may be unwise in it."""
 
     config: T
     rows: tuple[Row, ...]
     facts: Facts
+    warnings: tuple[Problem, ...] = ()
 
     def to_json(self) -> str:
         """`inferences.json`: a list of {field, from, to, rule}."""
@@ -68,7 +69,7 @@ def resolve(asked: T, facts_of: Callable[[T], Facts]) -> Resolution[T]:
         raise AssertionError(f"inference does not settle: {found}")
     if wrong := problems_of(current, facts) or _lacking(current):
         raise ConfigError(wrong)
-    return Resolution(config=current, rows=tuple(rows), facts=facts)
+    return Resolution(config=current, rows=tuple(rows), facts=facts, warnings=tuple(warnings_of(current, facts)))
 
 
 def _facts(current: T, facts_of: Callable[[T], Facts]) -> Facts:
@@ -112,10 +113,20 @@ def _inferences(current: object, facts: Facts) -> list[tuple[str, Inference]]:
 
 def problems_of(current: object, facts: Facts) -> list[Problem]:
     """What cannot work although every type is right."""
+    return _said(current, lambda kind, part: kind.problems(part, facts))
+
+
+def warnings_of(current: object, facts: Facts) -> list[Problem]:
+    """What works and may be unwise."""
+    return _said(current, lambda kind, part: kind.warnings(part, facts))
+
+
+def _said(current: object, question: Callable[[Any, Any], Iterable[Problem]]) -> list[Problem]:
+    """What the parts say of themselves, with paths from the root."""
     return [
         Problem(join(path, problem.path), problem.message)
         for path, part in walk(current)
-        for problem in _ask(path, part, lambda kind, part: kind.problems(part, facts))
+        for problem in _ask(path, part, question)
     ]
 
 

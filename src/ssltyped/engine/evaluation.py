@@ -1,6 +1,8 @@
 """What a model makes of all images of a subset, while it trains."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Optional
 
 import torch
 from jaxtyping import Float, Int64
@@ -8,8 +10,9 @@ from torch import Tensor
 
 from ssltyped import distributed
 from ssltyped.data.pipeline import Data, Report
+from ssltyped.engine.settled import BATCHES, settled
 from ssltyped.model.model import SSLModel, default_feature
-from ssltyped.types import Outputs, Subset, Target
+from ssltyped.types import Batch, Outputs, Subset, Target
 
 UNKNOWN = -1
 """The label of an image that has none."""
@@ -23,19 +26,29 @@ class Evaluation:
         data: what is read, and how.
         device: where the model is.
         report: gets what could not be read, and is left out.
+        batches: if the model has not been trained yet, what it will be trained on: its BatchNorm layers are evaluated
+            with the statistics of some of these (`settled`).
     """
 
-    def __init__(self, model: SSLModel, data: Data, device: torch.device, report: Report) -> None:
-        self._model, self._data, self._device, self._report = model, data, device, report
+    def __init__(
+        self,
+        model: SSLModel,
+        data: Data,
+        device: torch.device,
+        report: Report,
+        batches: Optional[Callable[[], Iterator[Batch]]] = None,
+    ) -> None:
+        self._model, self._data, self._device, self._report, self._batches = model, data, device, report, batches
 
     def features(self, subset: Subset) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"]]:
         """The trunk's last feature and the labels, of all images, on every rank (collective)."""
         trunk = self._model.trunk
         name = default_feature(trunk)
+        model = self._settled(lambda model, view: model.extract(view, name))
         features, labels = [], []
-        for image, label in self._images(subset):
+        for image, label in self._images(subset, model):
             with torch.no_grad():
-                features.append(self._model.extract(image, name).float())
+                features.append(model.extract(image, name).float())
             labels.append(label)
         mine = torch.cat(features) if features else torch.zeros(0, trunk.feature_dims[name], device=self._device)
         known = torch.cat(labels) if labels else torch.zeros(0, dtype=torch.int64, device=self._device)
@@ -43,16 +56,23 @@ class Evaluation:
 
     def outputs(self, subset: Subset) -> Iterator[tuple[Outputs, Target]]:
         """The model's outputs and the labels, of this rank's share, a batch at a time."""
-        for image, label in self._images(subset):
+        model = self._settled(lambda model, view: model([view]))
+        for image, label in self._images(subset, model):
             with torch.no_grad():
-                found = self._model([image])
+                found = model([image])
             heads = {name: tuple(output.float() for output in outputs) for name, outputs in found.heads.items()}
             yield Outputs(heads, found.features), label
 
-    def _images(self, subset: Subset) -> Iterator[tuple[Tensor, Target]]:
+    def _settled(self, run: Callable[[SSLModel, Tensor], object]) -> SSLModel:
+        """The model that is evaluated: a copy of one that has not been trained."""
+        if self._batches is None:
+            return self._model
+        return settled(self._model, (batch.views[0] for batch in islice(self._batches(), BATCHES)), run)
+
+    def _images(self, subset: Subset, model: SSLModel) -> Iterator[tuple[Tensor, Target]]:
         """This rank's images, normalized; the model is in eval mode until the last one."""
-        modes = [(module, module.training) for module in self._model.modules()]
-        self._model.eval()
+        modes = [(module, module.training) for module in model.modules()]
+        model.eval()
         try:
             for batch in self._data.evaluate(subset, distributed.rank(), distributed.world_size(), self._report):
                 ready = self._data.normalize(batch.to(self._device))

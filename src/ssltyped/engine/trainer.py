@@ -278,7 +278,8 @@ class Trainer:
 
     @property
     def _evaluation(self) -> Evaluation:
-        return Evaluation(self.model, self._data, self.device, self._unreadable)
+        untrained = None if self.step else self._one_pass
+        return Evaluation(self.model, self._data, self.device, self._unreadable, untrained)
 
     # --- state ----------------------------------------------------------------------------------------------
 

@@ -20,7 +20,8 @@ class KNN(Callback):
         every_epochs: evaluate after every so many epochs, and at the end; null: ten times in a run.
         k: neighbours that vote (200 in the paper, for ImageNet; at most the number of training images).
         temperature: T in the weight exp(cosine / T) of a vote (0.07 in the paper).
-        at_start: evaluate before the first step too: what an untrained trunk gives.
+        at_start: evaluate before the first step too: what an untrained trunk gives, with BatchNorm statistics of some
+            batches.
     """
 
     every_rank = True

@@ -137,9 +137,35 @@ def rmac(
     return F.normalize(vectors.sum(dim=1), dim=1)
 
 
-def ranking(database: Float[Tensor, "N D"], queries: Float[Tensor, "Q D"]) -> Int64[Tensor, "N Q"]:
-    """For each query (a column) the numbers of the database's images, the most similar first (by inner product)."""
-    return (database @ queries.T).argsort(dim=0, descending=True, stable=True)
+@dataclasses.dataclass(frozen=True)
+class GroundTruth:
+    """What a query is to find.
+
+    Args:
+        relevant: numbers of the images in the database.
+        ignored: images that count neither way (junk): they are taken out of the ranking.
+    """
+
+    relevant: Sequence[int]
+    ignored: Sequence[int] = ()
+
+
+def ranking(
+    database: Float[Tensor, "N D"], queries: Float[Tensor, "Q D"], truth: Sequence[GroundTruth] = ()
+) -> Int64[Tensor, "N Q"]:
+    """For each query (a column) the numbers of the database's images, the most similar first (by inner product).
+
+    Of equally similar ones the relevant ones come last where the truth is given, so that no order of the database makes
+    a ranking look better than it is; without it, the first in the database is the first. nan is the least similar.
+    """
+    similarities = database @ queries.T
+    similarities = similarities.masked_fill(similarities.isnan(), -math.inf)
+    relevant = torch.zeros_like(similarities, dtype=torch.uint8)
+    for query, one in enumerate(truth):
+        relevant[list(one.relevant), query] = 1
+    relevant_last = relevant.argsort(dim=0, stable=True)
+    order = similarities.gather(0, relevant_last).argsort(dim=0, descending=True, stable=True)
+    return relevant_last.gather(0, order)
 
 
 def ap_of_ranks(ranks: Sequence[int], num_relevant: int) -> float:
@@ -156,21 +182,8 @@ def ap_of_ranks(ranks: Sequence[int], num_relevant: int) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class GroundTruth:
-    """What a query is to find.
-
-    Args:
-        relevant: numbers of the images in the database.
-        ignored: images that count neither way (junk): they are taken out of the ranking.
-    """
-
-    relevant: Sequence[int]
-    ignored: Sequence[int] = ()
-
-
-@dataclasses.dataclass(frozen=True)
 class RetrievalScores:
-    """How good rankings are; nan for a query without relevant images, which the means leave out.
+    """How good rankings are, in [0, 1]; nan for a query without relevant images, which the means leave out.
 
     Args:
         mean_ap: the mean of `aps`.

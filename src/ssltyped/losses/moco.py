@@ -14,6 +14,7 @@ from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.outputs import full_precision, inferred_width, precise, spread
 from ssltyped.losses.state import CountingLoss
 from ssltyped.losses.teacher import MomentumTeacher
+from ssltyped.meters.hits import hits
 from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
 
 
@@ -29,8 +30,8 @@ class MoCoLoss(CountingLoss):
     computes with the statistics of its own batch. `shuffle` (section 3.3) gives every rank keys of other images than
     its queries, so that BatchNorm without synchronisation cannot tell the positive; this is defined per rank: with
     BatchNorm in the model, W ranks do not equal one. It costs a gather of view 1 and is not needed with SyncBN.
-    Memory grows as B K for the logits and K D for the queue, time as B K D. Logs `accuracy`, the share of queries
-    that pick their key.
+    Memory grows as B K for the logits and K D for the queue, time as B K D. Logs `accuracy`, the percent of queries
+    whose key is the most similar (`ssltyped.meters.hits`), and `z_std`: 1 for spread embeddings, 0 for collapsed ones.
 
     Raises:
         ValueError: a batch that has not exactly 2 views, or a head that has not exactly one output.
@@ -93,7 +94,7 @@ class MoCoLoss(CountingLoss):
         with full_precision(q):
             logits = torch.cat([positive, q @ self.queue.T.to(q.dtype)], dim=1) / self.temperature
         target = torch.zeros(len(q), dtype=torch.int64, device=q.device)
-        accuracy = (logits.detach().argmax(dim=1) == 0).float().mean()
+        accuracy = 100 * hits(logits.detach(), target, 1).float().mean()
         logs = {"accuracy": accuracy, "z_std": spread(q)}
         return StepOutput(loss=F.cross_entropy(logits, target), logs=logs, carry={"keys": k})
 

@@ -15,6 +15,7 @@ from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for, refuse
 from ssltyped.config.hints import nearest
 from ssltyped.losses.outputs import all_outputs
+from ssltyped.meters.hits import hits
 from ssltyped.types import Batch, Facts, Loss, Model, Moment, Problem, StepOutput, Target
 
 
@@ -56,7 +57,8 @@ class CrossEntropyLoss(SupervisedLoss):
     t (B, K), from mixed images: then mean_n - sum_k w_k t_k log softmax_k(x / T). Label smoothing replaces y by
     (1 - smoothing) one-hot + smoothing / K (Szegedy et al. 2016, arXiv 1512.00567, section 7). Images with the label
     `ignore_label` count nothing; of accumulated batches each has the mean of its own. Several views of an image share
-    its label. Memory and time grow as B K. Logs `top1` of the first output.
+    its label. Memory and time grow as B K. Logs `top1` of the first output: the percent of the images of the world with
+    a label whose class has the highest score (`ssltyped.meters.hits`), nan if there are none.
 
     RotNet: Gidaris et al. 2018, arXiv 1803.07728. Jigsaw: Noroozi and Favaro 2016, arXiv 1603.09246.
 
@@ -133,8 +135,10 @@ class CrossEntropyLoss(SupervisedLoss):
         if label.ndim > 1:
             return {}
         logits, target = per_prediction(output.detach(), label)
-        counts = (target != self.ignore_label).sum().clamp(min=1)
-        return {"top1": (logits.argmax(dim=1) == target).sum() / counts}
+        counts = target != self.ignore_label
+        right = hits(logits, target, 1)[:, 0] & counts
+        found, of = distributed.all_reduce_sum(torch.stack([right.sum(), counts.sum()]))
+        return {"top1": 100 * found / of}
 
 
 class BCELoss(SupervisedLoss):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Optional
 
 import torch
@@ -52,13 +53,15 @@ def precision_recall(
 
         precision_i = sum_{n <= i} w_n t_n / sum_{n <= i} w_n        recall_i = sum_{n <= i} w_n t_n / sum_n w_n t_n
 
-    Images of weight 0 are left out; of the same score the one that was given first is the first. Not torchmetrics's
-    curve, which knows no weights and squashes scores outside of [0, 1] in float32, so that large ones become the same.
+    Images of weight 0 are left out; of the same score the one that was given first is the first (`at_thresholds`), and
+    a score that is nan counts as the lowest. Shares in [0, 1]. Not torchmetrics's curve, which knows no weights and
+    squashes scores outside of [0, 1] in float32, so that large ones become the same.
     """
     if weights is not None:
         kept = weights != 0
         targets, scores, weights = targets[kept], scores[kept], weights[kept].double()
-    ordered, order = scores.double().sort(descending=True, stable=True)
+    comparable = scores.double().nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
+    ordered, order = comparable.sort(descending=True, stable=True)
     weight = torch.ones_like(ordered) if weights is None else weights[order]
     found = (weight * (targets[order] > 0)).cumsum(0)
     return PrecisionRecall(found / weight.cumsum(0), found / found[-1:], ordered)

@@ -63,6 +63,8 @@ class TorchMetric(GatheredMeter):
     The metric turns scores outside of [0, 1] into probabilities by itself. `num_classes` (of a Multiclass one) and
     `num_labels` (of a Multilabel one) are the number of scores if they are not given. Logged by its name; one that has
     a value for each class, or each pair, with their numbers: MulticlassConfusionMatrix_0_1. Nothing before any image.
+    Units and ties are torchmetrics's own: shares in [0, 1] where the meters of this package give percent, and of equal
+    scores MulticlassAccuracy takes the first class for the highest.
     What is here under names of its own has another definition or what torchmetrics has not: `TopKAccuracy`,
     `MeanAveragePrecision`. torchmetrics is imported by recipes that name this, and by no others.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ssltyped import distributed
 from ssltyped.config import config_for
+from ssltyped.meters.hits import hits
 from ssltyped.types import Meter, Target
 
 
@@ -17,6 +18,7 @@ class TopKMeter(Meter):
     """A measure of the k highest scores of each image, for several k.
 
     Scores are (B K), targets are the number of the class (B), or above 0 for each class that the image has (B K). What
+    counts as a hit, also among equal scores, is said in `hits`; images with the class -1 (not known) are left out. What
     is kept and summed over ranks are counts, so that batches and ranks may differ in size. Before any image the values
     are nan. `update` raises ValueError for a k larger than the number of classes.
 
@@ -29,10 +31,10 @@ class TopKMeter(Meter):
         self._counts = torch.zeros(len(topk) + 1, dtype=torch.int64)
 
     @abstractmethod
-    def count(self, hits: Bool[Tensor, "B k"], target: Target) -> list[Int64[Tensor, ""]]:
+    def count(self, found: Bool[Tensor, "B k"], target: Target) -> list[Int64[Tensor, ""]]:
         """What is counted of a batch for each k, then what it is divided by.
 
-        `hits` says whether the image has the class of its 1st, 2nd, ... highest score.
+        `found` says whether the image has the class of its 1st, 2nd, ... highest score.
         """
 
     @abstractmethod
@@ -43,9 +45,9 @@ class TopKMeter(Meter):
         largest, classes = max(self.topk), output.shape[1]
         if largest > classes:
             raise ValueError(f"topk has {largest}, and there are only {classes} classes")
-        ranked = output.topk(largest, dim=1).indices
-        hits = target[:, None] == ranked if target.ndim == 1 else target.gather(1, ranked) > 0
-        counts = torch.stack(self.count(hits, target))
+        if target.ndim == 1:
+            output, target = output[target >= 0], target[target >= 0]
+        counts = torch.stack(self.count(hits(output, target, largest), target))
         # The counts move to where the scores are, once, and no batch waits for the device.
         self._counts = self._counts.to(counts.device) + counts
 
@@ -66,12 +68,13 @@ def percent(part: int, whole: int) -> float:
 class TopKAccuracy(TopKMeter):
     """top{k} = 100 x (images whose class is among the k highest scores) / (images), in percent.
 
-    Of an image with several classes one has to be among the k: torchmetrics knows top-k of one class an image only.
+    Of an image with several classes one has to be among the k, one without any counts as missed: torchmetrics knows
+    top-k of one class an image only.
     """
 
-    def count(self, hits: Bool[Tensor, "B k"], target: Target) -> list[Int64[Tensor, ""]]:
-        images = torch.tensor(len(hits), device=hits.device)
-        return [*(hits[:, :k].any(dim=1).sum() for k in self.topk), images]
+    def count(self, found: Bool[Tensor, "B k"], target: Target) -> list[Int64[Tensor, ""]]:
+        images = torch.tensor(len(found), device=found.device)
+        return [*(found[:, :k].any(dim=1).sum() for k in self.topk), images]
 
     def measure(self, counts: list[int], total: int) -> dict[str, float]:
         return {f"top{k}": percent(correct, total) for k, correct in zip(self.topk, counts, strict=True)}
@@ -84,8 +87,8 @@ class PrecisionAtK(TopKMeter):
     every score for it.
     """
 
-    def count(self, hits: Bool[Tensor, "B k"], target: Target) -> list[Int64[Tensor, ""]]:
-        return [*(hits[:, :k].sum() for k in self.topk), torch.tensor(len(hits), device=hits.device)]
+    def count(self, found: Bool[Tensor, "B k"], target: Target) -> list[Int64[Tensor, ""]]:
+        return [*(found[:, :k].sum() for k in self.topk), torch.tensor(len(found), device=found.device)]
 
     def measure(self, counts: list[int], total: int) -> dict[str, float]:
         return {f"precision_at_{k}": percent(found, k * total) for k, found in zip(self.topk, counts, strict=True)}
@@ -98,9 +101,9 @@ class RecallAtK(TopKMeter):
     nan before any class of an image.
     """
 
-    def count(self, hits: Bool[Tensor, "B k"], target: Target) -> list[Int64[Tensor, ""]]:
-        classes = (target > 0).sum() if target.ndim == 2 else torch.tensor(len(hits), device=hits.device)
-        return [*(hits[:, :k].sum() for k in self.topk), classes]
+    def count(self, found: Bool[Tensor, "B k"], target: Target) -> list[Int64[Tensor, ""]]:
+        classes = (target > 0).sum() if target.ndim == 2 else torch.tensor(len(found), device=found.device)
+        return [*(found[:, :k].sum() for k in self.topk), classes]
 
     def measure(self, counts: list[int], total: int) -> dict[str, float]:
         return {f"recall_at_{k}": percent(found, total) for k, found in zip(self.topk, counts, strict=True)}

@@ -18,6 +18,7 @@ from ssltyped.optimizers.decay import Decay
 from ssltyped.optimizers.groups import Group, param_groups
 from ssltyped.optimizers.larc import LARC
 from ssltyped.optimizers.rate import Rate
+from ssltyped.optimizers.schedules import wrong_value
 from ssltyped.optimizers.zero import MakeOptimizer, Zero, local
 from ssltyped.types import Component, Facts, Inference, Optimizer, Problem, Scheduler
 
@@ -119,9 +120,12 @@ class _Scheduled(NamedTuple):
         try:
             built = configs.build(self.schedule)
             assert isinstance(built, Scheduler)
-            highest = built.highest()
         except ValueError:  # it cannot be built, which its own problems say
             return
+        if wrong := wrong_value(built):
+            yield Problem(self.path, wrong)
+            return
+        highest = built.highest()
         if not math.isclose(highest, self.peak, rel_tol=0.01):
             message = f"got {self.peak:g}, but {self.path} rises to {highest:g}"
             remedy = f"set {self.field}={highest / self.scale:g}, or leave the schedule's values out (null)"

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from enum import Enum
+from inspect import signature
 from itertools import accumulate
 from typing import Annotated, Optional, Self
 
 from annotated_types import Gt, Len
 
-from ssltyped.config import config_for, refuse
+from ssltyped.config import config_for, part_of, refuse
 from ssltyped.schedulers.base import ROUNDING
 from ssltyped.types import Facts, Problem, Scheduler, Update
 
@@ -29,9 +30,9 @@ class Composite(Scheduler):
                schedulers[i](p)                        if it is FIXED.
 
     A part that is FIXED joins its curve midway: after a warmup over 10% of the run a fixed cosine starts at
-    2.4% below its first value, which is what most of VISSL's recipes do. Parts may be composite again; their
-    own `update` is not used. The last part takes what the others leave. Raises ValueError for lengths or intervals
-    of another number than schedulers, and for lengths that do not add up to 1 within 0.001.
+    2.4% below its first value, which is what most of VISSL's recipes do. Parts may be composite again; how often the
+    value changes is said by the whole, not by a part. The last part takes what the others leave. Raises ValueError for
+    lengths or intervals of another number than schedulers, and for lengths that do not add up to 1 within 0.001.
 
     Args:
         schedulers: the parts, in order.
@@ -45,14 +46,21 @@ class Composite(Scheduler):
         schedulers: Annotated[list[Scheduler], Len(1)],
         lengths: list[Annotated[float, Gt(0)]],
         intervals: Optional[list[Interval]] = None,
-        update: Update = Update.STEP,
+        update: Optional[Update] = None,
     ) -> None:
-        self.schedulers, self.lengths, self.intervals, self.update = schedulers, lengths, intervals, update
+        self.schedulers, self.lengths, self.intervals = schedulers, lengths, intervals
+        self.update = update or Update.STEP
         refuse(_faults(len(schedulers), lengths, intervals))
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return _faults(len(config.schedulers), config.lengths, config.intervals)
+        yield from _faults(len(config.schedulers), config.lengths, config.intervals)
+        whole = getattr(config, "update", None) or Update.STEP
+        for number, part in enumerate(config.schedulers):
+            own = getattr(part, "update", None)
+            if own not in (None, whole, signature(part_of(part).kind).parameters["update"].default):
+                ignored = f"got {own.value}, which has no effect on a part of a whole that changes by {whole.value}"
+                yield Problem(f"schedulers.{number}.update", f"{ignored}: leave it out (null), or set it for the whole")
 
     def __call__(self, progress: float) -> float:
         bounds = [0.0, *accumulate(self.lengths[:-1]), 1.0]

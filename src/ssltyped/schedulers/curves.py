@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Self
+from typing import Annotated, Optional, Self
 
 from annotated_types import Gt, Lt
 
@@ -16,13 +16,13 @@ class Constant(FromLR):
 
     Args:
         value: the value; null: the learning rate of the optimizer.
-        update: has no influence on a constant; every schedule has it.
+        update: has no influence on a constant; every schedule has it; null: by epochs.
     """
 
     at_lr = "value"
 
-    def __init__(self, *, value: float = INFERRED, update: Update = Update.EPOCH) -> None:
-        self.value, self.update = value, update
+    def __init__(self, *, value: float = INFERRED, update: Optional[Update] = None) -> None:
+        self.value, self.update = value, update or Update.EPOCH
 
     def __call__(self, progress: float) -> float:
         return self.value
@@ -41,8 +41,8 @@ class Linear(FromLR):
 
     at_lr = "end"
 
-    def __init__(self, *, start: float = INFERRED, end: float = INFERRED, update: Update = Update.STEP) -> None:
-        self.start, self.end, self.update = start, end, update
+    def __init__(self, *, start: float = INFERRED, end: float = INFERRED, update: Optional[Update] = None) -> None:
+        self.start, self.end, self.update = start, end, update or Update.STEP
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
@@ -73,9 +73,9 @@ class Polynomial(FromLR):
     """
 
     def __init__(
-        self, *, start: float = INFERRED, power: Annotated[float, Gt(0)] = 0.9, update: Update = Update.STEP
+        self, *, start: float = INFERRED, power: Annotated[float, Gt(0)] = 0.9, update: Optional[Update] = None
     ) -> None:
-        self.start, self.power, self.update = start, power, update
+        self.start, self.power, self.update = start, power, update or Update.STEP
 
     def __call__(self, progress: float) -> float:
         return self.start * math.pow(1 - progress, self.power)
@@ -94,9 +94,9 @@ class InverseSqrt(FromLR):
     """
 
     def __init__(
-        self, *, start: float = INFERRED, warmup: Annotated[float, Gt(0), Lt(1)], update: Update = Update.STEP
+        self, *, start: float = INFERRED, warmup: Annotated[float, Gt(0), Lt(1)], update: Optional[Update] = None
     ) -> None:
-        self.start, self.warmup, self.update = start, warmup, update
+        self.start, self.warmup, self.update = start, warmup, update or Update.STEP
 
     def __call__(self, progress: float) -> float:
         return self.start * math.sqrt(self.warmup / progress if progress > 0 else self.warmup)

@@ -4,7 +4,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Annotated, Self
+from typing import Annotated, Optional, Self
 
 from annotated_types import Ge, Gt, Len
 
@@ -36,9 +36,10 @@ class MultiStep(Scheduler):
         values: Annotated[list[float], Len(1)] = INFERRED,
         gamma: Annotated[float, Gt(0)] = DEFAULT_GAMMA,
         epochs: Annotated[int, Gt(0)] = INFERRED,
-        update: Update = Update.EPOCH,
+        update: Optional[Update] = None,
     ) -> None:
-        self.milestones, self.values, self.gamma, self.epochs, self.update = milestones, values, gamma, epochs, update
+        self.milestones, self.values, self.gamma, self.epochs = milestones, values, gamma, epochs
+        self.update = update or Update.EPOCH
         refuse(_faults(milestones, values, gamma))
 
     @classmethod
@@ -83,8 +84,8 @@ class PiecewiseConstant(Scheduler):
         values: the values, each for an equal share of the run.
     """
 
-    def __init__(self, *, values: Annotated[list[float], Len(1)], update: Update = Update.EPOCH) -> None:
-        self.values, self.update = values, update
+    def __init__(self, *, values: Annotated[list[float], Len(1)], update: Optional[Update] = None) -> None:
+        self.values, self.update = values, update or Update.EPOCH
 
     def __call__(self, progress: float) -> float:
         return self.values[part_at(progress, len(self.values))]
@@ -105,9 +106,9 @@ class Staircase(FromLR):
         start: float = INFERRED,
         gamma: Annotated[float, Gt(0)],
         num_decays: Annotated[int, Ge(0)],
-        update: Update = Update.STEP,
+        update: Optional[Update] = None,
     ) -> None:
-        self.start, self.gamma, self.num_decays, self.update = start, gamma, num_decays, update
+        self.start, self.gamma, self.num_decays, self.update = start, gamma, num_decays, update or Update.STEP
 
     def __call__(self, progress: float) -> float:
         return self.start * self.gamma ** part_at(progress, self.num_decays + 1)

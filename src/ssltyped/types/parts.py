@@ -271,10 +271,10 @@ class Update(Enum):
 
 
 class Scheduler(Component, ABC):
-    """A pure function of progress.
+    """A pure function of progress, finite and not negative.
 
     Args:
-        update: how often the value changes.
+        update: how often the value changes; null: with every step, or as it is usual for this schedule.
     """
 
     update: Update = Update.STEP
@@ -283,9 +283,13 @@ class Scheduler(Component, ABC):
     def __call__(self, progress: float) -> float:
         """The value at `progress` in [0, 1)."""
 
+    def samples(self) -> list[float]:
+        """The values at 2,000 places of the run."""
+        return [self(place / 2000) for place in range(2000)]
+
     def highest(self) -> float:
-        """The largest value over the run, as seen at 2,000 places of it."""
-        return max(self(place / 2000) for place in range(2000))
+        """The largest of them."""
+        return max(self.samples())
 
 
 class Optimizer(Component, ABC):

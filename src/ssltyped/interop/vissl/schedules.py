@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Optional
 
 from ssltyped.config import ConfigError, join
 from ssltyped.config.hints import nearest
@@ -112,12 +113,17 @@ def _number(values: Mapping[str, Value], key: str, default: float) -> float:
 def schedule(values: Tree, epochs: int, path: str) -> Scheduler:
     """A schedule's config from its (scaled) values. Raises `ConfigError`."""
     section = Settings(values, path, set())
-    build, update = choice(section, "name", SCHEDULES, None, "there is no such schedule")
-    updates = {item.value: item for item in Update}
-    return build(section, epochs, choice(section, "update_interval", updates, update.value))
+    build, usual = choice(section, "name", SCHEDULES, None, "there is no such schedule")
+    update = choice(section, "update_interval", {item.value: item for item in Update}, usual.value)
+    return build(section, epochs, None if update is usual else update)
 
 
-def _constant(s: Settings, epochs: int, update: Update) -> Scheduler:
+def _member(values: Tree, epochs: int, path: str) -> Scheduler:
+    """A part of a composite; VISSL does not read how often it changes, which the whole says."""
+    return schedule({key: value for key, value in values.items() if key != "update_interval"}, epochs, path)
+
+
+def _constant(s: Settings, epochs: int, update: Optional[Update]) -> Scheduler:
     return make(Constant, {"value": s.require("value", float)}, s.path)
 
 
@@ -128,7 +134,7 @@ def _plain(
     return make(kind, {field: s.require(*setting) for field, setting in fields.items()} | {"update": update}, s.path)
 
 
-def _multistep(s: Settings, epochs: int, update: Update) -> Scheduler:
+def _multistep(s: Settings, epochs: int, update: Optional[Update]) -> Scheduler:
     values = s.require("values", list[float])
     stride = math.ceil(epochs / len(values))
     milestones = s.get("milestones", list[int], [stride * i for i in range(1, len(values))])
@@ -136,7 +142,7 @@ def _multistep(s: Settings, epochs: int, update: Update) -> Scheduler:
     return make(MultiStep, fields, s.path)
 
 
-def _warm_restarts(s: Settings, epochs: int, update: Update) -> Scheduler:
+def _warm_restarts(s: Settings, epochs: int, update: Optional[Update]) -> Scheduler:
     fields = {
         "start": s.require("start_value", float),
         "end": s.require("end_value", float),
@@ -149,9 +155,9 @@ def _warm_restarts(s: Settings, epochs: int, update: Update) -> Scheduler:
     return make(CosineWarmRestarts, fields, s.path)
 
 
-def _composite(s: Settings, epochs: int, update: Update) -> Scheduler:
+def _composite(s: Settings, epochs: int, update: Optional[Update]) -> Scheduler:
     members = _members(s.values)
-    parts = [schedule(member, epochs, join(s.path, f"schedulers.{number}")) for number, member in enumerate(members)]
+    parts = [_member(member, epochs, join(s.path, f"schedulers.{number}")) for number, member in enumerate(members)]
     options = {item.value: item for item in Interval}
     names: Sequence[str] = s.get("interval_scaling", list[str], [])
     if unknown := [name for name in names if name not in options]:
@@ -170,7 +176,7 @@ _DECAYS = {"start": ("base_value", float), "gamma": ("gamma", float), "num_decay
 _POWER = {"start": ("base_value", float), "power": ("power", float)}
 _WARMUP = {"start": ("start_value", float), "warmup": ("warmup_interval_length", float)}
 
-SCHEDULES: Mapping[str, tuple[Callable[[Settings, int, Update], Scheduler], Update]] = {
+SCHEDULES: Mapping[str, tuple[Callable[[Settings, int, Optional[Update]], Scheduler], Update]] = {
     "constant": (_constant, Update.EPOCH),
     "cosine": (partial(_plain, Cosine, _ENDS), Update.STEP),
     "linear": (partial(_plain, Linear, _ENDS), Update.STEP),
@@ -182,4 +188,4 @@ SCHEDULES: Mapping[str, tuple[Callable[[Settings, int, Update], Scheduler], Upda
     "inverse_sqrt": (partial(_plain, InverseSqrt, _WARMUP), Update.STEP),
     "composite": (_composite, Update.STEP),
 }
-"""VISSL's names, and how often the value changes if that is not said."""
+"""VISSL's names, and how often the value changes if that is not said: as often as ours."""
