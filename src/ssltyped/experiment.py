@@ -144,6 +144,8 @@ class Experiment(Component):
             yield Problem("heads", "at least one is needed: the loss reads the output of a head (IdentityHead is one)")
         if any(facts.mask_grids) and not _any_loss(config.loss, "takes_masks"):
             yield Problem("data.train.views", f"makes masks, and {part_of(config.loss).name} uses none")
+        if facts.unmatched:
+            yield Problem("data.val", f"{facts.unmatched}; data.val.source=FlatFolder reads images without labels")
         if facts.steps_per_epoch == 0:
             need = f"{facts.global_batch_size} images make one step, and data.train has {facts.num_images}"
             yield Problem("data.train.batch_size", f"{need}: use a smaller batch")

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from tiny import tiny, tiny_trainer
 
+from ssltyped.config.overrides import override
 from ssltyped.engine.evaluation import UNKNOWN, Evaluation
 from ssltyped.types import Subset
 
@@ -33,3 +34,14 @@ def test_outputs_by_head_a_batch_at_a_time(tmp_path: Path) -> None:
     assert [tuple(found.of("projector").shape[1:]) for found, _ in pairs] == [(8,)] * len(pairs)
     assert not any(found.of("projector").requires_grad for found, _ in pairs)
     assert pairs[0][0].of("projector").dtype == torch.float32
+
+
+def test_it_computes_in_the_precision_of_the_training(tmp_path: Path) -> None:
+    """bf16 rounds to 8 bits; what comes out is float32 again."""
+    features = {}
+    for precision in ("fp32", "bf16"):
+        asked = override(tiny(evaluated=True), [f"precision={precision}"])
+        features[precision], _ = tiny_trainer(asked, tmp_path / precision).features(Subset.VAL)
+    assert features["bf16"].dtype == torch.float32
+    assert not torch.equal(features["bf16"], features["fp32"])
+    torch.testing.assert_close(features["bf16"], features["fp32"], rtol=0.1, atol=0.05)

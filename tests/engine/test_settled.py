@@ -93,7 +93,7 @@ def test_before_the_first_step_it_is_what_an_evaluation_sees(tmp_path: Path) -> 
         trunk.eval()
         sides = []
         for subset in (Subset.TRAIN, Subset.VAL):
-            read = trainer._data.evaluate(subset, 0, 1, lambda records: None)
+            read = trainer._data.evaluate(subset)
             found = [(trunk(trainer._data.normalize(batch).views[0], ["flatten"])[0], batch.label) for batch in read]
             sides += [torch.cat([x for x, _ in found]), torch.cat([label for _, label in found if label is not None])]
     torch.testing.assert_close(trainer.features(Subset.VAL)[0], sides[2])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from facts import FACTS
+from ranks import run_on_ranks
 from tiny import PatchesConf, tiny, tiny_trainer
 from torch import Tensor
 from watched import Watched
@@ -123,7 +124,7 @@ def test_at_start_reaches_every_callback(order: int, tmp_path: Path) -> None:
     callbacks = [KNNConf(k=3, at_start=True), MetricsFileConf()]
     trainer = tiny_trainer(tiny(steps=1, evaluated=True, callbacks=callbacks[:: 1 - 2 * order]), tmp_path)
     trainer.fit()
-    assert '"step": 0, "epoch": 1, "knn_top1"' in (tmp_path / "metrics.jsonl").read_text()
+    assert '"step": 0, "epoch": 1, "images": 0, "knn_top1"' in (tmp_path / "metrics.jsonl").read_text()
 
 
 def test_it_does_not_move_the_training(tmp_path: Path) -> None:
@@ -136,3 +137,19 @@ def test_it_does_not_move_the_training(tmp_path: Path) -> None:
         trainer.fit()
         ends.append(trainer.model.state_dict())
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def logged_on_rank(folder: Path, count: int) -> dict[str, float]:
+    subsets = {Subset.TRAIN: subset(7, 30, 0), Subset.VAL: subset(7, count, 1)}
+    state = Watched(folder=folder, step=6, subsets=subsets)
+    KNN(every_epochs=1, k=3).on_epoch_end(state)
+    return state.metrics
+
+
+@pytest.mark.parametrize("count", [1, 21])
+def test_ranks_share_the_queries_and_give_what_one_does(count: int, tmp_path: Path) -> None:
+    """Also where one of them has no query."""
+    alone = logged_on_rank(tmp_path, count)
+    assert set(alone) == {"knn_top1", "knn_top5"}
+    for metrics in run_on_ranks(logged_on_rank, 3, tmp_path, count):
+        assert metrics == pytest.approx(alone)

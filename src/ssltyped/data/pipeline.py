@@ -202,7 +202,13 @@ class Data(Component):
         return batch
 
     def evaluate(
-        self, subset: Subset, rank: int = 0, world_size: int = 1, on_unreadable: Report = ignore
+        self,
+        subset: Subset,
+        rank: int = 0,
+        world_size: int = 1,
+        *,
+        pin_memory: bool = False,
+        on_unreadable: Report = ignore,
     ) -> Iterator[Batch]:
         """This rank's share of all images of a subset, once, read as `val` says: transforms, batches, workers."""
         if self.val is None:
@@ -214,7 +220,7 @@ class Data(Component):
             source=train if subset is Subset.TRAIN else matched(self.val.images(), train),
             num_workers=self.val.num_workers,
         )
-        return iterate(split, rank=rank, world_size=world_size, on_unreadable=on_unreadable)
+        return iterate(split, rank=rank, world_size=world_size, pin_memory=pin_memory, on_unreadable=on_unreadable)
 
 
 DataConf = config_for(Data)

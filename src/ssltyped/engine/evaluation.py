@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ssltyped import distributed
 from ssltyped.data.pipeline import Data, Report
+from ssltyped.engine.parallel import Precision, autocast
 from ssltyped.engine.settled import BATCHES, settled
 from ssltyped.model.model import SSLModel, default_feature
 from ssltyped.types import Batch, Outputs, Subset, Target
@@ -28,6 +29,7 @@ class Evaluation:
         report: gets what could not be read, and is left out.
         batches: if the model has not been trained yet, what it will be trained on: its BatchNorm layers are evaluated
             with the statistics of some of these (`settled`).
+        precision: what the forward pass computes in, as in training.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class Evaluation:
         device: torch.device,
         report: Report,
         batches: Optional[Callable[[], Iterator[Batch]]] = None,
+        precision: Precision = Precision.FP32,
     ) -> None:
+        self._precision = precision
         self._model, self._data, self._device, self._report, self._batches = model, data, device, report, batches
 
     def features(self, subset: Subset) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"]]:
@@ -47,7 +51,7 @@ class Evaluation:
         model = self._settled(lambda model, view: model.extract(view, name))
         features, labels = [], []
         for image, label in self._images(subset, model):
-            with torch.no_grad():
+            with torch.no_grad(), autocast(self._precision, self._device):
                 features.append(model.extract(image, name).float())
             labels.append(label)
         mine = torch.cat(features) if features else torch.zeros(0, trunk.feature_dims[name], device=self._device)
@@ -58,7 +62,7 @@ class Evaluation:
         """The model's outputs and the labels, of this rank's share, a batch at a time."""
         model = self._settled(lambda model, view: model([view]))
         for image, label in self._images(subset, model):
-            with torch.no_grad():
+            with torch.no_grad(), autocast(self._precision, self._device):
                 found = model([image])
             heads = {name: tuple(output.float() for output in outputs) for name, outputs in found.heads.items()}
             yield Outputs(heads, found.features), label
@@ -74,7 +78,13 @@ class Evaluation:
         modes = [(module, module.training) for module in model.modules()]
         model.eval()
         try:
-            for batch in self._data.evaluate(subset, distributed.rank(), distributed.world_size(), self._report):
+            for batch in self._data.evaluate(
+                subset,
+                distributed.rank(),
+                distributed.world_size(),
+                pin_memory=self._device.type == "cuda",
+                on_unreadable=self._report,
+            ):
                 ready = self._data.normalize(batch.to(self._device))
                 yield ready.views[0], torch.full_like(ready.index, UNKNOWN) if ready.label is None else ready.label
         finally:

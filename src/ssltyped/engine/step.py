@@ -1,12 +1,11 @@
 """One optimizer step. This is the whole of what happens to the weights."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Optional
 
 import torch
 
-from ssltyped.engine.parallel import Precision, Rates
+from ssltyped.engine.parallel import Precision, Rates, autocast
 from ssltyped.engine.strategy import StepModule, Strategy
 from ssltyped.model.freeze import Frozen
 from ssltyped.types import Batch, Moment, StepOutput
@@ -60,7 +59,6 @@ class Step:
 
     def forward(self, batch: Batch, moment: Moment) -> StepOutput:
         """The loss of one batch, in the precision of the run."""
-        dtype = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}.get(self.precision)
-        with nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype):
+        with autocast(self.precision, self.device):
             output: StepOutput = self.wrapped(batch, moment)
         return output

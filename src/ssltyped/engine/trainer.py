@@ -1,6 +1,5 @@
 """The training loop: reads batches, steps, logs, evaluates, saves; knows a method only as a `Loss`."""
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
@@ -19,6 +18,7 @@ from ssltyped.data.pipeline import Data, TrainPipeline
 from ssltyped.data.sampler import random_of
 from ssltyped.engine.callbacks.names import named_callbacks
 from ssltyped.engine.checkpoint import Checkpoints, CheckpointStore, load, to_cpu
+from ssltyped.engine.clock import Clock
 from ssltyped.engine.evaluation import Evaluation
 from ssltyped.engine.interrupt import Interrupt, Verdict, handled_by
 from ssltyped.engine.parallel import Rates, say, seed_step
@@ -85,7 +85,7 @@ class Trainer:
         self._store = CheckpointStore(folder / "checkpoints", keep=checkpoints.keep)
         self._best: Optional[float] = None
         self._saved, self._part = -1, 0
-        self._stop = Interrupt()
+        self._stop, self._clock = Interrupt(), Clock(step.device)
         self._unreadable = UnreadableImages(folder)
         self._kept: Mapping[str, Mapping[str, object]] = {}
 
@@ -141,10 +141,9 @@ class Trainer:
             self._say_where(resume)
         self._store.clean(self.step)
         self.loss.on_train_start(self.student, self._one_pass)
-        seconds, images = 0.0, 0
         with handled_by(self._stop.note), self._pipeline(self.step) as batches, self._watched():
             while self.step < self.steps:
-                started = time.perf_counter()
+                self._clock.start()
                 moment = self.moment
                 if self.step % self.steps_per_epoch == 0:
                     self.loss.on_epoch_start(self.student, moment)
@@ -155,11 +154,11 @@ class Trainer:
                 rates = self._rates()
                 outputs = self._step(micro, rates, moment, self._on_loss)
                 self.step += 1
-                images += sum(batch.index.shape[0] for batch in micro) * distributed.world_size()
-                seconds += time.perf_counter() - started  # of reading and stepping: evaluations are not counted
-                if self.step % self._log_every == 0 or self.step == self.steps:
-                    self._log_step(outputs, rates, images / seconds)
-                    seconds, images = 0.0, 0
+                images = sum(batch.index.shape[0] for batch in micro) * distributed.world_size()
+                is_last, logs = self.step == self.steps, self.step % self._log_every == 0
+                self._clock.stop(images, wait=logs or is_last or self.step % self.steps_per_epoch == 0)
+                if logs or is_last:
+                    self._log_step(outputs, rates)
                 self._after_step()
                 verdict = self._stop.agreed(failed=self._store.failed)
                 if verdict is Verdict.FAILED:
@@ -238,13 +237,13 @@ class Trainer:
         for callback in self._callbacks:
             callback.on_metrics(self, metrics)
 
-    def _log_step(self, outputs: Sequence[StepOutput], rates: Rates, images_per_s: float) -> None:
+    def _log_step(self, outputs: Sequence[StepOutput], rates: Rates) -> None:
         """The last step's values, averaged over its batches and over the ranks."""
         logs = [{**output.logs, "loss": output.loss.detach()} for output in outputs]
         names = sorted(logs[0])
         values = torch.stack([torch.stack([entry[name].float() for entry in logs]).mean() for name in names])
         means = dict(zip(names, distributed.all_reduce_mean(values).tolist(), strict=True))
-        self.log({**means, **rates.logs, "images_per_s": images_per_s})
+        self.log({**means, **rates.logs, "images_per_s": self._clock.images_per_s()})
 
     # --- data -----------------------------------------------------------------------------------------------
 
@@ -279,7 +278,7 @@ class Trainer:
     @property
     def _evaluation(self) -> Evaluation:
         untrained = None if self.step else self._one_pass
-        return Evaluation(self.model, self._data, self.device, self._unreadable, untrained)
+        return Evaluation(self.model, self._data, self.device, self._unreadable, untrained, self._step.precision)
 
     # --- state ----------------------------------------------------------------------------------------------
 

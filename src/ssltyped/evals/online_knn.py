@@ -3,8 +3,12 @@
 from collections.abc import Iterable
 from typing import Annotated, Self
 
+import torch
 from annotated_types import Gt
+from jaxtyping import Float, Int64
+from torch import Tensor
 
+from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
 from ssltyped.evals.knn import knn_accuracy
 from ssltyped.types import Batch, Callback, Facts, Inference, Problem, Subset, TrainState
@@ -46,8 +50,6 @@ class KNN(Callback):
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         if facts.labelled is False:
             yield Problem("", "needs labels, and data.train or data.val has none: remove this callback, or give labels")
-        if facts.unmatched:
-            yield Problem("", f"needs the same classes: {facts.unmatched}")
         if facts.num_images is not None and config.k > facts.num_images:
             yield Problem("k", f"got {config.k}: data.train has only {facts.num_images} images")
 
@@ -63,10 +65,26 @@ class KNN(Callback):
         bank, bank_labels = state.features(Subset.TRAIN)
         queries, query_labels = state.features(Subset.VAL)
         num_classes = int(max(bank_labels.max(), query_labels.max())) + 1
-        result = knn_accuracy(
-            bank, bank_labels, queries, query_labels, k=self.k, temperature=self.temperature, num_classes=num_classes
-        )
+        result = self._accuracy(bank, bank_labels, queries, query_labels, num_classes)
         state.log({f"knn_{name}": value for name, value in result.items() if name == "top1" or num_classes > 5})
+
+    def _accuracy(
+        self,
+        bank: Float[Tensor, "N D"],
+        bank_labels: Int64[Tensor, "N"],
+        queries: Float[Tensor, "M D"],
+        query_labels: Int64[Tensor, "M"],
+        num_classes: int,
+    ) -> dict[str, float]:
+        """As `knn_accuracy`; every rank has all images, and answers for its share of the queries."""
+        mine = slice(distributed.rank(), None, distributed.world_size())
+        share, labels = queries[mine], query_labels[mine]
+        own = knn_accuracy(
+            bank, bank_labels, share, labels, k=self.k, temperature=self.temperature, num_classes=num_classes
+        )
+        weighted = [value * len(share) if len(share) else 0.0 for value in own.values()]
+        total = distributed.all_reduce_sum(torch.tensor(weighted, dtype=torch.float64)) / len(queries)
+        return dict(zip(own, total.tolist(), strict=True))
 
 
 KNNConf = config_for(KNN)

@@ -47,8 +47,6 @@ class Validation(Callback):
                 yield Problem(f"heads.{index}", f"the model has no head {name!r}{nearest(name, facts.heads)}")
         if facts.labelled is False:
             yield Problem("", "needs labels, and data.train or data.val has none: remove this callback, or give labels")
-        if facts.unmatched:
-            yield Problem("", f"needs the same classes: {facts.unmatched}")
         if facts.pretext:
             yield Problem("", "the model predicts the classes of a pretext task, which data.val has not: remove this")
         if len(facts.inputs) > 1:
