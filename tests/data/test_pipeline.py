@@ -1,7 +1,6 @@
 import itertools
 import math
 import pickle
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,18 +9,20 @@ import pytest
 import torch
 from facts import FACTS
 from images import BROKEN, broken_files, encoded, mixed_files, pixels, write, write_plain
+from jaxtyping import Int64
 from torchvision.transforms.v2 import functional
 
 from ssltyped.data.digits import Digits, DigitSplit
 from ssltyped.data.pipeline import Data, DataConf, TrainPipeline, iterate
 from ssltyped.data.reading import DataError, Unreadable
+from ssltyped.data.sampler import Sampler
 from ssltyped.data.sources import FlatFolder, ImageFolder
 from ssltyped.data.splits import EvalSplit, TrainSplit
 from ssltyped.transforms.blur import GaussianBlur
 from ssltyped.transforms.colour import ColorDistortion
 from ssltyped.transforms.geometry import CenterCrop, HorizontalFlip, RandomResizedCrop, Resize
 from ssltyped.transforms.views import RepeatViews
-from ssltyped.types import Batch, Source, Subset, Transform
+from ssltyped.types import Batch, Image, Source, Subset, Transform
 
 torch.set_num_threads(1)
 
@@ -100,10 +101,24 @@ def test_closing_in_the_middle_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None
     assert noise == []
 
 
-def test_a_restart_far_into_training_costs_nothing() -> None:
-    start = time.perf_counter()
-    take(TrainPipeline(split=split(Digits()), seed=0, start_step=10**9), 1)
-    assert time.perf_counter() - start < 1
+def test_a_restart_far_into_training_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order is asked for one batch, and read are its images, however many came before."""
+    orders, reads = list[int](), list[int]()
+    images, read = Sampler.images, Digits.read
+
+    def counted(sampler: Sampler, epoch: int, positions: Int64[np.ndarray, "P"]) -> Int64[np.ndarray, "P"]:
+        orders.append(len(positions))
+        return images(sampler, epoch, positions)
+
+    def counted_read(source: Digits, index: int) -> Image:
+        reads.append(index)
+        return read(source, index)
+
+    monkeypatch.setattr(Sampler, "images", counted)
+    monkeypatch.setattr(Digits, "read", counted_read)
+    (batch,) = take(TrainPipeline(split=split(Digits()), seed=0, start_step=10**9), 1)
+    assert orders == [len(batch.index)]
+    assert reads == batch.index.tolist()
 
 
 def test_two_ranks_read_what_one_reads() -> None:

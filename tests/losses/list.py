@@ -57,13 +57,13 @@ def swav_world_state(loss: Loss) -> dict[str, Tensor]:
     return {**state, "queue": queue.gather(1, order.expand_as(queue))}
 
 
-def masked_crops(step: int) -> Batch:
+def masked_crops(step: int, images: int) -> Batch:
     """Two global crops of 2 x 2 patches with masks (one image has none masked), one local crop of one patch."""
     sizes = ((2, 2), (2, 2), (1, 1))
-    views = [waves(IMAGES + step, DIM, *size)[step:] for size in sizes]
-    masks = [(waves(IMAGES + step + v, 2, 2) > 0.3)[step + v :] for v in range(2)]
+    views = [waves(images + step, DIM, *size)[step:] for size in sizes]
+    masks = [(waves(images + step + v, 2, 2) > 0.3)[step + v :] for v in range(2)]
     masks[0][1] = False
-    return Batch(views=tuple(views), index=torch.arange(IMAGES), masks=(*masks, None))
+    return Batch(views=tuple(views), index=torch.arange(images), masks=(*masks, None))
 
 
 class Taught(FrozenTeacher):
@@ -95,13 +95,13 @@ def clusters_world_state(loss: Loss) -> dict[str, Tensor]:
     return {**state, "memory_index": index.sort().values, "memory": memory[:, index.argsort()]}
 
 
-def labelled(step: int, *, soft: bool = False) -> Batch:
+def labelled(step: int, images: int, *, soft: bool = False) -> Batch:
     """Two views; labels 0, 1, 2 and -1 (left out), or rows of 1, 0 and -1."""
-    views = tuple(waves(IMAGES + step + v, DIM, 1, 1)[step + v :] for v in range(2))
+    views = tuple(waves(images + step + v, DIM, 1, 1)[step + v :] for v in range(2))
     label = (
-        (waves(IMAGES + step, 3)[step:] * 3).round().clamp(-1, 1) if soft else torch.arange(IMAGES).roll(step) % 4 - 1
+        (waves(images + step, 3)[step:] * 3).round().clamp(-1, 1) if soft else torch.arange(images).roll(step) % 4 - 1
     )
-    return Batch(views=views, index=torch.arange(IMAGES), label=label)
+    return Batch(views=views, index=torch.arange(images), label=label)
 
 
 CLASSES = partial(LinearModel, scored=(3, 3), embeds=False, apart=True)

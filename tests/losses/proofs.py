@@ -142,10 +142,12 @@ class Proof:
         slow: the paper's equations in plain loops.
         num_views: V.
         model: what it is trained with.
-        batch: the global batch of a step; by default V views of normal noise, labels and the images' numbers.
+        batch: the global batch of a step and a number of images; by default V views of normal noise, labels and the
+            images' numbers.
         teacher: the modules in the loss that record their calls.
         world_state: this rank's state as it compares with that of one process; by default all of it.
-        memory_growth: bytes kept for the backward pass grow as (images) ** this, at one rank.
+        memory_growth: bytes kept for the backward pass grow as (images) ** this, at one rank; 0: it is made for one
+            number of images.
         time_growth: products of matrices grow as (images) ** this, at one rank.
         accumulates: whether accumulated batches are one large batch, also when images that count nothing are spread
             unevenly over them; if the loss has a `whole_batch`, `problems` says why not.
@@ -159,7 +161,7 @@ class Proof:
     slow: Callable[[Seen], Slow]
     num_views: int = 2
     model: Callable[[], nn.Module] = LinearModel
-    batch: Optional[Callable[[int], Batch]] = None
+    batch: Optional[Callable[[int, int], Batch]] = None
     teacher: Callable[[Loss], list[nn.Module]] = no_teacher
     world_state: Optional[Callable[[Loss], Mapping[str, Tensor]]] = None
     memory_growth: float = 1.0
@@ -171,7 +173,7 @@ class Proof:
     def batch_of_step(self, step: int, images: int = IMAGES) -> Batch:
         """The world's batch in float64, the same in every call."""
         if self.batch is not None:
-            return self.batch(step)
+            return self.batch(step, images)
         generator = torch.Generator().manual_seed(3 + step)
         views = tuple(
             torch.randn(images, DIM, 1, 1, generator=generator, dtype=torch.float64) for _ in range(self.num_views)

