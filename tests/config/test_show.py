@@ -11,8 +11,9 @@ from recipes.quickstart import quickstart
 from ssltyped import config
 from ssltyped.cli.recipe import load_recipe, shipped
 from ssltyped.config import catalog
+from ssltyped.config.hints import plain
 from ssltyped.config.overrides import override
-from ssltyped.config.show import component, docs_of, plain, show, show_components, show_fields, table
+from ssltyped.config.show import component, docs_of, show, show_components, show_fields, table
 from ssltyped.heads.mlp import MLPHead, MLPHeadConf
 from ssltyped.transforms.geometry import HorizontalFlipConf
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from ssltyped import config
 from ssltyped.cli.recipe import load_recipe, short_name
-from ssltyped.config.overrides import expand, override
+from ssltyped.config.grammar import expand
+from ssltyped.config.overrides import override
 from ssltyped.experiment import Experiment, FactFinder, resolve_experiment
 
 
