@@ -52,7 +52,7 @@ def launch(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "ru
     find = FactFinder()
     resolution = resolve_experiment(asked, name, find)
     resolved, place = resolution.config, Place.from_environment()
-    if wrong := misfit(resolution, place) or _strangers(resolved, resolution.facts) or find.data_problems(resolved):
+    if wrong := hindrances(resolution, find):
         raise ConfigError(wrong)
     if place is None and resolution.facts.world_size > 1:
         return _start_processes(asked, resolution)
@@ -109,6 +109,16 @@ def _prepare(asked: Experiment, resolution: Resolution[Experiment]) -> Start:
 
 
 # --- several processes ----------------------------------------------------------------------------------------
+
+
+def hindrances(resolution: Resolution[Experiment], find: FactFinder) -> list[Problem]:
+    """Why a run cannot start here although its recipe can be planned; empty if it can."""
+    resolved = resolution.config
+    return (
+        misfit(resolution, Place.from_environment())
+        or _strangers(resolved, resolution.facts)
+        or find.data_problems(resolved)
+    )
 
 
 def misfit(resolution: Resolution[Experiment], place: Optional[Place]) -> list[Problem]:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Optional
 
 from ssltyped.config import catalog
 from ssltyped.config.component import Component
@@ -77,13 +78,15 @@ def component(name: str) -> Part:
     return parts()[path]
 
 
-def table(rows: Sequence[tuple[Sequence[str], Mapping[str, float]]]) -> str:
-    """Metrics of several runs, a line a run, with the overrides that not all of them share."""
+def table(rows: Sequence[tuple[Sequence[str], Optional[Mapping[str, float]]]]) -> str:
+    """Metrics of several runs (None: it failed), a line a run, with the overrides that not all of them share."""
     shared = set.intersection(*(set(overrides) for overrides, _ in rows)) if len(rows) > 1 else set()
-    names = list(dict.fromkeys(name for _, metrics in rows for name in metrics))
+    names = list(dict.fromkeys(name for _, metrics in rows for name in metrics or {})) or [""]
     cells = [["run", "overrides", *names]]
     for number, (overrides, metrics) in enumerate(rows):
-        values = [f"{metrics[name]:.4g}" if name in metrics else "" for name in names]
+        values = ["failed", *[""] * (len(names) - 1)]
+        if metrics is not None:
+            values = [f"{metrics[name]:.4g}" if name in metrics else "" for name in names]
         cells.append([str(number), " ".join(text for text in overrides if text not in shared), *values])
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in cells)

@@ -66,6 +66,18 @@ def write_result(folder: Path, outcome: str, metrics: Mapping[str, float], first
     write_text(folder / "result.json", json.dumps(result, indent=2) + "\n")
 
 
+def finished(folder: Path, asked: str, resolved: str) -> Optional[Mapping[str, float]]:
+    """The metrics of the run in a folder if it has come to its end; None if it has not, or there is none.
+
+    Raises `ConfigError` when the folder holds another experiment.
+    """
+    _refuse_another(folder, asked, resolved)
+    if not (folder / "weights.pt").exists() or not (folder / "result.json").exists():
+        return None
+    result = json.loads((folder / "result.json").read_text())
+    return result["metrics"] if result["outcome"] == "finished" else None
+
+
 def fresh(folder: Path) -> Path:
     """The folder if it is not there yet, else `folder-2`, `folder-3`, ..."""
     names = itertools.chain([folder.name], (f"{folder.name}-{number}" for number in itertools.count(2)))
