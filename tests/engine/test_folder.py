@@ -19,14 +19,15 @@ from ssltyped.losses.moco import MoCoLossConf
 
 def start(output: Path, asked: Experiment, resume: str = "auto") -> Start:
     resolution = resolve_experiment(asked, "tiny")
-    return prepare(
+    with prepare(
         output=output,
         name="tiny",
         resume=resume,
         asked=config.to_yaml(asked),
         resolved=config.to_yaml(resolution.config),
         inferences=resolution.to_json(),
-    )
+    ) as begun:
+        return begun
 
 
 def save(folder: Path, *steps: int) -> None:

@@ -9,12 +9,14 @@ import dataclasses
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Optional
 
 from ssltyped import config
 from ssltyped.config import ConfigError, join
 from ssltyped.engine.checkpoint import CheckpointStore, damage
+from ssltyped.engine.lock import locked
 from ssltyped.model.files import write_text
 from ssltyped.types import Problem
 
@@ -33,32 +35,37 @@ class Start:
     resume: Optional[Path]
 
 
+@contextmanager
 def prepare(
     *, output: Path, name: str, resume: str, asked: str, resolved: str, inferences: str, lacks: Sequence[Problem] = ()
-) -> Start:
+) -> Iterator[Start]:
     """Choose folder and checkpoint and write down the config; nothing of an earlier run is overwritten.
 
-    Raises `ConfigError` when the folder holds another experiment, when a checkpoint to resume is not valid, or, for a
-    run from the beginning, with what it `lacks`.
+    For the time of the block the folder belongs to this process. Raises `ConfigError` when it is another's, when it
+    holds another experiment, when a checkpoint to resume is not valid, or, for a run from the beginning, with what it
+    `lacks`.
     """
-    folder = output / name
+    with ExitStack() as held:
+        try:
+            folder = _owned(output / name, held, fresh=resume == "never")
+        except OSError as error:
+            raise ConfigError([Problem("output", f"{output / name} cannot be made: {error.strerror}")]) from error
+        checkpoint = _checkpoint(folder, resume, asked, resolved)
+        if lacks and checkpoint is None:
+            raise ConfigError(list(lacks))
+        (folder / "result.json").unlink(missing_ok=True)  # of an earlier start: this one has not ended yet
+        for file, text in (("asked.yaml", asked), ("resolved.yaml", resolved), ("inferences.json", inferences)):
+            write_text(folder / file, text)
+        yield Start(folder=folder, resume=checkpoint)
+
+
+def _checkpoint(folder: Path, resume: str, asked: str, resolved: str) -> Optional[Path]:
     if resume == "never":
-        folder, checkpoint = fresh(folder), None
-    elif resume == "auto":
+        return None
+    if resume == "auto":
         _refuse_another(folder, asked, resolved)
-        checkpoint = CheckpointStore(folder / "checkpoints").newest()
-    else:
-        checkpoint = _asked_checkpoint(Path(resume))
-    if lacks and checkpoint is None:
-        raise ConfigError(list(lacks))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError([Problem("output", f"{folder} cannot be made: {error.strerror}")]) from error
-    (folder / "result.json").unlink(missing_ok=True)  # of an earlier start: this one has not ended yet
-    for file, text in (("asked.yaml", asked), ("resolved.yaml", resolved), ("inferences.json", inferences)):
-        write_text(folder / file, text)
-    return Start(folder=folder, resume=checkpoint)
+        return CheckpointStore(folder / "checkpoints").newest()
+    return _asked_checkpoint(Path(resume).expanduser())
 
 
 def write_result(folder: Path, outcome: str, metrics: Mapping[str, float], first: Mapping[str, float]) -> None:
@@ -78,10 +85,14 @@ def finished(folder: Path, asked: str, resolved: str) -> Optional[Mapping[str, f
     return result["metrics"] if result["outcome"] == "finished" else None
 
 
-def fresh(folder: Path) -> Path:
-    """The folder if it is not there yet, else `folder-2`, `folder-3`, ..."""
+def _owned(folder: Path, held: ExitStack, *, fresh: bool) -> Path:
+    """The folder, locked; a fresh one is `folder` if it is not there yet, else `folder-2`, `folder-3`, ..."""
     names = itertools.chain([folder.name], (f"{folder.name}-{number}" for number in itertools.count(2)))
-    return next(folder.with_name(name) for name in names if not folder.with_name(name).exists())
+    for candidate in (folder.with_name(name) for name in names):
+        with suppress(*[FileExistsError] * fresh):
+            held.enter_context(locked(candidate, fresh=fresh))
+            return candidate
+    raise AssertionError("there is always another number")
 
 
 def _asked_checkpoint(path: Path) -> Path:
