@@ -15,6 +15,7 @@ from ssltyped.config.hints import nearest
 from ssltyped.config.resolve import Resolution, inferred_below, resolve
 from ssltyped.data.pipeline import Data
 from ssltyped.engine.checkpoint import Checkpoints
+from ssltyped.engine.folder import name_faults
 from ssltyped.engine.parallel import Distributed, Precision, say
 from ssltyped.engine.step import Step
 from ssltyped.engine.strategy import Product, StepModule, Strategy, strategy_for
@@ -145,6 +146,7 @@ class Experiment(Component):
             yield Problem("data.train.batch_size", f"{need}: use a smaller batch")
         if config.epochs is None and config.steps is None:
             yield Problem("epochs", "give epochs or steps")
+        yield from (Problem("name", fault) for fault in name_faults(config.name))
 
 
 ExperimentConf = config_for(Experiment)
