@@ -56,7 +56,9 @@ def test_without_a_recipe_it_says_how_and_which(capsys: pytest.CaptureFixture[st
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--list")
     assert code == 0
-    assert all(f"  {name}(" in out for name in catalog.components())
+    for name, module in catalog.components().items():
+        assert f"  {name}(" in out
+        assert f"\n      {module}:{name}\n" in out
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -297,7 +299,7 @@ def test_a_failed_run_exits_with_1_and_an_interrupted_one_with_130(
     def fail(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "run") -> Run:
         raise raised
 
-    monkeypatch.setattr("ssltyped.run.launch", fail)
+    monkeypatch.setattr("ssltyped.cli.sweep.launch", fail)
     found, _, err = run(capsys, "recipes.quickstart")
     assert found == code
     assert told in err

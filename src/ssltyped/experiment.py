@@ -13,10 +13,11 @@ from torch import nn
 from ssltyped import config
 from ssltyped.config import INFERRED, ConfigError, config_for, part_of
 from ssltyped.config.hints import nearest
-from ssltyped.config.resolve import Resolution, resolve
+from ssltyped.config.resolve import Resolution, inferred_below, resolve
 from ssltyped.data.known import Sources
 from ssltyped.data.pipeline import Data
 from ssltyped.engine.checkpoint import Checkpoints
+from ssltyped.engine.folder import name_faults
 from ssltyped.engine.parallel import Distributed, Precision, say
 from ssltyped.engine.step import Step
 from ssltyped.engine.strategy import Product, StepModule, Strategy, strategy_for
@@ -124,7 +125,7 @@ class Experiment(Component):
             images = f"{facts.num_images} images / {facts.global_batch_size} a step = {per_epoch} steps an epoch"
             if config.steps is not None:
                 rule = f"{config.steps} steps ({images}); a begun epoch counts"
-                yield Inference("epochs", -(-config.steps // per_epoch), rule)
+                yield Inference("epochs", -(-config.steps // per_epoch), rule, source="steps")
             elif config.epochs is not None:
                 yield Inference("steps", config.epochs * per_epoch, f"{config.epochs} epochs x {per_epoch} ({images})")
         yield from inferred_reads(config.heads, facts.feature_dims, "the trunk")
@@ -149,11 +150,10 @@ class Experiment(Component):
         if facts.steps_per_epoch == 0:
             need = f"{facts.global_batch_size} images make one step, and data.train has {facts.num_images}"
             yield Problem("data.train.batch_size", f"{need}: use a smaller batch")
-        if config.steps is None and facts.steps_per_epoch is None:
-            yield Problem("steps", "give steps, or data.train.num_images: the data is not here to count")
         if config.epochs is None and config.steps is None:
             yield Problem("epochs", "give epochs or steps")
-        yield from lr_problems(config.optimizer, config.schedule, facts)
+        yield from (Problem("name", fault) for fault in name_faults(config.name))
+        yield from lr_problems(config.optimizer, config.schedule, facts, inferred_below(config, "schedule"))
 
     @classmethod
     def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:

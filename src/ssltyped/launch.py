@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Optional
 
@@ -53,17 +54,16 @@ def launch(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "ru
     find = FactFinder()
     resolution = resolve_experiment(asked, name, find)
     resolved, place = resolution.config, Place.from_environment()
-    strangers = _strangers(resolved, resolution.facts)
-    if wrong := misfit(resolution, place) or strangers or find.sources.problems(resolved.data, to_run=True):
+    if wrong := hindrances(resolution, find):
         raise ConfigError(wrong)
     if place is None and resolution.facts.world_size > 1:
         return _start_processes(asked, resolution)
     place = place or Place(rank=0, world_size=1, local_rank=0, local_world_size=1)
     device = device_for(resolved.distributed.device, place.local_rank)
-    with process_group(place, device, resolved.distributed.timeout_s), told():
+    with process_group(place, device, resolved.distributed.timeout_s), told(), ExitStack() as held:
         for warning in resolution.warnings:
             say(f"warning: {warning}")
-        start = _agree_on_start(asked, resolution)
+        start = _agree_on_start(asked, resolution, held)
         trainer = build_trainer(
             resolved, device=device, folder=start.folder, facts=resolution.facts, starts=start.resume is None
         )
@@ -81,12 +81,12 @@ def launch(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "ru
     return Run(outcome, start.folder, metrics=dict(trainer.metrics), first=dict(trainer.first), model=model)
 
 
-def _agree_on_start(asked: Experiment, resolution: Resolution[Experiment]) -> Start:
-    """Rank 0 prepares the folder; every rank takes its answer, also if it is an error."""
+def _agree_on_start(asked: Experiment, resolution: Resolution[Experiment], held: ExitStack) -> Start:
+    """Rank 0 prepares the folder, which is `held`; every rank takes its answer, also if it is an error."""
     answer: list[object] = [None]
     if distributed.is_main():
         try:
-            answer = [_prepare(asked, resolution)]
+            answer = [held.enter_context(_prepare(asked, resolution))]
         except ConfigError as error:
             answer = [error.problems]
     if distributed.world_size() > 1:
@@ -97,7 +97,7 @@ def _agree_on_start(asked: Experiment, resolution: Resolution[Experiment]) -> St
     return answer[0]
 
 
-def _prepare(asked: Experiment, resolution: Resolution[Experiment]) -> Start:
+def _prepare(asked: Experiment, resolution: Resolution[Experiment]) -> AbstractContextManager[Start]:
     resolved = resolution.config
     assert resolved.name is not None
     gone = [(number, load.path) for number, load in enumerate(resolved.init) if not load.path.exists()]
@@ -122,6 +122,16 @@ def _end(resolution: Resolution[Experiment]) -> Position:
 
 
 # --- several processes ----------------------------------------------------------------------------------------
+
+
+def hindrances(resolution: Resolution[Experiment], find: FactFinder) -> list[Problem]:
+    """Why a run cannot start here although its recipe can be planned; empty if it can."""
+    resolved = resolution.config
+    return (
+        misfit(resolution, Place.from_environment())
+        or _strangers(resolved, resolution.facts)
+        or find.sources.problems(resolved.data, to_run=True)
+    )
 
 
 def misfit(resolution: Resolution[Experiment], place: Optional[Place]) -> list[Problem]:
@@ -193,17 +203,18 @@ def _strangers(resolved: Experiment, facts: Facts) -> list[Problem]:
 def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> Run:
     """One process a rank on this machine; signals are passed on, so that all of them save."""
     resolved = resolution.config
-    start = _prepare(asked, resolution)  # a mistake is found here, and every process takes this folder
-    folder, resumed_from = start.folder, start.resume
-    resume = "auto" if resolved.resume == "never" else resolved.resume
-    named = config.replaced(asked, {"name": str(folder.relative_to(resolved.output)), "resume": resume})
-    run_ranks(_launch_rank, config.to_yaml(named), resolution.facts.world_size)
-    result = json.loads((folder / "result.json").read_text())
-    newest = CheckpointStore(folder / "checkpoints").newest() or resumed_from
-    assert newest is not None, "a run saves at its end, and when it is interrupted"
+    with _prepare(asked, resolution) as start:  # a mistake is found here, and every process takes this folder
+        folder, resumed_from = start.folder, start.resume
+        resume = "auto" if resolved.resume == "never" else resolved.resume
+        named = config.replaced(asked, {"name": str(folder.relative_to(resolved.output)), "resume": resume})
+        run_ranks(_launch_rank, config.to_yaml(named), resolution.facts.world_size)
+        result = json.loads((folder / "result.json").read_text())
+        newest = CheckpointStore(folder / "checkpoints").newest() or resumed_from
+        assert newest is not None, "a run saves at its end, and when it is interrupted"
+        state = torch.load(newest / "state.pt", map_location="cpu", weights_only=True)
     built = config.build(resolved)
     module, _ = build_module(built, resolution.facts, Strategy(torch.device("cpu")))
-    module.load_state_dict(torch.load(newest / "state.pt", map_location="cpu", weights_only=True)["module"])
+    module.load_state_dict(state["module"])
     model = module.product(built.product).eval()
     return Run(Outcome(result["outcome"]), folder, metrics=result["metrics"], first=result["first"], model=model)
 

@@ -6,14 +6,12 @@ import traceback
 from collections.abc import Sequence
 
 from ssltyped.cli.plan import plan
-from ssltyped.cli.recipe import load_recipe, shipped, short_name
-from ssltyped.cli.sweep import runs
+from ssltyped.cli.recipe import load_recipe, shipped
+from ssltyped.cli.sweep import runs, sweep, train
 from ssltyped.config import ConfigError
 from ssltyped.config.overrides import override
-from ssltyped.config.show import show, show_components, show_fields, table
+from ssltyped.config.show import show, show_components, show_fields
 from ssltyped.engine.parallel import say
-from ssltyped.engine.trainer import Outcome
-from ssltyped.launch import launch
 
 DONE, FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 FLAGS = {
@@ -40,16 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if text := _asked_for(options):
             say(text.rstrip("\n"))
             return DONE
-        results: list[tuple[list[str], dict[str, float]]] = []
-        for name, one, changes in runs(options.recipe, options.overrides, options.multirun):
-            run = launch(one, name=name)
-            if run.outcome is Outcome.INTERRUPTED:
-                say(f"interrupted, and saved in {run.folder}: resume=auto goes on from there")
-                return INTERRUPTED
-            say(f"done: {run.folder}  " + "  ".join(f"{key} {value:.4g}" for key, value in run.metrics.items()))
-            results.append((changes, run.metrics))
+        members = runs(options.recipe, options.overrides, options.multirun)
         if options.multirun:
-            say(table(results))
+            return DONE if sweep(members) else FAILED
+        train(members[0])
     except ConfigError as error:
         print(f"error: {options.recipe} is not started:", *error.problems, sep="\n  ", file=sys.stderr)
         return USER_MISTAKE
@@ -65,12 +57,16 @@ def _asked_for(options: argparse.Namespace) -> str:
     """The text that a flag asks for; empty if it is a run."""
     if options.list or not (options.help or options.print or options.plan):
         return show_components() if options.list else ""
-    asked = load_recipe(options.recipe)
-    if options.overrides or not options.help:  # --help also shows a recipe that still lacks a required field
-        asked = override(asked, options.overrides)
-    if options.help:
+    if options.help:  # also of a recipe that still lacks a required field
+        asked = load_recipe(options.recipe)
+        asked = override(asked, options.overrides) if options.overrides else asked
         return f"fields of {options.recipe}:\n" + show_fields(asked)
-    return show(asked) if options.print else plan(asked, short_name(options.recipe))
+    members = runs(options.recipe, options.overrides, options.multirun)
+    texts = [show(one.asked) if options.print else plan(one.asked, one.name) for one in members]
+    if options.multirun:
+        heads = (f"run {number}: {' '.join(one.changes)}\n" for number, one in enumerate(members))
+        texts = [f"{head}{text}\n" for head, text in zip(heads, texts, strict=True)]
+    return "".join(texts)
 
 
 if __name__ == "__main__":

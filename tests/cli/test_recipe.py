@@ -179,3 +179,33 @@ def test_every_shipped_recipe_is_the_same_after_yaml(name: str) -> None:
     recipe = config.replaced(load_recipe(name), {"data.train.path": Path("images")})
     assert config.from_yaml(config.to_yaml(recipe)) == config.check(recipe)
     assert config.to_yaml(config.from_yaml(config.to_yaml(recipe))) == config.to_yaml(config.check(recipe))
+
+
+def test_a_file_is_named_as_its_module(folder: Path) -> None:
+    name = write(folder, GOOD)
+    for path in (f"{name}.py", f"./{name}.py", f"./{name}", str(folder / name), str(folder / f"{name}.py")):
+        assert said(path) == f"{path}: names no recipe: want a module, which is {name}"
+
+
+def test_no_path_of_the_machine_is_suggested(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    beside = tmp_path_factory.mktemp("elsewhere") / "mine.py"
+    beside.write_text(GOOD)
+    for path, told in (
+        (str(beside), ", which is mine, from where its folder is on the path"),
+        (f"{folder}/recipes/quikstart.py", "; did you mean 'recipes.quickstart'?"),
+        (f"{folder}/nothing/simclr_8nod", "; did you mean 'recipes.simclr_8node'?"),
+        (f"{folder}/zzz.py", "; known: recipes."),
+        ("x" * 5000, "there is no such recipe"),
+        ("x" * 5000 + ".py", "names no recipe"),
+        ("x" * 5000 + ".yaml", "there is no such file"),
+        ("a\0b.yaml", "there is no such file"),
+    ):
+        remedy = said(path).removeprefix(path)
+        assert told in remedy
+        assert str(folder) not in remedy
+        assert str(beside.parent) not in remedy
+
+
+def test_a_module_without_a_recipe_names_what_makes_one() -> None:
+    assert said("recipes.simclr").endswith("recipes.simclr has no 'recipe'; known: recipes.simclr:simclr")
+    assert said("recipes").endswith(f"recipes has no 'recipe'; known: {', '.join(shipped())}")

@@ -70,6 +70,10 @@ def test_no_documented_arguments(text: str) -> None:
         ("Over two\n    lines. More.", "Over two lines."),
         ("Ends with the paragraph\n\nAnother.", "Ends with the paragraph"),
         ("One thing: {'a': 1} and more. Then", "One thing: {'a': 1} and more."),
+        ("NT-Xent (Chen et al. 2020, eq. 1). More.", "NT-Xent (Chen et al. 2020, eq. 1)."),
+        ("Shown by A. Author et al. B follows. More.", "Shown by A. Author et al. B follows."),
+        ("The paper's fig. A, e.g. [3, H, W]. More.", "The paper's fig. A, e.g. [3, H, W]."),
+        ("y = h(... f(x)): each. [3, H, W] both ways.", "y = h(... f(x)): each."),
         ("", ""),
     ],
 )

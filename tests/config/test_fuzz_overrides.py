@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from ssltyped import config
 from ssltyped.cli.recipe import load_recipe, shipped
 from ssltyped.config import ConfigError, catalog, show
-from ssltyped.config.overrides import expand, options
+from ssltyped.config.grammar import expand
+from ssltyped.config.kinds import options
 from ssltyped.run import main
 
 EXAMPLES, PLANNED, EXPANDED = 2000, 100, 300

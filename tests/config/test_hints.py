@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Optional, Union
 import pytest
 from annotated_types import Ge, Gt, Interval, Le, Len, Lt
 
-from ssltyped.config.hints import brief, describe, failure, nearest
+from ssltyped.config.hints import brief, describe, failure, nearest, shown
 from ssltyped.types import Head
 
 
@@ -52,11 +52,26 @@ def test_a_type_in_words(hint: object, text: str) -> None:
         ("temprature", ["temperature", "weight"], "; did you mean 'temperature'?"),
         ("zzz", ["temperature", "weight"], "; known: temperature, weight"),
         ("zzz", [], ""),
+        ("adamw", ["Adam", "AdamW"], "; did you mean 'AdamW'?"),
+        ("SGDM", ["sgd", "adam"], "; did you mean 'sgd'?"),
+        ("barlow", ["BarlowTwinsLoss", "MoCoLoss"], "; did you mean 'BarlowTwinsLoss'?"),
         ("", ["weight"], "; known: weight"),
     ],
 )
 def test_the_nearest_name(name: str, known: list[str], text: str) -> None:
     assert nearest(name, known) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "null"), (True, "true"), ("a", "'a'"), ("3", "'3'"), (3, "3"), (Scale.SQRT, "sqrt"),
+        ([1, None, "a"], "[1, null, a]"), ({"a": False}, "{a: false}"), (Path("x"), "x"),
+        ("x" * 200, "'" + "x" * 116 + "..."),
+    ],
+)  # fmt: skip
+def test_a_value_in_an_error(value: object, text: str) -> None:
+    assert shown(value) == text
 
 
 def test_a_long_text_is_cut() -> None:

@@ -13,7 +13,7 @@ from recipes.simclr import simclr
 from recipes.simclr_folder import simclr_folder
 from ssltyped import config
 from ssltyped.config import ConfigError, part
-from ssltyped.config.overrides import MAX_RUNS, expand, find_part, override
+from ssltyped.config.overrides import find_part, override
 from ssltyped.engine.parallel import Precision
 from ssltyped.experiment import Experiment
 from ssltyped.losses.simclr import SimCLRLossConf
@@ -138,13 +138,13 @@ def test_a_part_of_a_recipe_can_be_overridden_too() -> None:
         ("loss.temprature=0.2", "loss.temprature", "SimCLRLoss has no such field; did you mean 'temperature'?"),
         ("optimizer.lr=0.1", "optimizer.lr", "SGD has no such field; did you mean 'rate.lr'?"),
         ("loss.temperature=hot", "loss.temperature", "got 'hot': input should be a valid number"),
-        ("loss.temperature=true", "loss.temperature", "got True: input should be a valid number"),
+        ("loss.temperature=true", "loss.temperature", "got true: input should be a valid number"),
         ("loss.temperature=0", "loss.temperature", "got 0: input should be greater than 0"),
         ("loss.temperature=nan", "loss.temperature", "got nan: input should be a finite number"),
         ("epochs=1.5", "epochs", "got 1.5: input should be a valid integer"),
-        ("heads.projector.dims=[]", "heads.projector.dims", "at least 1"),
+        ("heads.projector.dims=[]", "heads.projector.dims", "want a list of int > 0 len >= 1"),
         ("heads.projector.dims=[2048,x]", "heads.projector.dims.1", "got 'x': input should be a valid integer"),
-        ("heads.projector.dims=2048", "heads.projector.dims", "got 2048: input should be a valid list"),
+        ("heads.projector.dims=2048", "heads.projector.dims", "got 2048: input should be a list, in brackets"),
         ("callbacks.9.every=1", "callbacks.9", "no such item: callbacks has"),
         ("heads.2.dims=[1]", "heads.2", "heads has no '2'; known: projector; +heads.2=CLASS adds one"),
         ("heads.x=MLPHead", "heads.x", "heads has no 'x'"),
@@ -160,7 +160,7 @@ def test_a_part_of_a_recipe_can_be_overridden_too() -> None:
         ("epochs.x=1", "epochs.x", "epochs is the value 100 and has no fields"),
         ("~trunk", "trunk", "required: Trunk"),
         ("heads={a:MLPHead}", "heads.a.dims", "required: list of int > 0"),
-        ("heads=[MLPHead]", "heads", "got ['MLPHead']"),
+        ("heads=[MLPHead]", "heads", "got [MLPHead]"),
         ("~nothing", "nothing", "Experiment has no such field"),
         ("epochs", "epochs", "not an override (want path=value)"),
         ("a b=1", "a b=1", "not an override"),
@@ -306,45 +306,6 @@ def test_a_dict_of_parts_from_nothing() -> None:
         override(RECIPE, ["loss=DistillationLoss", "loss.teacher.trunk.depth=18"])
 
 
-# --- sweeps -----------------------------------------------------------------------------------------------------
-
-
-def test_every_combination_in_order() -> None:
-    assert expand(["loss.temperature=0.1,0.2", "seed=range(3)", "epochs=1"]) == [
-        [f"loss.temperature={temperature}", f"seed={seed}", "epochs=1"]
-        for temperature in ("0.1", "0.2")
-        for seed in range(3)
-    ]
-
-
-def test_no_sweep_is_one_run() -> None:
-    assert expand([]) == [[]]
-    assert expand(["seed=1", "~callbacks.0"]) == [["seed=1", "~callbacks.0"]]
-
-
-def test_a_sweep_keeps_its_sign_and_its_parts() -> None:
-    assert expand(["+callbacks=KNN,NaNGuard"]) == [["+callbacks=KNN"], ["+callbacks=NaNGuard"]]
-    assert expand(["heads.projector.dims=[1,2],[3]"]) == [["heads.projector.dims=[1,2]"], ["heads.projector.dims=[3]"]]
-    names = [kind(override(RECIPE, one).optimizer) for one in expand(["optimizer=AdamW,SGD", "optimizer.rate.lr=0.1"])]
-    assert names == ["AdamW", "SGD"]
-
-
-@pytest.mark.parametrize(
-    "text", ["seed=range(0)", "seed=range(1,2,0)", "seed=glob(*)", "seed=interval(0,1)", "a b=1,2"]
-)
-def test_what_is_no_sweep(text: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        expand([text, "epochs=1"])
-    assert len(caught.value.problems) == 1
-
-
-def test_a_sweep_without_end_is_refused() -> None:
-    assert len(expand([f"seed=range({MAX_RUNS})"])) == MAX_RUNS
-    for texts in (["seed=range(1000000000000)"], ["seed=range(100)", "epochs=range(100)"]):
-        with pytest.raises(ConfigError, match=f"more than {MAX_RUNS} runs"):
-            expand(texts)
-
-
 def test_interpolation_follows_the_other_override() -> None:
     assert after("seed=7", "name=s${seed}").name == "s7"
     assert quickstart().seed == 0
@@ -360,3 +321,92 @@ def test_removed_items_are_counted_as_they_stood_in_the_recipe() -> None:
     names = [config.part_of(c).target.__name__ for c in quickstart().callbacks]
     left = override(quickstart(), ["~callbacks.1", "~callbacks.2"]).callbacks
     assert [config.part_of(c).target.__name__ for c in left] == [names[0], *names[3:]]
+
+
+# --- what to write instead --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optimizer=adamw", "no Optimizer is called 'adamw'; did you mean 'AdamW'?"),
+        ("optimizer=ADAM", "no Optimizer is called 'ADAM'; did you mean 'Adam'?"),
+        ("optimizer=sgd", "no Optimizer is called 'sgd'; did you mean 'SGD'?"),
+        ("loss=moco", "no Loss is called 'moco'; did you mean 'MoCoLoss'?"),
+        ("loss=barlow", "no Loss is called 'barlow'; did you mean 'BarlowTwinsLoss'?"),
+    ],
+)
+def test_the_nearest_part_is_found_whatever_its_capitals(text: str, message: str) -> None:
+    assert list(error(text).values()) == [message]
+
+
+def test_a_part_of_another_kind_names_all_that_there_are() -> None:
+    """Also those whose modules nobody has imported yet."""
+    message = error("loss=AdamW")["loss"]
+    for name in ("SimCLRLoss", "MoCoLoss", "SwAVLoss", "DINOLoss", "IBOTLoss", "MemoryBankLoss", "BarlowTwinsLoss"):
+        assert name in message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("grad_clip=None", "got None: write grad_clip=null"),
+        ("data.val=None", "got None: write data.val=null"),
+        ("optimizer.rate.lr=none", "got none: write optimizer.rate.lr=null"),
+        ("name=None", "got None: write name=null, or, for a text, \"name='None'\""),
+        ("compiled=yes", "got 'yes': input should be true or false"),
+        ("seed=null", "got null: input should be a valid integer"),
+        ("seed=True", "got true: input should be a valid integer"),
+        ("optimizer.momentum=None", "got 'None': input should be a valid number"),  # null would be as wrong
+    ],
+)
+def test_words_of_python_and_their_words_here(text: str, message: str) -> None:
+    assert error(text) == {text.partition("=")[0]: message}
+
+
+def test_a_text_may_be_none_in_quotes() -> None:
+    assert after("name='None'").name == "None"
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "message"),
+    [
+        ("~callbacks.NaNGuard", "callbacks.NaNGuard", "callbacks has 4, counted from 0: 0 ProgressBar, 1 MetricsFile,"),
+        ("~callbacks.9", "callbacks.9", "3 NaNGuard"),
+        ("~epochs=3", "epochs", "a removal takes no value: write ~epochs"),
+        ("freeze.0.parts=[trunk]", "freeze.0", "no such item: freeze has none yet"),
+        ("+heads=MLPHead", "heads", "holds its items by name: write +heads.NAME=MLPHead"),
+        ("heads.projector.dims=[]", "heads.projector.dims", "got []: has 0 items; want a list of int > 0 len >= 1"),
+        ("heads.projector.dims=3", "heads.projector.dims", "in brackets: list of int > 0 len >= 1; one item is [3]"),
+        ("callbacks=KNN", "callbacks", "in brackets: list of Callback; one item is [KNN]"),
+        (
+            "data.train.views.transforms.0.scale=[1]",
+            "data.train.views.transforms.0.scale",
+            "got [1]: has 1 item; want a tuple of float, float",
+        ),
+        ("data.mean=[1,2,x]", "data.mean.2", "got 'x': input should be a valid number"),
+        ("heads=3", "heads", "got 3: input should be a dict by name, {NAME: VALUE}"),
+    ],
+)
+def test_what_is_wrong_with_a_list_or_a_dict(text: str, path: str, message: str) -> None:
+    found = error(text)
+    assert message in found[path]
+
+
+def test_adding_to_what_is_not_set() -> None:
+    """A list that is null begins with what is added; several items are added one by one, and a dict keeps its own."""
+    intervals = after("schedule=Composite", "+schedule.intervals=fixed", "+schedule.intervals=rescaled",
+                      "schedule.schedulers=[Cosine,Cosine]", "schedule.lengths=[0.5,0.5]")  # fmt: skip
+    assert [one.value for one in config.get(intervals, "schedule.intervals")] == ["fixed", "rescaled"]
+    assert [kind(one) for one in after("+callbacks=[KNN,NaNGuard]").callbacks[-2:]] == ["KNN", "NaNGuard"]
+    assert list(after("+heads={more:{dims:[3]}}", "heads.more=MLPHead", "heads.more.dims=[3]").heads) == [
+        "projector",
+        "more",
+    ]
+
+
+def test_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert after("output='~/runs'").output == tmp_path / "runs"
+    assert after("output='a/~/b'").output == Path("a/~/b")
+    assert "nobody's home folder" in error("output='~no_such_user_here/x'")["output"]

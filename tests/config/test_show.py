@@ -11,8 +11,9 @@ from recipes.quickstart import quickstart
 from ssltyped import config
 from ssltyped.cli.recipe import load_recipe, shipped
 from ssltyped.config import catalog
+from ssltyped.config.hints import plain
 from ssltyped.config.overrides import override
-from ssltyped.config.show import component, docs_of, plain, show, show_components, show_fields, table
+from ssltyped.config.show import component, docs_of, show, show_components, show_fields, table
 from ssltyped.heads.mlp import MLPHead, MLPHeadConf
 from ssltyped.transforms.geometry import HorizontalFlipConf
 
@@ -144,3 +145,13 @@ def test_the_table_shows_what_the_runs_do_not_share() -> None:
 
 def test_the_table_of_one_run() -> None:
     assert table([(["a=1"], {"loss": 1.0})]).splitlines() == ["run  overrides  loss", "0    a=1        1"]
+
+
+def test_the_table_says_what_failed() -> None:
+    rows = [(["a=1"], {"loss": 1.0, "top1": 0.5}), (["a=2"], None)]
+    assert table(rows).splitlines() == [
+        "run  overrides  loss    top1",
+        "0    a=1        1       0.5",
+        "1    a=2        failed",
+    ]
+    assert table([(["a=1"], None)]).splitlines() == ["run  overrides", "0    a=1        failed"]

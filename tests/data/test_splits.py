@@ -40,7 +40,8 @@ def test_problems(tmp_path: Path) -> None:
         return [str(problem) for problem in TrainSplit.problems(asked, FACTS)]
 
     assert problems(split()) == ["path: give the path of the images, or a source"]
-    assert problems(split(tmp_path / "none")) == [f"path: {tmp_path}/none does not exist"]
+    missing = "does not exist (one with blanks or other signs needs quotes)"
+    assert problems(split(tmp_path / "none")) == [f"path: {tmp_path}/none {missing}"]
     assert problems(split(tmp_path / "none", num_images=10)) == []
     assert "holds no image" in problems(split(tmp_path, num_images=10))[0]
     assert problems(split(source=DigitsConf())) == []

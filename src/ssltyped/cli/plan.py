@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from ssltyped import config
 from ssltyped.config import ConfigError
-from ssltyped.config.hints import brief
+from ssltyped.config.hints import brief, plain
 from ssltyped.config.resolve import Resolution
-from ssltyped.config.show import plain
 from ssltyped.engine.parallel import Place
 from ssltyped.engine.strategy import StepModule, Strategy
 from ssltyped.experiment import Experiment, FactFinder, build_module, build_optimizer, resolve_experiment

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -42,16 +43,31 @@ def short_name(name: str) -> str:
 def load_recipe(name: str) -> Experiment:
     """The recipe that a name says. Raises `ConfigError` with the nearest known name, or the line that fails."""
     if name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
+        if not is_file(Path(name)):
             raise ConfigError([Problem(name, "there is no such file")])
         return _checked_kind(name, config.from_yaml(Path(name).read_text()))
     module_name, _, attribute = name.partition(":")
     module = _import(module_name)
     found = getattr(module, attribute or "recipe", None)
     if found is None:
-        known = [key for key, value in vars(module).items() if config.is_config(value)]
-        raise ConfigError([Problem(name, f"{module_name} has no {attribute or 'recipe'!r}{nearest(attribute, known)}")])
+        known = [key for key, value in vars(module).items() if _is_recipe(value)]
+        near = nearest(attribute, known if attribute else [f"{module_name}:{key}" for key in known])
+        near = near or f"; known: {', '.join(shipped())}"
+        raise ConfigError([Problem(name, f"{module_name} has no {attribute or 'recipe'!r}{near}")])
     return _checked_kind(name, found if config.is_config(found) or not callable(found) else _called(found, name))
+
+
+def _is_recipe(value: object) -> bool:
+    """A recipe, or a function that says that it makes one."""
+    return config.is_config(value) or getattr(value, "__annotations__", {}).get("return") in (Experiment, "Experiment")
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _called(recipe: Callable[[], object], name: str) -> object:
@@ -69,10 +85,9 @@ def _checked_kind(name: str, found: object) -> Experiment:
 
 def _import(name: str) -> ModuleType:
     """The module; a folder `recipes` of the user's does not hide the shipped one."""
-    if not all(step.isidentifier() for step in name.split(".")) or name.endswith(".py"):
-        path = name.removesuffix(".py").strip("./").replace("/", ".")
-        raise ConfigError([Problem(name, f"names no recipe: want a module, such as {path or shipped()[0]}")])
     _join_recipes()
+    if not all(step.isidentifier() for step in name.split(".")) or name.endswith(".py"):
+        raise ConfigError([Problem(name, f"names no recipe: want a module{_module_at(name)}")])
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -83,6 +98,20 @@ def _import(name: str) -> ModuleType:
         raise ConfigError([Problem(f"{name}.{p.path}", p.message) for p in error.problems]) from error
     except Exception as error:  # whatever a user's module raises is the user's to mend, and is shown with its line
         raise ConfigError([Problem(name, f"cannot be imported: {failure(error)}")]) from error
+
+
+def _module_at(path: str) -> str:
+    """The module of a file that is given in place of it, or the nearest shipped one: never a path of the machine."""
+    file = Path(path.removesuffix(".py") + ".py")
+    if not is_file(file):
+        words = re.findall(r"\w+", path.removesuffix(".py"))
+        return nearest(f"recipes.{words[-1] if words else ''}", shipped())
+    for folder in (Path(entry).resolve() for entry in sys.path):
+        if file.resolve().is_relative_to(folder):
+            steps = file.resolve().relative_to(folder).with_suffix("").parts
+            if all(step.isidentifier() for step in steps):
+                return f", which is {'.'.join(steps)}"
+    return f", which is {file.stem}, from where its folder is on the path: start it there, or set PYTHONPATH"
 
 
 def _join_recipes() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _DECLARED = re.compile(r"^\w+Conf = config_for\((\w+)\)", re.MULTILINE)
+_ABBREVIATED = re.compile(r"\b(al|cf|e\.g|eq|eqs|etc|fig|i\.e|no|resp|sec|vs|[A-Z])\.$", re.IGNORECASE)
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -38,5 +39,9 @@ def argument_docs(docstring: str) -> dict[str, str]:
 
 
 def summary(docstring: str) -> str:
-    """The first sentence of a docstring."""
-    return re.split(r"(?<=\.) ", " ".join(docstring.strip().partition("\n\n")[0].split()))[0]
+    """The first sentence of a docstring: it ends with a point before a capital, but not after `et al.` or `e.g.`"""
+    text = " ".join(docstring.strip().partition("\n\n")[0].split())
+    ends = (
+        m.start() + 1 for m in re.finditer(r"\.(?= [A-Z`\[])", text) if not _ABBREVIATED.search(text[: m.start() + 1])
+    )
+    return text[: next(ends, len(text))]

@@ -136,13 +136,15 @@ class Facts:
 class Inference:
     """`field` (a path below the part that declares it) should be `value`, because of `rule` (one line).
 
-    A value of the user's that differs is an error; with `default` it is the user's choice and stands.
+    A value of the user's that differs is an error; with `default` it is the user's choice and stands. `source` is the
+    field that the value is computed from, if it may be left out (null): then a value of the user's stands too.
     """
 
     field: str
     value: object
     rule: str
     default: bool = False
+    source: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

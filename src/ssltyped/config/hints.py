@@ -41,10 +41,31 @@ def brief(text: str, most: int = 120) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
+def plain(value: object) -> str:
+    """A value as it is written on the command line; a part by its class."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(plain, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {plain(item)}" for key, item in value.items()) + "}"
+    target = getattr(value, "_target_", None)
+    return target.rpartition(".")[2] if isinstance(target, str) else str(value)
+
+
+def shown(value: object) -> str:
+    """A value in an error: as on the command line, but that a text can be told from a number; one line, not long."""
+    return brief(repr(value) if isinstance(value, str) else plain(value))
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
-    """'; did you mean x?' or, with nothing near, '; known are ...'."""
-    if near := difflib.get_close_matches(name, known, n=1, cutoff=0.6):
-        return f"; did you mean {near[0]!r}?"
+    """'; did you mean x?', whatever its capitals, or, with nothing near, '; known: ...'."""
+    folded = {one.casefold(): one for one in reversed(known)}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    if near := near or [one for one in folded if len(name) > 1 and one.startswith(name.casefold())]:
+        return f"; did you mean {folded[near[0]]!r}?"
     more = ", ..." if len(known) > MOST_KNOWN else ""
     return f"; known: {', '.join(known[:MOST_KNOWN])}{more}" if known else ""
 

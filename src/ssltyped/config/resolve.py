@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from ssltyped.config.change import get, replaced
 from ssltyped.config.component import Component, ConfigError, Facts, Inference, Problem, Published
 from ssltyped.config.generate import is_config, join, part_of, walk
-from ssltyped.config.hints import describe, failure
+from ssltyped.config.hints import describe, failure, plain, shown
 from ssltyped.config.validate import check
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ def resolve(asked: T, facts_of: Callable[[T], Facts]) -> Resolution[T]:
         facts = _facts(current, facts_of)
         found, problems = _round(current, facts)
         if problems:
-            raise ConfigError(problems)
+            raise ConfigError([*problems, *_later_ones(current, problems, facts_of)])
         if not found:
             break
         rows += found
@@ -97,9 +97,33 @@ def _round(current: object, facts: Facts) -> tuple[list[Row], list[Problem]]:
         if given is None:
             rows.append(Row(field=path, before=None, value=inference.value, rule=inference.rule))
         elif not inference.default and not _agree(given, inference.value):
-            message = f"got {given!r}, but {inference.value!r} follows from the rest: {inference.rule}"
-            problems.append(Problem(path, f"{message}; leave it out, or change what it follows from"))
+            message = f"got {shown(given)}, but {shown(inference.value)} follows from the rest: {inference.rule}"
+            problems.append(Problem(path, f"{message}; {_remedy(path, given, inference)}"))
     return rows, problems
+
+
+def _remedy(path: str, given: object, inference: Inference) -> str:
+    """What to write: the field is left out, or what it follows from is."""
+    if not inference.source:
+        return f"write {path}=null, or change what it follows from"
+    source = path.removesuffix(inference.field) + inference.source
+    return f"write {path}=null to go by {inference.source}, or {source}=null to keep {path}={plain(given)}"
+
+
+def _later_ones(current: T, found: list[Problem], facts_of: Callable[[T], Facts]) -> list[Problem]:
+    """The contradictions that would come to light when those that were found are mended: all are told at once."""
+    freed = replaced(current, {problem.path: None for problem in found})
+    for _ in range(_MAX_ROUNDS):
+        try:
+            rows, problems = _round(freed, _facts(freed, facts_of))
+        except ConfigError:
+            return []
+        if problems:
+            return [*problems, *_later_ones(freed, problems, facts_of)]
+        if not rows:
+            return []
+        freed = replaced(freed, {row.field: row.value for row in rows})
+    return []
 
 
 def _inferences(current: object, facts: Facts) -> list[tuple[str, Inference]]:
@@ -138,6 +162,12 @@ def _lacking(current: object) -> list[Problem]:
         for name in sorted(part_of(part).inferred)
         if getattr(part, name) is None
     ]
+
+
+def inferred_below(current: object, below: str) -> list[str]:
+    """The fields of the part at a path, and of its parts, that could be inferred and have a value."""
+    found = [(path, name) for path, part in walk(get(current, below), below) for name in sorted(part_of(part).inferred)]
+    return [where for path, name in found if get(current, where := join(path, name)) is not None]
 
 
 def _ask(path: str, part: Any, question: Callable[[Any, Any], Any]) -> list[Any]:

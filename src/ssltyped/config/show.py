@@ -2,12 +2,12 @@
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from enum import Enum
+from typing import Optional
 
 from ssltyped.config import catalog
 from ssltyped.config.component import Component
 from ssltyped.config.generate import TARGET, Part, children, is_config, join, part_of, parts, walk
-from ssltyped.config.hints import describe
+from ssltyped.config.hints import describe, plain
 from ssltyped.config.tree import import_targets
 
 _REST = Component.__name__
@@ -31,19 +31,6 @@ def _tree_lines(value: object, name: str, depth: int) -> Iterator[str]:
 def _has_parts(value: object) -> bool:
     """Whether it is a list or a dict of parts."""
     return not is_config(value) and any(is_config(item) for _, item in children(value))
-
-
-def plain(value: object) -> str:
-    """A value as it is written on the command line."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, Enum):
-        return str(value.value)
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(plain, value)) + "]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {plain(item)}" for key, item in value.items()) + "}"
-    return part_of(value).name if is_config(value) else str(value)
 
 
 def show_fields(recipe: object) -> str:
@@ -73,7 +60,8 @@ def show_components() -> str:
     for name in sorted(catalog.components()):
         part = component(name)
         summary = catalog.summary(inspect.getdoc(part.target) or "")
-        by_kind.setdefault(_heading(part.kind), []).append(f"  {name}({', '.join(part.parameters)})\n      {summary}")
+        text = f"  {name}({', '.join(part.parameters)})\n      {summary}\n      {part.target.__module__}:{name}"
+        by_kind.setdefault(_heading(part.kind), []).append(text)
     return "\n".join("\n".join([kind, *by_kind[kind], ""]) for kind in sorted(by_kind, key=lambda k: (k == _REST, k)))
 
 
@@ -90,13 +78,15 @@ def component(name: str) -> Part:
     return parts()[path]
 
 
-def table(rows: Sequence[tuple[Sequence[str], Mapping[str, float]]]) -> str:
-    """Metrics of several runs, a line a run, with the overrides that not all of them share."""
+def table(rows: Sequence[tuple[Sequence[str], Optional[Mapping[str, float]]]]) -> str:
+    """Metrics of several runs (None: it failed), a line a run, with the overrides that not all of them share."""
     shared = set.intersection(*(set(overrides) for overrides, _ in rows)) if len(rows) > 1 else set()
-    names = list(dict.fromkeys(name for _, metrics in rows for name in metrics))
+    names = list(dict.fromkeys(name for _, metrics in rows for name in metrics or {})) or [""]
     cells = [["run", "overrides", *names]]
     for number, (overrides, metrics) in enumerate(rows):
-        values = [f"{metrics[name]:.4g}" if name in metrics else "" for name in names]
+        values = ["failed", *[""] * (len(names) - 1)]
+        if metrics is not None:
+            values = [f"{metrics[name]:.4g}" if name in metrics else "" for name in names]
         cells.append([str(number), " ".join(text for text in overrides if text not in shared), *values])
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in cells)

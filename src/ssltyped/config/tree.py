@@ -90,7 +90,7 @@ def interpolated(tree: Any) -> Any:
         return OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
     except (OmegaConfBaseException, RecursionError) as error:
         path, message = getattr(error, "full_key", None), getattr(error, "msg", None)
-        raise ConfigError([Problem(str(path or ""), brief(str(message or error)))]) from error
+        raise ConfigError([Problem(str(path or ""), brief(str(message or error).partition("\n")[0]))]) from error
 
 
 def import_targets(tree: Any) -> None:

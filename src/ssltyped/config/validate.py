@@ -3,20 +3,19 @@
 import functools
 from enum import Enum
 from pathlib import Path
-from types import NoneType, UnionType
+from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 import pydantic
 
 from ssltyped.config.component import ConfigError, Problem
-from ssltyped.config.generate import REQUIRED, TARGET, instantiate, is_config, join, part_of, parts
-from ssltyped.config.hints import brief, describe, nearest
+from ssltyped.config.generate import REQUIRED, TARGET, instantiate, is_config, join, part_of
+from ssltyped.config.hints import describe, nearest, plain, shown
+from ssltyped.config.kinds import VALUES, names_of
 
 R = TypeVar("R")
 
 _SETTINGS = pydantic.ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False, coerce_numbers_to_str=True)
-VALUES = (int, float, str, bool, bytes, Path, Enum, NoneType, list, tuple, dict, set)
-"""Types of values; a field of another class takes a part."""
 
 
 def check(config: R) -> R:
@@ -73,7 +72,9 @@ def _of_type(value: Any, part: Any, name: str, path: str) -> tuple[Any, list[Pro
     except pydantic.ValidationError as error:
         found: dict[str, list[str]] = {}
         for item in error.errors(include_url=False, include_context=True):
-            found.setdefault(join(path, *_real_steps(value, item["loc"])), []).append(_wording(dict(item)))
+            found.setdefault(join(path, *_real_steps(value, item["loc"])), []).append(
+                _wording(dict(item), part.hints[name])
+            )
         return value, [Problem(where, " or ".join(dict.fromkeys(texts))) for where, texts in found.items()]
 
 
@@ -88,18 +89,33 @@ def _real_steps(value: Any, location: tuple[int | str, ...]) -> list[int | str]:
     return steps
 
 
-def _wording(item: dict[str, Any]) -> str:
+def _wording(item: dict[str, Any], hint: Any) -> str:
     """One pydantic error as 'got VALUE: WHAT IS ALLOWED'."""
     given = item["input"]
     message = str(item["msg"]).removeprefix("Value error, ").replace("Input", "input")
-    if item["type"] == "path_type":
-        message = "input should be a path"
-    if item["type"] in ("literal_error", "enum") and isinstance(given, str):
-        allowed = str(item["ctx"]["expected"]).replace(" or ", ", ").split(", ")
-        message += nearest(given, [word.strip("'") for word in allowed])
-    if message.startswith("got "):
-        return message
-    return f"got {part_of(given).name if is_config(given) else brief(repr(given))}: {message}"
+    match item["type"]:
+        case "path_type":
+            message = "input should be a path"
+        case "bool_type":
+            message = "input should be true or false"
+        case "list_type" | "tuple_type":
+            message = f"input should be a list, in brackets: {describe(hint)}"
+            if isinstance(given, str | int | float):
+                message += f"; one item is [{plain(given)}]"
+        case "dict_type":
+            message = f"input should be a dict by name, {{NAME: VALUE}}: {describe(hint)}"
+        case "too_short" | "too_long" | "missing":
+            message = f"has {_count(given)}; want a {describe(hint)}"
+        case "literal_error" | "enum" if isinstance(given, str):
+            allowed = str(item["ctx"]["expected"]).replace(" or ", ", ").split(", ")
+            near = nearest(given, [word.strip("'") for word in allowed])
+            message += near if "did you mean" in near else ""
+    return message if message.startswith("got ") else f"got {shown(given)}: {message}"
+
+
+def _count(given: Any) -> str:
+    number = len(given) if isinstance(given, list | tuple | dict | set) else 1
+    return f"{number} item" + "s" * (number != 1)
 
 
 @functools.cache
@@ -122,6 +138,8 @@ def _checked_hint(hint: Any) -> Any:
         return hint
     if issubclass(hint, Enum):
         return Annotated[hint, pydantic.BeforeValidator(functools.partial(_member, hint))]
+    if issubclass(hint, Path):
+        return Annotated[hint, pydantic.AfterValidator(_at_home)]
     if issubclass(hint, VALUES):
         return hint
     return Annotated[Any, pydantic.PlainValidator(functools.partial(_of_kind, hint))]
@@ -129,6 +147,14 @@ def _checked_hint(hint: Any) -> Any:
 
 def _member(enum: type[Enum], value: object) -> object:
     return enum.__members__.get(value.upper(), value) if isinstance(value, str) else value
+
+
+def _at_home(path: Path) -> Path:
+    """`~` is the home folder, as in a shell."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path.parts[0]} is nobody's home folder here") from error
 
 
 def _of_kind(kind: type, value: Any) -> Any:
@@ -145,5 +171,5 @@ def _of_kind(kind: type, value: Any) -> Any:
 
 
 def _known_of_kind(kind: type) -> str:
-    names = [part.name for part in parts().values() if issubclass(part.kind, kind)]
-    return f" (there is {', '.join(sorted(names))})" if names else ""
+    names = names_of([kind])
+    return f" (there is {', '.join(names)})" if names else ""

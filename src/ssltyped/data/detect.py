@@ -25,7 +25,7 @@ def detect(path: Path) -> tuple[object, str]:
         if path.is_dir():
             return _detect_folder(path)
         if not path.is_file():
-            raise ValueError(f"{path} does not exist")
+            raise ValueError(f"{path} does not exist (one with blanks or other signs needs quotes)")
     except OSError as error:
         raise ValueError(f"{brief(str(path))} cannot be read: {error.strerror}") from error
     if path.suffix.lower() in LISTS:

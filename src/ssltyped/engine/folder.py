@@ -8,13 +8,17 @@ runs/simclr/asked.yaml  resolved.yaml  inferences.json      written before the f
 import dataclasses
 import itertools
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Optional
 
 from ssltyped import config
 from ssltyped.config import ConfigError, join
+from ssltyped.config.hints import shown
 from ssltyped.engine.checkpoint import CheckpointStore, damage
+from ssltyped.engine.lock import locked
 from ssltyped.engine.parallel import say
 from ssltyped.engine.position import Position
 from ssltyped.model.files import write_text
@@ -30,6 +34,10 @@ _SHARED = "images that share BatchNorm statistics"
 _SAID = (_IMAGES_A_RANK, "distributed.nodes", "distributed.num_procs", "distributed.device")
 """What may change, and is said: floating-point sums come in another order."""
 
+LONGEST = 240
+"""Bytes of a folder's name: 255 less what a number behind it may take."""
+OWN_FOLDERS = frozenset({"checkpoints", "tensorboard"})
+
 
 @dataclasses.dataclass(frozen=True)
 class Start:
@@ -39,6 +47,7 @@ class Start:
     resume: Optional[Path]
 
 
+@contextmanager
 def prepare(
     *,
     output: Path,
@@ -49,36 +58,58 @@ def prepare(
     inferences: str,
     end: Position,
     lacks: Sequence[Problem] = (),
-) -> Start:
+) -> Iterator[Start]:
     """Choose folder and checkpoint and write down the config; nothing of an earlier run is overwritten.
 
-    What changed since the checkpoint is said. Raises `ConfigError` when the folder holds another experiment, when a
-    checkpoint to resume is not valid or past the `end` of this run, or, for a run from the beginning, with what it
+    For the time of the block the folder belongs to this process. What changed since the checkpoint is said. Raises
+    `ConfigError` when the folder is another's, when it holds another experiment, when a checkpoint to resume is not
+    valid or past the `end` of this run, or, for a run from the beginning, with what it
     `lacks`.
     """
-    folder = output / name
+    with ExitStack() as held:
+        try:
+            folder = _owned(output / name, held, fresh=resume == "never")
+        except OSError as error:
+            raise ConfigError([Problem("output", f"{output / name} cannot be made: {error.strerror}")]) from error
+        checkpoint = _checkpoint(folder, resume, asked, resolved)
+        if lacks and checkpoint is None:
+            raise ConfigError(list(lacks))
+        if checkpoint is not None:
+            _refuse_past_the_end(checkpoint, end)
+            for change in _said_changes(checkpoint.parents[1], asked, resolved):
+                say(f"goes on changed: {change}")
+        (folder / "result.json").unlink(missing_ok=True)  # of an earlier start: this one has not ended yet
+        for file, text in (("asked.yaml", asked), ("resolved.yaml", resolved), ("inferences.json", inferences)):
+            write_text(folder / file, text)
+        yield Start(folder=folder, resume=checkpoint)
+
+
+def _checkpoint(folder: Path, resume: str, asked: str, resolved: str) -> Optional[Path]:
     if resume == "never":
-        folder, checkpoint = fresh(folder), None
-    elif resume == "auto":
+        return None
+    if resume == "auto":
         _refuse_another(folder, asked, resolved)
-        checkpoint = CheckpointStore(folder / "checkpoints").newest()
-    else:
-        checkpoint = _asked_checkpoint(Path(resume))
-    if lacks and checkpoint is None:
-        raise ConfigError(list(lacks))
-    if checkpoint is not None:
-        _refuse_past_the_end(checkpoint, end)
-        before = checkpoint.parents[1]
-        for change in [*_said_changes(before, resolved), *(_changes(before, asked, resolved))]:
-            say(f"goes on changed: {change}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError([Problem("output", f"{folder} cannot be made: {error.strerror}")]) from error
-    (folder / "result.json").unlink(missing_ok=True)  # of an earlier start: this one has not ended yet
-    for file, text in (("asked.yaml", asked), ("resolved.yaml", resolved), ("inferences.json", inferences)):
-        write_text(folder / file, text)
-    return Start(folder=folder, resume=checkpoint)
+        return CheckpointStore(folder / "checkpoints").newest()
+    return _asked_checkpoint(Path(resume).expanduser())
+
+
+def name_faults(name: Optional[str]) -> Iterator[str]:
+    """Why a run cannot be called so: it is a folder in `output`, or, with slashes, one in a folder there."""
+    if name is None:
+        return
+    steps = name.split("/")
+    if not name.strip():
+        yield f"got {name!r}: a run needs a name; null is the name of the recipe"
+    elif name.startswith("/"):
+        yield f"got {shown(name)}: no absolute path, but in output: output={Path(name).parent} name={steps[-1]}"
+    elif any(step in ("", ".", "..") for step in steps):
+        yield f"got {shown(name)}: a folder in output, without '.', '..' and empty steps"
+    elif not name.isprintable():
+        yield f"got {shown(name)}: it has signs that cannot be printed"
+    elif any(len(os.fsencode(step)) > LONGEST for step in steps):
+        yield f"got {shown(name)}: longer than the {LONGEST} bytes that a folder's name may have"
+    elif OWN_FOLDERS & set(steps):
+        yield f"got {shown(name)}: a run keeps its {' and '.join(sorted(OWN_FOLDERS & set(steps)))} there"
 
 
 def write_result(folder: Path, outcome: str, metrics: Mapping[str, float], first: Mapping[str, float]) -> None:
@@ -86,10 +117,26 @@ def write_result(folder: Path, outcome: str, metrics: Mapping[str, float], first
     write_text(folder / "result.json", json.dumps(result, indent=2) + "\n")
 
 
-def fresh(folder: Path) -> Path:
-    """The folder if it is not there yet, else `folder-2`, `folder-3`, ..."""
+def finished(folder: Path, asked: str, resolved: str) -> Optional[Mapping[str, float]]:
+    """The metrics of the run in a folder if it has come to its end; None if it has not, or there is none.
+
+    Raises `ConfigError` when the folder holds another experiment.
+    """
+    _refuse_another(folder, asked, resolved)
+    if not (folder / "weights.pt").exists() or not (folder / "result.json").exists():
+        return None
+    result = json.loads((folder / "result.json").read_text())
+    return result["metrics"] if result["outcome"] == "finished" else None
+
+
+def _owned(folder: Path, held: ExitStack, *, fresh: bool) -> Path:
+    """The folder, locked; a fresh one is `folder` if it is not there yet, else `folder-2`, `folder-3`, ..."""
     names = itertools.chain([folder.name], (f"{folder.name}-{number}" for number in itertools.count(2)))
-    return next(folder.with_name(name) for name in names if not folder.with_name(name).exists())
+    for candidate in (folder.with_name(name) for name in names):
+        with suppress(*[FileExistsError] * fresh):
+            held.enter_context(locked(candidate, fresh=fresh))
+            return candidate
+    raise AssertionError("there is always another number")
 
 
 def _asked_checkpoint(path: Path) -> Path:
@@ -134,12 +181,13 @@ def _differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[P
     return [Problem(key, f"was {old.get(key)!r}, is now {new.get(key)!r}") for key in changed[:20]]
 
 
-def _said_changes(folder: Path, resolved: str) -> list[Problem]:
-    """What may change without another result but for rounding."""
+def _said_changes(folder: Path, asked: str, resolved: str) -> list[Problem]:
+    """What is not as in the run that the folder holds, also what is another result but for rounding."""
     if not (before := folder / "resolved.yaml").exists():
         return []
     old, new = (dict(_leaves(config.to_tree(config.from_yaml(text)))) for text in (before.read_text(), resolved))
-    return _differences({key: old.get(key) for key in _SAID}, {key: new.get(key) for key in _SAID})
+    free = _differences({key: old.get(key) for key in _SAID}, {key: new.get(key) for key in _SAID})
+    return [*free, *_changes(folder, asked, resolved)]
 
 
 def _identity(asked: str, resolved: str) -> dict[str, object]:

@@ -28,7 +28,8 @@ def steps_from_epochs(field: str, epochs: Optional[float], facts: Facts) -> Iter
         yield Inference(field, 0, "not given, in steps or in epochs", default=True)
     elif facts.steps_per_epoch:
         rule = f"{epochs:g} epochs x {facts.steps_per_epoch} steps an epoch"
-        yield Inference(field, round(epochs * facts.steps_per_epoch), rule)
+        source = field.replace("_steps", "_epochs")
+        yield Inference(field, round(epochs * facts.steps_per_epoch), rule, source=source)
 
 
 def warmed_up(start: float, end: float, step: int, steps: int) -> float:

@@ -36,7 +36,8 @@ class Freeze(Component):
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
         if config.epochs is not None and facts.steps_per_epoch:
             steps = max(1, round(config.epochs * facts.steps_per_epoch))
-            yield Inference("steps", steps, f"{config.epochs:g} epochs x {facts.steps_per_epoch} steps an epoch")
+            rule = f"{config.epochs:g} epochs x {facts.steps_per_epoch} steps an epoch"
+            yield Inference("steps", steps, rule, source="epochs")
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:

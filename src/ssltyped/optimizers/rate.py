@@ -58,7 +58,8 @@ class Rate(Component):
             lr = scaled_lr(config.base_lr, images, config.base_batch_size, config.lr_scaling)
             scale = f"{images} images a step / {config.base_batch_size}"
             scale = f"({scale})" if config.lr_scaling is LRScaling.LINEAR else f"sqrt({scale})"
-            yield Inference("lr", lr, f"base_lr {config.base_lr:g} x {scale} ({config.lr_scaling.value} scaling)")
+            rule = f"base_lr {config.base_lr:g} x {scale} ({config.lr_scaling.value} scaling)"
+            yield Inference("lr", lr, rule, source="base_lr")
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:

@@ -1,6 +1,6 @@
 """What the schedules of an optimizer must be: finite, not negative, and what their learning rate is meant for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Optional
 
 from ssltyped import config
@@ -23,9 +23,12 @@ def wrong_value(schedule: Scheduler) -> str:
     return ""
 
 
-def lr_problems(optimizer: object, schedule: object, facts: Facts) -> Iterator[Problem]:
+def lr_problems(
+    optimizer: object, schedule: object, facts: Facts, could_be_inferred: Sequence[str]
+) -> Iterator[Problem]:
     """What cannot be meant by a learning rate and its schedule, for the configs of both.
 
+    `could_be_inferred` are the paths of the schedule's fields that are given and need not be.
     Of a learning rate that the schedule never comes near, because the schedule has values of its own, nothing came.
     """
     built = _built(schedule)
@@ -37,7 +40,8 @@ def lr_problems(optimizer: object, schedule: object, facts: Facts) -> Iterator[P
     lr, highest = peak_lr(optimizer), built.highest()
     if lr is not None and abs(highest - lr) > 0.01 * lr:
         message = f"got {lr:g}, but the schedule rises to {highest:g}, which is what counts"
-        remedy = "leave the schedule's values out (null), or set the same lr"
+        nulls = " ".join(f"{path}=null" for path in could_be_inferred)
+        remedy = f"leave the schedule's values out ({nulls}), or set the same lr"
         yield Problem(f"optimizer.{lr_path(optimizer)}", f"{message}: {remedy}")
     if built.update is Update.EPOCH and highest > 0 and built(0.0) == 0 and facts.epochs is not None:
         message = "is 0 for the whole of the first epoch, since it changes by epochs"

@@ -9,7 +9,8 @@ from recipes.simclr import simclr
 from ssltyped.cli.plan import plan
 from ssltyped.cli.recipe import load_recipe
 from ssltyped.config import build, check, config_for, from_yaml, get, replaced, to_yaml, walk
-from ssltyped.config.overrides import expand, override
+from ssltyped.config.grammar import expand
+from ssltyped.config.overrides import override
 from ssltyped.config.resolve import Resolution, resolve
 from ssltyped.config.show import show
 from ssltyped.engine.trainer import Outcome

@@ -9,7 +9,8 @@ from recipes.simclr import simclr
 from ssltyped.cli.plan import plan
 from ssltyped.cli.recipe import load_recipe
 from ssltyped.config import ConfigError, build, check, config_for, from_yaml, replaced, to_yaml
-from ssltyped.config.overrides import expand, override
+from ssltyped.config.grammar import expand
+from ssltyped.config.overrides import override
 from ssltyped.config.resolve import Resolution, resolve
 from ssltyped.engine.trainer import Outcome
 from ssltyped.experiment import Experiment, FactFinder, resolve_experiment
