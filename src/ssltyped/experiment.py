@@ -221,7 +221,7 @@ class FactFinder:
         return (declared if length is None else length), labelled
 
     def data_problems(self, resolved: Experiment) -> list[Problem]:
-        """What a plan may leave open and a run may not: images that are not here, or not as many as declared."""
+        """What a plan may leave open and a run may not: images that are not here, not as many, or no images."""
         found = []
         for name, split in (("train", resolved.data.train), ("val", resolved.data.val)):
             if split is None:
@@ -233,7 +233,7 @@ class FactFinder:
             elif declared is not None and declared != length:
                 message = f"declared {declared}, but there are {length} images: leave it out (null)"
                 found.append(Problem(f"data.{name}.num_images", message))
-        return found
+        return found or list(config.build(resolved.data).trial())
 
     def _feature_dims(self, trunk: Trunk) -> Mapping[str, int]:
         key = config.to_yaml(trunk)

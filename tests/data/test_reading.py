@@ -1,12 +1,14 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image as Pillow
 
 from ssltyped.data.reading import DataError, ReadEval, ReadTrain, Reply, Request, stack
 from ssltyped.data.sampler import Sampler, random_of
@@ -247,6 +249,90 @@ class Sometimes(ViewMaker):
         return Views([image], masks=[mask])
 
 
-def test_a_mask_for_some_images_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"a view has a mask in \d of 8 images: all need one, or none"):
+def test_a_mask_that_was_not_promised_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"Sometimes gave masks of (2 x 2|none); its mask_grids say no view"):
         reply_of(Sometimes(), Numbers(50))
+
+
+# --- what plug-ins give ---------------------------------------------------------------------------------------
+
+
+class Gives(Numbers):
+    """Image 2 is something else."""
+
+    other: object = None
+
+    def read(self, index: int) -> Image:
+        return cast(Image, self.other) if index == 2 else super().read(index)
+
+
+OTHERS = [
+    (torch.zeros(3, 4, 4), r"a torch\.float32 tensor \[3, 4, 4\].*255\)\.round\(\)"),
+    (torch.zeros(3, 4, 4, dtype=torch.uint16), r"a torch\.uint16 tensor.* // 257"),
+    (torch.zeros(3, 4, 4, dtype=torch.int64), r"a torch\.int64 tensor"),
+    (torch.zeros(4, 4, dtype=torch.uint8), r"a torch\.uint8 tensor \[4, 4\]"),
+    (torch.zeros(3, 0, 4, dtype=torch.uint8), r"a torch\.uint8 tensor \[3, 0, 4\]"),
+    (np.zeros((4, 4, 3), dtype=np.uint8), r"a uint8 numpy array \[4, 4, 3\].*to_image"),
+    (Pillow.new("RGB", (4, 4)), r"a PIL\.Image\.Image.*to_image"),
+    (None, "None"),
+]
+
+
+@pytest.mark.parametrize("other, message", OTHERS)
+def test_what_is_no_image_is_named(other: object, message: str) -> None:
+    source = Gives(5)
+    source.other = other
+    with pytest.raises(ValueError, match=rf"^Gives, image 2 \(number 2\), gave {message}"):
+        ReadEval(source, [])[Request(0, np.arange(5))]
+    with pytest.raises(ValueError, match=rf"^Gives, image 2 \(number 2\), gave {message}"):
+        ReadTrain(source, VIEWS, Sampler(5, 5, 0))[Request(0, np.arange(5))]
+
+
+class Returns(Transform):
+    """What it is told, instead of the image."""
+
+    def __init__(self, *, value: object, size: int = 4) -> None:
+        self.value, self.size = value, size
+
+    def __call__(self, image: Image, random: Random) -> Image:
+        return cast(Image, self.value)
+
+
+@pytest.mark.parametrize("other, message", OTHERS)
+def test_a_transform_that_gives_no_image_is_named(other: object, message: str) -> None:
+    for maker in (RepeatViews(transforms=[Returns(value=other)]), RotatedViews(transforms=[Returns(value=other)])):
+        with pytest.raises(ValueError, match=f"^Returns gave {message}") as caught:
+            reply_of(maker, Numbers(50))
+        assert "while making the views of number" in caught.value.__notes__[0]
+    with pytest.raises(ValueError, match=f"^Returns gave {message}"):
+        ReadEval(Numbers(9), [Returns(value=other)])[Request(0, np.arange(2))]
+
+
+def test_views_of_another_size_than_promised_are_an_error() -> None:
+    small = torch.zeros(3, 5, 4, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="RepeatViews gave views of 5 x 4, 5 x 4; its crop_sizes say 4 x 4, 4 x 4"):
+        reply_of(RepeatViews(transforms=[Returns(value=small)]), Numbers(50))
+
+
+class Labels(Numbers):
+    given: Sequence[object] = ()
+
+    def label(self, index: int) -> int | list[int]:
+        return cast(int, self.given[index])
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ((0, 1, 0.7), r"image 2 \(number 2\), gave the label 0\.7"),
+        ((0, "cat", 1), r"image 1 \(number 1\), gave the label 'cat'"),
+        ((None, 0, 1), r"image 0 \(number 0\), gave the label None"),
+        (([1, 0], [1, 0.5], [0, 0]), r"image 1 \(number 1\), gave the label a builtins\.list"),
+        (([1, 0], [1, 0, 0], [0, 0]), r"image 1 \(number 1\), gave a label of shape \(3,\); that of .* has \(2,\)"),
+    ],
+)
+def test_what_is_no_label_is_named(given: Sequence[object], message: str) -> None:
+    source = Labels(3)
+    source.given = given
+    with pytest.raises(ValueError, match=message):
+        ReadEval(source, [])[Request(0, np.arange(3))]

@@ -109,9 +109,7 @@ def _batch(built: Experiment, facts: Facts, rows: int) -> Batch:
         label = torch.zeros(rows, *_label_shape(built, facts), dtype=torch.int64) if facts.train_labelled else None
         index = torch.zeros(rows, dtype=torch.int64)
         batch = Batch(views=views, index=index, label=label, masks=masks)
-        for collator in built.data.train.collators:
-            batch = collator(batch, np.random.default_rng(0))
-    return batch
+        return built.data.train.collated(batch, np.random.default_rng(0))
 
 
 def _label_shape(built: Experiment, facts: Facts) -> tuple[int, ...]:

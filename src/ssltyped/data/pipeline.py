@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ssltyped.config import config_for
-from ssltyped.data.reading import DataError, ReadEval, ReadTrain, Reply, Request, Unreadable
+from ssltyped.data.reading import DataError, Reader, ReadEval, ReadTrain, Reply, Request, Unreadable
 from ssltyped.data.sampler import Sampler
 from ssltyped.data.splits import EvalSplit, TrainSplit
 from ssltyped.data.workers import Answers
@@ -109,6 +109,14 @@ class TrainPipeline(Iterator[Batch]):
         self.close()
 
 
+def _reader(split: TrainSplit | EvalSplit) -> Reader:
+    """What reads one image of a split, as for its batches."""
+    if isinstance(split, EvalSplit):
+        return ReadEval(split.images(), split.transforms).reader
+    split.views.prepare()
+    return ReadTrain(source := split.images(), split.views, Sampler(len(source), 1, seed=0)).reader
+
+
 def _requests(sampler: Sampler, start_step: int) -> Iterator[Request]:
     for step in itertools.count(start_step):
         for micro in range(sampler.accumulation):
@@ -174,6 +182,15 @@ class Data(Component):
         if any(value <= 0 for value in config.std):
             yield Problem("std", f"is {tuple(config.std)}; it must be above 0")
 
+    def trial(self) -> Iterator[Problem]:
+        """What is wrong with image 0 of each split on its way to the model; nothing is said of one that is broken."""
+        for path, split in (("data.train", self.train), ("data.val", self.val)):
+            try:
+                if split is not None and len((reply := _reader(split).readable(0, [0])).index):
+                    self.normalize(reply.batch())
+            except ValueError as error:
+                yield Problem(path, ", ".join([str(error), *getattr(error, "__notes__", [])]))
+
     def normalize(self, batch: Batch) -> Batch:
         """The batch with its views as float32 with mean 0 and deviation 1, on its device."""
         return dataclasses.replace(batch, views=tuple(self._normalize(view) for view in batch.views))
@@ -195,10 +212,7 @@ class Data(Component):
 
     def prepare(self, batch: Batch, random: Random) -> Batch:
         """A batch of training as the method sees it: normalized, then collated."""
-        batch = self.normalize(batch)
-        for collator in self.train.collators:
-            batch = collator(batch, random)
-        return batch
+        return self.train.collated(self.normalize(batch), random)
 
     def evaluate(
         self, subset: Subset, rank: int = 0, world_size: int = 1, on_unreadable: Report = ignore

@@ -8,7 +8,19 @@ from annotated_types import Ge, Gt, Le
 
 from ssltyped.config import config_for
 from ssltyped.data.detect import detect
-from ssltyped.types import Collator, Component, Facts, Inference, Problem, Source, Transform, ViewMaker
+from ssltyped.types import (
+    Batch,
+    Collator,
+    Component,
+    Facts,
+    Inference,
+    Problem,
+    Random,
+    Source,
+    Transform,
+    ViewMaker,
+    check_batch,
+)
 
 
 def is_there(path: Path) -> bool:
@@ -97,6 +109,13 @@ class TrainSplit(Split):
         yield from super().infer(config, facts)
         if config.num_images is None and config.source is not None and facts.num_images is not None:
             yield Inference("num_images", facts.num_images, "counted; the order of the images depends on it")
+
+    def collated(self, batch: Batch, random: Random) -> Batch:
+        """A normalized batch after the collators. Raises ValueError for one that gives no batch."""
+        for collator in self.collators:
+            batch = collator(batch, random)
+            check_batch(batch, type(collator).__name__)
+        return batch
 
 
 class EvalSplit(Split):
