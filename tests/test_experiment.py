@@ -185,7 +185,7 @@ def test_a_folder_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     folder, find = folder_of_images(tmp_path, 8), FactFinder()
     found = resolve_experiment(from_path(folder), "tiny", find)
     monkeypatch.setattr(config, "build", None)
-    assert find._source(found.config.data.train.source, None, "") == (8, True)
+    assert find._source(found.config.data.train.source, None, "")[0] == 8
 
 
 def test_a_source_that_fails_is_named_by_its_field(tmp_path: Path) -> None:

@@ -163,14 +163,15 @@ class FactFinder:
     def __init__(self) -> None:
         self._features: dict[str, Mapping[str, int]] = {}
         self._outputs: dict[str, tuple[int, ...]] = {}
-        self._sources: dict[str, tuple[Optional[int], Optional[bool]]] = {}
+        self._sources: dict[str, tuple[Optional[int], Optional[bool], str]] = {}
 
     def __call__(self, experiment: Experiment) -> Facts:
         train, world = experiment.data.train, experiment.distributed
-        num_images, train_labelled = self._source(train.source, train.num_images, "data.train.source")
+        num_images, train_labelled, why = self._source(train.source, train.num_images, "data.train.source")
         labelled: Optional[bool] = False
         if (val := experiment.data.val) is not None:
-            _, val_labelled = self._source(val.source, val.num_images, "data.val.source")
+            _, val_labelled, val_why = self._source(val.source, val.num_images, "data.val.source")
+            why = why or val_why
             labelled = None if None in (train_labelled, val_labelled) else train_labelled and val_labelled
         views = config.build(train.views, "data.train.views")
         one_node = Facts(
@@ -196,6 +197,7 @@ class FactFinder:
             evaluates=experiment.data.val is not None,
             uses_labels=_any_loss(experiment.loss, "uses_labels"),
             pretext=views.num_classes is not None,
+            unlabelled=why,
             train_labelled=True if views.num_classes is not None else train_labelled,
             lr=peak_lr(experiment.optimizer),
             base_lr_of_one_node=_inferred_lr(experiment.optimizer, one_node),
@@ -204,21 +206,21 @@ class FactFinder:
 
     def _source(
         self, source: Optional[Source], declared: Optional[int], path: str
-    ) -> tuple[Optional[int], Optional[bool]]:
-        """Length and whether there are labels; the declared length where the data is not here."""
+    ) -> tuple[Optional[int], Optional[bool], str]:
+        """Length, whether there are labels, and why not; the declared length where the data is not here."""
         if source is None:
-            return declared, None
+            return declared, None, ""
         key = config.to_yaml(source)
         if key not in self._sources:
             try:
                 built = config.build(source)
-                self._sources[key] = len(built), built.labelled
+                self._sources[key] = len(built), built.labelled, "" if built.labelled else built.why_unlabelled
             except (OSError, ValueError) as error:
                 if isinstance(error, ConfigError) or declared is None:
                     raise ConfigError([Problem(path, str(error))]) from error
-                self._sources[key] = None, None
-        length, labelled = self._sources[key]
-        return (declared if length is None else length), labelled
+                self._sources[key] = None, None, ""
+        length, labelled, why = self._sources[key]
+        return (declared if length is None else length), labelled, why
 
     def data_problems(self, resolved: Experiment) -> list[Problem]:
         """What a plan may leave open and a run may not: images that are not here, not as many, or no images."""
@@ -361,8 +363,8 @@ def build_trainer(
     assert built.steps is not None
     strategy = strategy_for(device, sync_bn_group=built.distributed.sync_bn_group, compiled=built.compiled)
     module, reports = build_module(built, facts, strategy, starts=starts)
-    for report in reports:
-        say(f"starts with {report}")
+    for line in (*built.data.remarks(), *(f"starts with {report}" for report in reports)):
+        say(line)
     step = Step(
         module=module,
         strategy=strategy,

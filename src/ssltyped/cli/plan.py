@@ -136,6 +136,8 @@ def _run_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
     yield from ("", "inferred")
     for row in resolution.rows:
         yield f"  {row.field:<28} {plain(row.value):<20} {row.rule}"
+    if remarks := list(config.build(resolved.data).remarks()):
+        yield from ("", "images", *(f"  {remark}" for remark in remarks))
     yield from ("", "length")
     per_epoch = f"{facts.steps_per_epoch or 0:,} steps an epoch"
     yield f"  {facts.global_batch_size:,} images a step, {per_epoch}, {resolved.steps:,} steps"

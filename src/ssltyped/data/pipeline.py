@@ -182,6 +182,12 @@ class Data(Component):
         if any(value <= 0 for value in config.std):
             yield Problem("std", f"is {tuple(config.std)}; it must be above 0")
 
+    def remarks(self) -> Iterator[str]:
+        """What there is to say of the images that are here."""
+        for name, split in (("train", self.train), ("val", self.val)):
+            if split is not None and split.source is not None:
+                yield from (f"data.{name}: {remark}" for remark in split.source.remarks)
+
     def trial(self) -> Iterator[Problem]:
         """What is wrong with image 0 of each split on its way to the model; nothing is said of one that is broken."""
         for path, split in (("data.train", self.train), ("data.val", self.val)):
