@@ -6,7 +6,7 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
@@ -75,9 +75,10 @@ def test_a_global_batch_never_holds_an_image_twice(data: st.DataObject) -> None:
     size = data.draw(st.integers(1, max(1, n // (world * accumulation))))
     if size * world * accumulation > n:
         return
-    broken = data.draw(st.frozensets(st.integers(0, n - 1), max_size=n // 2))
+    broken = data.draw(st.frozensets(st.integers(0, n - 1), max_size=n - 1))
     step = data.draw(st.integers(0, 100))
     indices: list[int] = []
+    repeated = 0
     failed: set[int] = set()
     for rank in range(world):
         sampler = Sampler(n, size, 0, rank, world, accumulation)
@@ -85,12 +86,15 @@ def test_a_global_batch_never_holds_an_image_twice(data: st.DataObject) -> None:
             try:
                 reply = read(Numbers(n, broken), sampler, step, micro)
             except DataError:
-                continue
+                return event("no image of the batch can be read")
             indices += reply.index.tolist()
             failed |= {record.index for record in reply.unreadable}
+            repeated += sum(record.repeated for record in reply.unreadable)
             assert len(reply.index) == size
             assert reply.views[0][:, 0, 0, 0].tolist() == reply.index.tolist()
-    assert len(set(indices)) == len(indices)
+    places = size * world * accumulation
+    assert len(set(indices)) == min(places, n - len(broken)), "no image twice while there are enough"
+    assert repeated == max(0, places - (n - len(broken)))
     assert not broken & set(indices)
     assert failed <= broken
 
@@ -111,11 +115,41 @@ def test_replacement_is_the_same_every_time_and_everything_that_failed_is_noted(
     assert torch.equal(first.views[0][others], whole.views[0][others])
 
 
-def test_nothing_left_for_a_place_is_an_error() -> None:
+@pytest.mark.parametrize("seed", range(10))
+def test_one_broken_image_of_less_than_two_global_batches(seed: int) -> None:
+    """On two ranks: the image takes its place from the rest of the epoch, whatever rank it is on."""
+    samplers = [Sampler(300, 100, seed, rank, world_size=2) for rank in range(2)]
+    got = [i for sampler in samplers for i in read(Numbers(300, frozenset({7})), sampler, 0).index.tolist()]
+    expected = [i for sampler in samplers for i in read(Numbers(300), sampler, 0).index.tolist()]
+    assert len(set(got)) == 200
+    assert {a for a, b in zip(got, expected, strict=True) if a != b} <= set(range(300)) - set(expected)
+    assert [b for a, b in zip(got, expected, strict=True) if a != b] == [7] * (7 in expected)
+
+
+def test_every_place_whose_own_images_are_broken_gets_another() -> None:
     sampler = Sampler(20, 8, seed=1)
-    broken = frozenset(int(i) for i in sampler.images(0, np.arange(3, 20, 8)))
-    with pytest.raises(DataError, match=r"place 3 of the batch.*number .*broken on purpose"):
-        read(Numbers(20, broken), sampler, 0)
+    images = sampler.images(0, np.arange(20)).tolist()
+    broken = frozenset(images[p] for p in (3, 11, 19, 5, 13))
+    reply = read(Numbers(20, broken), sampler, 0)
+    kept = [slot for slot in range(8) if slot not in (3, 5)]
+    assert reply.index[kept].tolist() == [images[slot] for slot in kept]
+    assert reply.index[[3, 5]].tolist() == [images[8], images[9]], "the first that no place takes, in the epoch's order"
+    assert not any(record.repeated for record in reply.unreadable)
+
+
+def test_with_too_few_images_one_is_repeated_and_said() -> None:
+    sampler = Sampler(9, 8, seed=1)
+    images = sampler.images(0, np.arange(9)).tolist()
+    reply = read(Numbers(9, frozenset(images[p] for p in (2, 4))), sampler, 0)
+    assert reply.index.tolist() == [images[p] for p in (0, 1, 8, 3, 0, 5, 6, 7)]
+    (record,) = [record for record in reply.unreadable if record.repeated]
+    assert record.index == images[4]
+    assert record.reason.startswith("broken on purpose; no image is left for its place")
+
+
+def test_nothing_to_read_is_an_error() -> None:
+    with pytest.raises(DataError, match=r"no image of a batch can be read.*number .*broken on purpose"):
+        read(Numbers(20, frozenset(range(20))), Sampler(20, 8, seed=1), 0)
 
 
 def test_each_image_is_decoded_once_for_all_views() -> None:

@@ -53,7 +53,7 @@ def test_an_empty_class_folder_is_named(tmp_path: Path, capfd: pytest.CaptureFix
             "+callbacks=KNN",
             "data.val=EvalSplit",
             "data.val.transforms=[CenterCrop]",
-            f"data.val.path={tmp_path / 'images'}",
+            val,
         ],
         ["loss=CrossEntropyLoss", "heads.projector.dims=[2]", "data.train.views.num_views=1"],
     ):

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ssltyped.data.replacing import Spares
 from ssltyped.data.sampler import Sampler, random_of
 from ssltyped.transforms.views import applied
 from ssltyped.types import (
@@ -34,11 +35,19 @@ class DataError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Unreadable:
-    """An image that could not be read: its number in the source, its name (the path) and why."""
+    """An image that could not be read.
+
+    Args:
+        index: its number in the source
+        name: its path
+        reason: why it cannot be read
+        repeated: there was no image left for its place in the batch, so that another one is there twice
+    """
 
     index: int
     name: str
     reason: str
+    repeated: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,13 +149,15 @@ def _masks(views: Sequence[Views]) -> Iterator[Optional[Bool[np.ndarray, "B _ _"
 
 
 class ReadTrain(Dataset[Reply]):
-    """Batches of full size: an unreadable image is replaced by another (`Sampler.replacements`).
+    """Batches of full size: an unreadable image is replaced by another (`Sampler.replacements`, `Spares`).
 
-    A pure function of the request. Raises `DataError` if no image in the place of an unreadable one can be read.
+    A pure function of the request. No image is twice in a global batch while there are enough. Raises `DataError` if
+    none can be read.
     """
 
     def __init__(self, source: Source, views: ViewMaker, sampler: Sampler) -> None:
-        self._maker, self._promise, self._sampler = views, Promise.of(views), sampler
+        self._maker, self._promise = views, Promise.of(views)
+        self._sampler, self._spares = sampler, Spares(source, sampler)
         self.reader = Reader(source, self._views, sampler.seed)
 
     def _views(self, image: Image, random: Callable[[int], Random]) -> Views:
@@ -165,14 +176,22 @@ class ReadTrain(Dataset[Reply]):
     def _read_one(self, epoch: int, position: int, index: int, failed: list[Unreadable]) -> tuple[int, Views]:
         views = self.reader.read(epoch, index, failed)
         others = self._sampler.replacements(position)
-        while views is None:
-            other = next(others, None)
-            if other is None:
-                last, slot = failed[-1], position % self._sampler.global_batch_size
-                raise DataError(f"no image for place {slot} of the batch can be read: {last.name} ({last.reason})")
+        while views is None and (other := next(others, None)) is not None:
             index = int(self._sampler.images(epoch, np.array([other]))[0])
             views = self.reader.read(epoch, index, failed)
-        return index, views
+        return (index, views) if views is not None else self._read_spare(epoch, position, failed)
+
+    def _read_spare(self, epoch: int, position: int, failed: list[Unreadable]) -> tuple[int, Views]:
+        spare = self._spares.of(epoch, position)
+        if spare is not None and (views := self.reader.read(epoch, spare.index, failed)) is not None:
+            if spare.repeated:
+                reason = (
+                    f"{failed[-1].reason}; no image is left for its place, so that another of the batch is there twice"
+                )
+                failed[-1] = dataclasses.replace(failed[-1], reason=reason, repeated=True)
+            return spare.index, views
+        last = failed[-1]
+        raise DataError(f"no image of a batch can be read, and none beside it: {last.name} ({last.reason})")
 
 
 class ReadEval(Dataset[Reply]):

@@ -73,9 +73,9 @@ class Split(Component):
 class TrainSplit(Split):
     """The images to train on, and how they become batches of views.
 
-    An image that cannot be read is replaced by another one that is in no place of the same global batch, and
-    reported. If more than `max_unreadable` of the reads fail (judged from 200 reads on), training ends with
-    `DataError`.
+    An image that cannot be read is reported, and replaced by another one that is in no place of the same global batch
+    (while there are enough). If more than `max_unreadable` of the reads fail (judged from 200 reads on), training ends
+    with `DataError`.
 
     Args:
         views: image to views
