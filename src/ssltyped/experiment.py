@@ -178,10 +178,11 @@ class FactFinder:
 
     def __call__(self, experiment: Experiment) -> Facts:
         train, world = experiment.data.train, experiment.distributed
-        num_images, train_labelled, _ = self.sources.of(train, "data.train")
+        num_images, train_labelled, why, _ = self.sources.of(train, "data.train")
         labelled: Optional[bool] = False
         if (val := experiment.data.val) is not None:
-            val_labelled = self.sources.of(val, "data.val").labelled
+            _, val_labelled, val_why, _ = self.sources.of(val, "data.val")
+            why = why or val_why
             labelled = None if None in (train_labelled, val_labelled) else train_labelled and val_labelled
         views = config.build(train.views, "data.train.views")
         one_node = Facts(
@@ -208,6 +209,7 @@ class FactFinder:
             evaluates=experiment.data.val is not None,
             uses_labels=_any_loss(experiment.loss, "uses_labels"),
             pretext=views.num_classes is not None,
+            unlabelled=why,
             train_labelled=True if views.num_classes is not None else train_labelled,
             lr=peak_lr(experiment.optimizer),
             base_lr_of_one_node=_inferred_lr(experiment.optimizer, one_node),
@@ -341,8 +343,8 @@ def build_trainer(
     assert built.steps is not None
     strategy = strategy_for(device, sync_bn_group=built.distributed.sync_bn_group, compiled=built.compiled)
     module, reports = build_module(built, facts, strategy, starts=starts)
-    for report in reports:
-        say(f"starts with {report}")
+    for line in (*built.data.remarks(), *(f"starts with {report}" for report in reports)):
+        say(line)
     step = Step(
         module=module,
         strategy=strategy,

@@ -1,4 +1,6 @@
+import contextlib
 import io
+import zlib
 
 import cv2
 import numpy as np
@@ -8,7 +10,7 @@ from images import broken_files, encoded, mixed_files, pixels
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from ssltyped.data.decode import decode
+from ssltyped.data.decode import Colour, decode
 from ssltyped.types import UnreadableImageError
 
 MIXED, BROKEN_FILES = mixed_files(), broken_files()
@@ -22,7 +24,9 @@ def test_every_kind_is_rgb_as_pillow_reads_it(name: str) -> None:
     assert image.permute(1, 2, 0).is_contiguous()
     if not name.startswith("sixteen"):
         with Pillow.open(io.BytesIO(MIXED[name])) as file:
-            expected = np.array(ImageOps.exif_transpose(file).convert("RGB")).astype(int)
+            rgba = np.array(ImageOps.exif_transpose(file).convert("RGBA")).astype(float)
+        share = rgba[..., 3:] / 255
+        expected = rgba[..., :3] * share + 255 * (1 - share)
         assert np.abs(image.permute(1, 2, 0).numpy() - expected).max() <= 1
 
 
@@ -30,6 +34,86 @@ def test_every_kind_is_rgb_as_pillow_reads_it(name: str) -> None:
 def test_sixteen_bits_keep_the_upper_eight(name: str) -> None:
     expected = np.asarray(pixels())[..., :1] if "grey" in name else np.asarray(pixels())
     assert np.array_equal(decode(MIXED[name]).permute(1, 2, 0).numpy(), np.broadcast_to(expected, (30, 40, 3)))
+
+
+RED_HALF = np.array([[[200, 100, 0, 0], [200, 100, 0, 51], [200, 100, 0, 255]]], dtype=np.uint8)
+
+
+@pytest.mark.parametrize("background", [(255, 255, 255), (0, 0, 0), (10, 20, 30)])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_what_is_transparent_is_laid_on_the_background(kind: str, background: Colour) -> None:
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    image = decode(encoded(Pillow.fromarray(RED_HALF), kind, **options), background)
+    expected = [
+        background,
+        tuple(0.2 * c + 0.8 * b for c, b in zip((200, 100, 0), background, strict=True)),
+        (200, 100, 0),
+    ]
+    assert (image[:, 0].T - torch.tensor(expected)).abs().max() <= 0.51
+
+
+def test_every_way_to_be_transparent() -> None:
+    """Of two pixels the first is transparent: a palette's entry, one grey level, one colour, one 16-bit level."""
+    palette = Pillow.fromarray(np.array([[0, 1]], dtype=np.uint8), "P")
+    palette.putpalette([9, 9, 9, 50, 60, 70])
+    two = np.array([[[9, 9, 9], [50, 60, 70]]], dtype=np.uint8)
+    files = {
+        "palette": (encoded(palette, "PNG", transparency=0), (50, 60, 70)),
+        "gif": (encoded(palette, "GIF", transparency=0), (50, 60, 70)),
+        "grey": (encoded(Pillow.fromarray(two[..., 0]), "PNG", transparency=9), (50, 50, 50)),
+        "colour": (encoded(Pillow.fromarray(two), "PNG", transparency=(9, 9, 9)), (50, 60, 70)),
+        "grey alpha": (
+            encoded(Pillow.fromarray(np.array([[[9, 0], [50, 255]]], dtype=np.uint8)), "PNG"),
+            (50,) * 3,
+        ),
+        "sixteen": (with_transparent_level(np.array([[9, 50 * 257]], dtype=np.uint16), 9), (50,) * 3),
+    }
+    for name, (data, second) in files.items():
+        assert decode(data, (1, 2, 3))[:, 0].T.tolist() == [[1, 2, 3], list(second)], name
+
+
+def with_transparent_level(levels: np.ndarray, level: int) -> bytes:
+    """A 16-bit PNG with a tRNS chunk, which Pillow does not write."""
+    png = encoded(Pillow.fromarray(levels), "PNG")
+    body = b"tRNS" + level.to_bytes(2, "big")
+    chunk = (2).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+    at = png.index(b"IDAT") - 4
+    return png[:at] + chunk + png[at:]
+
+
+def deep_tiff(dtype: type[np.generic], channels: int) -> bytes:
+    ok, data = cv2.imencode(".tiff", (np.random.default_rng(0).random((6, 7, channels)) * 9).astype(dtype))
+    assert ok
+    return data.tobytes()
+
+
+FLOATS, INTEGERS, OTHER = (
+    "its pixels are floating-point numbers",
+    "its pixels are 32-bit numbers",
+    "a kind of TIFF that",
+)
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (encoded(Pillow.fromarray(np.zeros((4, 4), dtype=np.float32)), "TIFF"), FLOATS),
+        (encoded(Pillow.fromarray(np.zeros((4, 4), dtype=np.int32)), "TIFF"), INTEGERS),
+        (deep_tiff(np.float32, 1), FLOATS),
+        (deep_tiff(np.float32, 3), OTHER),
+        (deep_tiff(np.float64, 1), OTHER),
+        (b"Pf\n2 1\n-1.0\n" + np.array([0.5, 1], dtype="<f4").tobytes(), FLOATS),
+    ],
+)
+def test_levels_without_a_black_and_a_white_are_unreadable(data: bytes, message: str) -> None:
+    with pytest.raises(UnreadableImageError, match=message):
+        decode(data)
+
+
+def test_levels_of_ten_bits_are_scaled() -> None:
+    """The header of a PGM says which level is white."""
+    levels = np.array([0, 512, 1023], dtype=">u2")
+    assert decode(b"P5\n3 1\n1023\n" + levels.tobytes())[0, 0].tolist() == [0, 128, 255]
 
 
 @pytest.mark.parametrize("name", BROKEN_FILES)
@@ -73,11 +157,15 @@ def test_garbage_after_the_end_is_harmless() -> None:
     assert torch.equal(decode(MIXED["rgb.jpg"] + b"junk" * 50), decode(MIXED["rgb.jpg"]))
 
 
-def test_flipped_bytes_in_a_png_are_noticed() -> None:
-    data = bytearray(MIXED["rgb.png"])
-    data[len(data) // 2] ^= 0x55
-    with pytest.raises(UnreadableImageError):
-        decode(bytes(data))
+def test_flipped_bytes_in_a_png_are_noticed(capfd: pytest.CaptureFixture[str]) -> None:
+    """Each of them, and no library says it on the terminal."""
+    whole = decode(MIXED["rgb.png"])
+    for place in range(0, len(MIXED["rgb.png"]), 7):
+        data = bytearray(MIXED["rgb.png"])
+        data[place] ^= 0x55
+        with contextlib.suppress(UnreadableImageError):
+            assert torch.equal(decode(bytes(data)), whole)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("name", ["rgb.jpg", "turned.jpg", "cmyk.jpg", "sixteen_grey.png", "palette.png", "alpha.png"])

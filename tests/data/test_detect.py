@@ -39,7 +39,7 @@ def test_lists(tmp_path: Path, name: str) -> None:
 def test_nothing_to_find(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="none does not exist"):
         detect(tmp_path / "none")
-    with pytest.raises(ValueError, match=r"holds no image.*\.jpg \.jpeg \.png"):
+    with pytest.raises(ValueError, match=r"holds no image.*\.jpg \.jpeg .*\.png"):
         detect(tmp_path)
     (tmp_path / "folder.jpg").mkdir()
     with pytest.raises(ValueError, match="holds no image"):

@@ -22,7 +22,7 @@ from ssltyped.transforms.blur import GaussianBlur
 from ssltyped.transforms.colour import ColorDistortion
 from ssltyped.transforms.geometry import CenterCrop, HorizontalFlip, RandomResizedCrop, Resize
 from ssltyped.transforms.views import RepeatViews
-from ssltyped.types import Batch, Image, Source, Subset, Transform
+from ssltyped.types import Batch, Image, Source, Subset, Transform, UnreadableImageError
 
 torch.set_num_threads(1)
 
@@ -285,3 +285,30 @@ def test_views_are_not_the_same_for_all_images() -> None:
     pipeline = TrainPipeline(split=TrainSplit(views=views, batch_size=32, source=OneImage(), num_workers=0), seed=0)
     batch = take(pipeline, 1)[0]
     assert len({tuple(view.flatten().tolist()) for both in batch.views for view in both}) > 55
+
+
+class Floats(Digits):
+    def read(self, index: int) -> torch.Tensor:
+        return super().read(index) / 255
+
+
+class Five(Digits):
+    def read(self, index: int) -> torch.Tensor:
+        return super().read(index)[[0, 1, 2, 0, 1]]
+
+
+class Broken(Digits):
+    def read(self, index: int) -> torch.Tensor:
+        raise UnreadableImageError("broken")
+
+
+def test_the_first_image_of_each_split_is_tried() -> None:
+    assert not list(data(Digits(), Digits()).trial())
+    assert not list(data(Broken(), Broken()).trial())
+    wrong = {problem.path: problem.message for problem in data(Floats(), Five()).trial()}
+    assert sorted(wrong) == ["data.train", "data.val"]
+    assert wrong["data.train"].startswith("Floats, image 0 (digits/train/0), gave a torch.float32 tensor [3, 32, 32]")
+    assert wrong["data.val"] == "images have 5 channels, data.mean has 3 values: one a channel"
+    small = EvalSplit(transforms=[CenterCrop(size=64)], source=Digits())
+    (problem,) = Data(train=split(Digits()), val=small).trial()
+    assert problem.message.endswith("put Resize before it, while making the views of digits/train/0, (3, 32, 32)")

@@ -1,12 +1,14 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from PIL import Image as Pillow
 
 from ssltyped.data.reading import DataError, ReadEval, ReadTrain, Reply, Request, stack
 from ssltyped.data.sampler import Sampler, random_of
@@ -73,9 +75,10 @@ def test_a_global_batch_never_holds_an_image_twice(data: st.DataObject) -> None:
     size = data.draw(st.integers(1, max(1, n // (world * accumulation))))
     if size * world * accumulation > n:
         return
-    broken = data.draw(st.frozensets(st.integers(0, n - 1), max_size=n // 2))
+    broken = data.draw(st.frozensets(st.integers(0, n - 1), max_size=n - 1))
     step = data.draw(st.integers(0, 100))
     indices: list[int] = []
+    repeated = 0
     failed: set[int] = set()
     for rank in range(world):
         sampler = Sampler(n, size, 0, rank, world, accumulation)
@@ -83,12 +86,15 @@ def test_a_global_batch_never_holds_an_image_twice(data: st.DataObject) -> None:
             try:
                 reply = read(Numbers(n, broken), sampler, step, micro)
             except DataError:
-                continue
+                return event("no image of the batch can be read")
             indices += reply.index.tolist()
             failed |= {record.index for record in reply.unreadable}
+            repeated += sum(record.repeated for record in reply.unreadable)
             assert len(reply.index) == size
             assert reply.views[0][:, 0, 0, 0].tolist() == reply.index.tolist()
-    assert len(set(indices)) == len(indices)
+    places = size * world * accumulation
+    assert len(set(indices)) == min(places, n - len(broken)), "no image twice while there are enough"
+    assert repeated == max(0, places - (n - len(broken)))
     assert not broken & set(indices)
     assert failed <= broken
 
@@ -109,11 +115,41 @@ def test_replacement_is_the_same_every_time_and_everything_that_failed_is_noted(
     assert torch.equal(first.views[0][others], whole.views[0][others])
 
 
-def test_nothing_left_for_a_place_is_an_error() -> None:
+@pytest.mark.parametrize("seed", range(10))
+def test_one_broken_image_of_less_than_two_global_batches(seed: int) -> None:
+    """On two ranks: the image takes its place from the rest of the epoch, whatever rank it is on."""
+    samplers = [Sampler(300, 100, seed, rank, world_size=2) for rank in range(2)]
+    got = [i for sampler in samplers for i in read(Numbers(300, frozenset({7})), sampler, 0).index.tolist()]
+    expected = [i for sampler in samplers for i in read(Numbers(300), sampler, 0).index.tolist()]
+    assert len(set(got)) == 200
+    assert {a for a, b in zip(got, expected, strict=True) if a != b} <= set(range(300)) - set(expected)
+    assert [b for a, b in zip(got, expected, strict=True) if a != b] == [7] * (7 in expected)
+
+
+def test_every_place_whose_own_images_are_broken_gets_another() -> None:
     sampler = Sampler(20, 8, seed=1)
-    broken = frozenset(int(i) for i in sampler.images(0, np.arange(3, 20, 8)))
-    with pytest.raises(DataError, match=r"place 3 of the batch.*number .*broken on purpose"):
-        read(Numbers(20, broken), sampler, 0)
+    images = sampler.images(0, np.arange(20)).tolist()
+    broken = frozenset(images[p] for p in (3, 11, 19, 5, 13))
+    reply = read(Numbers(20, broken), sampler, 0)
+    kept = [slot for slot in range(8) if slot not in (3, 5)]
+    assert reply.index[kept].tolist() == [images[slot] for slot in kept]
+    assert reply.index[[3, 5]].tolist() == [images[8], images[9]], "the first that no place takes, in the epoch's order"
+    assert not any(record.repeated for record in reply.unreadable)
+
+
+def test_with_too_few_images_one_is_repeated_and_said() -> None:
+    sampler = Sampler(9, 8, seed=1)
+    images = sampler.images(0, np.arange(9)).tolist()
+    reply = read(Numbers(9, frozenset(images[p] for p in (2, 4))), sampler, 0)
+    assert reply.index.tolist() == [images[p] for p in (0, 1, 8, 3, 0, 5, 6, 7)]
+    (record,) = [record for record in reply.unreadable if record.repeated]
+    assert record.index == images[4]
+    assert record.reason.startswith("broken on purpose; no image is left for its place")
+
+
+def test_nothing_to_read_is_an_error() -> None:
+    with pytest.raises(DataError, match=r"no image of a batch can be read.*number .*broken on purpose"):
+        read(Numbers(20, frozenset(range(20))), Sampler(20, 8, seed=1), 0)
 
 
 def test_each_image_is_decoded_once_for_all_views() -> None:
@@ -247,6 +283,90 @@ class Sometimes(ViewMaker):
         return Views([image], masks=[mask])
 
 
-def test_a_mask_for_some_images_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"a view has a mask in \d of 8 images: all need one, or none"):
+def test_a_mask_that_was_not_promised_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"Sometimes gave masks of (2 x 2|none); its mask_grids say no view"):
         reply_of(Sometimes(), Numbers(50))
+
+
+# --- what plug-ins give ---------------------------------------------------------------------------------------
+
+
+class Gives(Numbers):
+    """Image 2 is something else."""
+
+    other: object = None
+
+    def read(self, index: int) -> Image:
+        return cast(Image, self.other) if index == 2 else super().read(index)
+
+
+OTHERS = [
+    (torch.zeros(3, 4, 4), r"a torch\.float32 tensor \[3, 4, 4\].*255\)\.round\(\)"),
+    (torch.zeros(3, 4, 4, dtype=torch.uint16), r"a torch\.uint16 tensor.* // 257"),
+    (torch.zeros(3, 4, 4, dtype=torch.int64), r"a torch\.int64 tensor"),
+    (torch.zeros(4, 4, dtype=torch.uint8), r"a torch\.uint8 tensor \[4, 4\]"),
+    (torch.zeros(3, 0, 4, dtype=torch.uint8), r"a torch\.uint8 tensor \[3, 0, 4\]"),
+    (np.zeros((4, 4, 3), dtype=np.uint8), r"a uint8 numpy array \[4, 4, 3\].*to_image"),
+    (Pillow.new("RGB", (4, 4)), r"a PIL\.Image\.Image.*to_image"),
+    (None, "None"),
+]
+
+
+@pytest.mark.parametrize("other, message", OTHERS)
+def test_what_is_no_image_is_named(other: object, message: str) -> None:
+    source = Gives(5)
+    source.other = other
+    with pytest.raises(ValueError, match=rf"^Gives, image 2 \(number 2\), gave {message}"):
+        ReadEval(source, [])[Request(0, np.arange(5))]
+    with pytest.raises(ValueError, match=rf"^Gives, image 2 \(number 2\), gave {message}"):
+        ReadTrain(source, VIEWS, Sampler(5, 5, 0))[Request(0, np.arange(5))]
+
+
+class Returns(Transform):
+    """What it is told, instead of the image."""
+
+    def __init__(self, *, value: object, size: int = 4) -> None:
+        self.value, self.size = value, size
+
+    def __call__(self, image: Image, random: Random) -> Image:
+        return cast(Image, self.value)
+
+
+@pytest.mark.parametrize("other, message", OTHERS)
+def test_a_transform_that_gives_no_image_is_named(other: object, message: str) -> None:
+    for maker in (RepeatViews(transforms=[Returns(value=other)]), RotatedViews(transforms=[Returns(value=other)])):
+        with pytest.raises(ValueError, match=f"^Returns gave {message}") as caught:
+            reply_of(maker, Numbers(50))
+        assert "while making the views of number" in caught.value.__notes__[0]
+    with pytest.raises(ValueError, match=f"^Returns gave {message}"):
+        ReadEval(Numbers(9), [Returns(value=other)])[Request(0, np.arange(2))]
+
+
+def test_views_of_another_size_than_promised_are_an_error() -> None:
+    small = torch.zeros(3, 5, 4, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="RepeatViews gave views of 5 x 4, 5 x 4; its crop_sizes say 4 x 4, 4 x 4"):
+        reply_of(RepeatViews(transforms=[Returns(value=small)]), Numbers(50))
+
+
+class Labels(Numbers):
+    given: Sequence[object] = ()
+
+    def label(self, index: int) -> int | list[int]:
+        return cast(int, self.given[index])
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ((0, 1, 0.7), r"image 2 \(number 2\), gave the label 0\.7"),
+        ((0, "cat", 1), r"image 1 \(number 1\), gave the label 'cat'"),
+        ((None, 0, 1), r"image 0 \(number 0\), gave the label None"),
+        (([1, 0], [1, 0.5], [0, 0]), r"image 1 \(number 1\), gave the label a builtins\.list"),
+        (([1, 0], [1, 0, 0], [0, 0]), r"image 1 \(number 1\), gave a label of shape \(3,\); that of .* has \(2,\)"),
+    ],
+)
+def test_what_is_no_label_is_named(given: Sequence[object], message: str) -> None:
+    source = Labels(3)
+    source.given = given
+    with pytest.raises(ValueError, match=message):
+        ReadEval(source, [])[Request(0, np.arange(3))]

@@ -1,9 +1,11 @@
+import os
 import pickle
 from pathlib import Path
 
 import pytest
 import torch
-from images import BROKEN, broken_files, mixed_files, write, write_plain
+from images import BROKEN, broken_files, encoded, mixed_files, write, write_plain
+from PIL import Image as Pillow
 
 from ssltyped.data.sources import FlatFolder, ImageFolder
 from ssltyped.types import UnreadableImageError
@@ -85,3 +87,53 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         len(ImageFolder(path=tmp_path))
     with pytest.raises(ValueError, match="is a file"):
         len(ImageFolder(path=tmp_path / "b" / "000.png"))
+
+
+def test_images_beside_class_folders_have_no_class(tmp_path: Path) -> None:
+    write_plain(tmp_path / "a", 2)
+    write_plain(tmp_path / "b", 1)
+    (tmp_path / "stray.png").write_bytes((tmp_path / "a" / "001.png").read_bytes())
+    source = ImageFolder(path=tmp_path)
+    found = [(source.name(i).removeprefix(f"{tmp_path}/"), source.label(i)) for i in range(len(source))]
+    assert found == [("a/000.png", 0), ("a/001.png", 0), ("b/000.png", 1)]
+    assert [int(source.read(i)[0, 0, 0]) for i in range(3)] == [0, 1, 0]
+
+
+def test_why_a_folder_has_no_labels(tmp_path: Path) -> None:
+    for name in ("ant", "bee"):
+        write_plain(tmp_path / name, 1)
+    assert "ImageFolder has its sub-folders for classes" in FlatFolder(path=tmp_path).why_unlabelled
+    (tmp_path / "zebra").mkdir()
+    expected = f"{tmp_path}: not every sub-folder holds images (zebra), so they are no classes"
+    assert FlatFolder(path=tmp_path).why_unlabelled == expected
+    write_plain(tmp_path, 1)
+    assert "images lie in it directly" in FlatFolder(path=tmp_path).why_unlabelled
+
+
+def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+    write_plain(tmp_path / "a", 1)
+    write_plain(tmp_path / "b", 1)
+    sources = (FlatFolder(path=tmp_path), ImageFolder(path=tmp_path))
+    assert [list(source.remarks) for source in sources] == [[], []]
+    write(tmp_path, {"a/x.heic": b"", "b/y.heic": b""})
+    said = f"{tmp_path}: 2 files left out, no images by their suffix: 2 .heic"
+    assert [list(source.remarks) for source in sources] == [[said], [said]]
+    assert list(FlatFolder(path=tmp_path / "not there").remarks) == []
+
+
+def test_what_is_transparent_is_laid_on_the_background(tmp_path: Path) -> None:
+    clear = encoded(Pillow.new("RGBA", (3, 3), (9, 9, 9, 0)), "PNG")
+    write(tmp_path, {"a/0.png": clear, "b/0.png": clear})
+    for source in (FlatFolder(path=tmp_path, background=(1, 2, 3)), ImageFolder(path=tmp_path, background=(1, 2, 3))):
+        assert source.read(0)[:, 0, 0].tolist() == [1, 2, 3]
+    assert FlatFolder(path=tmp_path).read(0).min() == 255
+
+
+def test_what_is_no_file_is_unreadable(tmp_path: Path) -> None:
+    """A pipe would be waited for."""
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nothing")
+    source = FlatFolder(path=tmp_path)
+    for index, reason in ((0, "No such file"), (1, "a folder, pipe or device")):
+        with pytest.raises(UnreadableImageError, match=reason):
+            source.read(index)

@@ -1,6 +1,9 @@
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from facts import FACTS
 from images import write_plain
 
@@ -8,9 +11,9 @@ from ssltyped import config
 from ssltyped.data.digits import Digits, DigitsConf
 from ssltyped.data.sources import FlatFolder, FlatFolderConf
 from ssltyped.data.splits import EvalSplit, EvalSplitConf, TrainSplit, TrainSplitConf
-from ssltyped.transforms.geometry import CenterCropConf, RandomResizedCropConf
-from ssltyped.transforms.views import RepeatViewsConf
-from ssltyped.types import Source, ViewMaker
+from ssltyped.transforms.geometry import CenterCropConf, RandomResizedCrop, RandomResizedCropConf
+from ssltyped.transforms.views import RepeatViews, RepeatViewsConf
+from ssltyped.types import Batch, Collator, Random, Source, ViewMaker
 
 VIEWS: ViewMaker = RepeatViewsConf(transforms=[RandomResizedCropConf(size=8)])
 
@@ -58,3 +61,19 @@ def test_images(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="num_images is 4, but there are 3 images"):
         built.images()
     assert TrainSplit(views=config.build(VIEWS), batch_size=2, source=source, num_images=3).images() is source
+
+
+class Halves(Collator):
+    """Half of the labels."""
+
+    def __call__(self, batch: Batch, random: Random) -> Batch:
+        return dataclasses.replace(batch, label=None if batch.label is None else batch.label[::2])
+
+
+def test_a_collator_that_gives_no_batch_is_named() -> None:
+    views = RepeatViews(transforms=[RandomResizedCrop(size=8)])
+    train = TrainSplit(views=views, batch_size=2, source=Digits(), collators=[Halves()])
+    batch = Batch(views=(torch.zeros(4, 3, 8, 8),), index=torch.arange(4))
+    assert train.collated(batch, np.random.default_rng(0)).views == batch.views
+    with pytest.raises(ValueError, match=r"Halves gave a torch\.int64 tensor \[2\] as label; B is 4"):
+        train.collated(dataclasses.replace(batch, label=torch.arange(4)), np.random.default_rng(0))

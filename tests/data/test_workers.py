@@ -159,9 +159,25 @@ def fails_at_3(request: int) -> Answer:
 def test_an_error_comes_through_at_its_place() -> None:
     pool = pool_of(itertools.count(), 2, fails_at_3)
     assert [next(pool)[0] for _ in range(3)] == [0, 1, 2]
-    with pytest.raises(ValueError, match="three is not for me"):
+    with pytest.raises(ValueError, match="three is not for me") as caught:
         next(pool)
+    assert str(caught.value) == "three is not for me"
+    assert "in fails_at_3" in caught.value.__notes__[0]
     assert list(pool) == []
+
+
+class CannotBeSentError(Exception):
+    def __init__(self, *, place: int, why: str) -> None:
+        super().__init__(f"{why} at {place}")
+
+
+def fails_unpicklably(request: int) -> Answer:
+    raise CannotBeSentError(place=request, why="no")
+
+
+def test_an_error_that_cannot_be_sent_comes_as_text() -> None:
+    with pytest.raises(RuntimeError, match="no at 0"):
+        next(pool_of(range(2), 1, fails_unpicklably))
 
 
 def broken_requests() -> Iterator[int]:

@@ -111,9 +111,7 @@ def _batch(built: Experiment, facts: Facts, rows: int) -> Batch:
         label = torch.zeros(rows, *_label_shape(built, facts), dtype=torch.int64) if facts.train_labelled else None
         index = torch.zeros(rows, dtype=torch.int64)
         batch = Batch(views=views, index=index, label=label, masks=masks)
-        for collator in built.data.train.collators:
-            batch = collator(batch, np.random.default_rng(0))
-    return batch
+        return built.data.train.collated(batch, np.random.default_rng(0))
 
 
 def _label_shape(built: Experiment, facts: Facts) -> tuple[int, ...]:
@@ -142,6 +140,8 @@ def _run_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
         yield f"  {row.field:<28} {plain(row.value):<20} {row.rule}"
     if resolution.warnings:
         yield from ("", "may be unwise", *(f"  {warning}" for warning in resolution.warnings))
+    if remarks := list(config.build(resolved.data).remarks()):
+        yield from ("", "images", *(f"  {remark}" for remark in remarks))
     yield from ("", "length")
     per_epoch = f"{facts.steps_per_epoch or 0:,} steps an epoch"
     yield f"  {facts.global_batch_size:,} images a step, {per_epoch}, {resolved.steps:,} steps"

@@ -62,6 +62,7 @@ class Facts:
         labelled: whether both the images to train on and those to evaluate on have labels
         unmatched: why the labels of `data.val` cannot be told in those of `data.train`; empty: they can
         train_labelled: whether the images to train on have a label, of their own or of a pretext task
+        unlabelled: why images have no labels, for the error of what needs them; empty if they have
         evaluates: whether `data.val` says how images are read for an evaluation
         uses_labels: whether the method reads the labels
         pretext: whether the labels are those of a pretext task that the views make
@@ -89,6 +90,7 @@ class Facts:
     labelled: Optional[bool] = None
     unmatched: str = ""
     train_labelled: Optional[bool] = None
+    unlabelled: str = ""
     evaluates: bool = True
     uses_labels: bool = True
     pretext: bool = False
@@ -112,6 +114,11 @@ class Facts:
     def steps_per_epoch(self) -> Optional[int]:
         """Full batches in one pass over the images; the rest of a pass is left out (another rest each epoch)."""
         return None if self.num_images is None else self.num_images // self.global_batch_size
+
+    @property
+    def why_unlabelled(self) -> str:
+        """Why there are no labels, in brackets, to follow the words that say that there are none; empty if unknown."""
+        return f" ({self.unlabelled})" if self.unlabelled else ""
 
     def widths(self, head: Optional[str]) -> tuple[int, ...]:
         """The widths of a head's outputs; empty while they (or the head) are not known."""

@@ -1,11 +1,11 @@
 """Which kind of source a path is."""
 
-import os
 from pathlib import Path
 
 from ssltyped.config.hints import brief
 from ssltyped.data.image_list import ImageListConf
-from ssltyped.data.sources import FlatFolderConf, ImageFolderConf, image_files, is_image, no_images, sub_folders
+from ssltyped.data.listing import listing
+from ssltyped.data.sources import FlatFolderConf, ImageFolderConf, no_images, not_classes
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test"})
 LISTS = (".txt", ".tsv", ".csv", ".lst", ".npy")
@@ -34,20 +34,14 @@ def detect(path: Path) -> tuple[object, str]:
 
 
 def _detect_folder(path: Path) -> tuple[object, str]:
-    with os.scandir(path) as entries:
-        images_beside = any(is_image(entry.name) and entry.is_file() for entry in entries)
-    folders = sub_folders(path)
-    if images_beside:
-        return FlatFolderConf(path=path), "images lie in it directly, so its folders are no classes"
-    if folders and SPLITS.issuperset(name.lower() for name in folders):
-        raise ValueError(
-            f"{path} holds splits, not classes; did you mean {' or '.join(str(path / f) for f in folders)}?"
-        )
-    without = [name for name in folders if next(image_files(path / name), None) is None]
-    if len(without) == len(folders):
-        raise no_images(path)
-    if without:
-        return FlatFolderConf(path=path), f"not every sub-folder holds images ({without[0]}), so they are no classes"
-    if len(folders) == 1:
-        return FlatFolderConf(path=path), f"one sub-folder ({folders[0]}) is no set of classes"
+    found = listing(path)
+    folders = found.folders
+    if not found.counts[""]:
+        if folders and SPLITS.issuperset(name.lower() for name in folders):
+            splits = " or ".join(str(path / name) for name in folders)
+            raise ValueError(f"{path} holds splits, not classes; did you mean {splits}?")
+        if not len(found.files):
+            raise no_images(path)
+    if why := not_classes(path):
+        return FlatFolderConf(path=path), why
     return ImageFolderConf(path=path), f"{len(folders)} sub-folders with images in each: the classes"

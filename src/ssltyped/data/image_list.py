@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from ssltyped.config import config_for
+from ssltyped.data.decode import WHITE, Colour
 from ssltyped.data.index import PathIndex, index_lines, save_mapped
 from ssltyped.data.sources import read_file
 from ssltyped.types import Image, Source
@@ -67,14 +68,17 @@ class ImageList(Source):
         labels: N labels: a .npy of whole numbers, or of rows of them, one a class (1: there, 0: not, -1: unknown); or
             text with one a line; null: those in the list, if any
         root: what relative paths are relative to; null: the folder of the list
+        background: red, green and blue (0 to 255) of what is transparent
     """
 
-    def __init__(self, *, path: Path, labels: Optional[Path] = None, root: Optional[Path] = None) -> None:
-        self.path, self.labels, self.root = path, labels, root
+    def __init__(
+        self, *, path: Path, labels: Optional[Path] = None, root: Optional[Path] = None, background: Colour = WHITE
+    ) -> None:
+        self.path, self.labels, self.root, self.background = path, labels, root, background
 
-    def __getstate__(self) -> dict[str, Optional[Path]]:
+    def __getstate__(self) -> dict[str, object]:
         # A memory map pickles as a copy of all it maps.
-        return {"path": self.path, "labels": self.labels, "root": self.root}
+        return {"path": self.path, "labels": self.labels, "root": self.root, "background": self.background}
 
     @functools.cached_property
     def _entries(self) -> Union[PathIndex, Shaped[np.ndarray, "N"]]:
@@ -117,7 +121,7 @@ class ImageList(Source):
         return len(self._entries)
 
     def read(self, index: int) -> Image:
-        return read_file(self._file(index))
+        return read_file(self._file(index), self.background)
 
     def name(self, index: int) -> str:
         return str(self._file(index))
@@ -125,6 +129,10 @@ class ImageList(Source):
     @property
     def labelled(self) -> bool:
         return self._labels is not None or self._labels_in_list
+
+    @property
+    def why_unlabelled(self) -> str:
+        return f"{self.path}: its first line ends in no whole number, and there is no file of labels"
 
     def label(self, index: int) -> int | list[int]:
         if self._labels is None:

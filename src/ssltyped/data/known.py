@@ -11,10 +11,14 @@ from ssltyped.types import Problem, Source
 
 
 class Known(NamedTuple):
-    """Of the images of a split: how many, whether they have labels, and the source (None: they are not here)."""
+    """Of the images of a split: how many, whether they have labels, why not, and the source (None: they are not here).
+
+    What is not known is None.
+    """
 
     length: Optional[int]
     labelled: Optional[bool]
+    why: str
     source: Optional[Source]
 
 
@@ -27,16 +31,17 @@ class Sources:
     def of(self, split: Split, path: str) -> Known:
         """The declared length where the images are not here. Raises `ConfigError` for a source that cannot be."""
         if split.source is None:
-            return Known(split.num_images, None, None)
+            return Known(split.num_images, None, "", None)
         key = config.to_yaml(split.source)
         if key not in self._known:
             try:
                 source = config.build(split.source)
-                self._known[key] = Known(len(source), source.labelled, source)
+                why = "" if source.labelled else source.why_unlabelled
+                self._known[key] = Known(len(source), source.labelled, why, source)
             except (OSError, ValueError) as error:
                 if isinstance(error, ConfigError) or split.num_images is None:
                     raise ConfigError([Problem(f"{path}.source", str(error))]) from error
-                self._known[key] = Known(None, None, None)
+                self._known[key] = Known(None, None, "", None)
         known = self._known[key]
         return known if known.length is not None else known._replace(length=split.num_images)
 
@@ -50,7 +55,7 @@ class Sources:
         return mismatch(theirs.source, ours.source)
 
     def problems(self, data: Data, *, to_run: bool) -> list[Problem]:
-        """Images that are not as many as declared, and `to_run` those that are not here: a plan may leave them open."""
+        """Images that are not as many as declared; `to_run` also those that are not here, or that are no images."""
         found = []
         for name, split in (("train", data.train), ("val", data.val)):
             if split is None:
@@ -61,4 +66,4 @@ class Sources:
             if known.source is not None and split.num_images not in (None, known.length):
                 message = f"declared {split.num_images}, but there are {known.length} images: leave it out (null)"
                 found.append(Problem(f"data.{name}.num_images", message))
-        return found
+        return found or (list(config.build(data, "data").trial()) if to_run else [])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssltyped.config import config_for
 from ssltyped.data.classes import matched
-from ssltyped.data.reading import DataError, ReadEval, ReadTrain, Reply, Request, Unreadable
+from ssltyped.data.reading import DataError, Reader, ReadEval, ReadTrain, Reply, Request, Unreadable
 from ssltyped.data.sampler import Sampler
 from ssltyped.data.splits import EvalSplit, TrainSplit
 from ssltyped.data.workers import Answers
@@ -73,7 +73,7 @@ class TrainPipeline(Iterator[Batch]):
         self._replies = Answers(read, requests, num_workers=split.num_workers, pin_memory=pin_memory)
         self._max_unreadable, self._on_unreadable = split.max_unreadable, on_unreadable
         self._first: list[Unreadable] = []
-        self.num_reads, self.num_unreadable = 0, 0
+        self.num_reads, self.num_unreadable, self.num_repeated = 0, 0, 0
 
     def __next__(self) -> Batch:
         reply = next(self._replies)
@@ -83,6 +83,7 @@ class TrainPipeline(Iterator[Batch]):
     def _count(self, reply: Reply) -> None:
         self.num_reads += len(reply.index) + len(reply.unreadable)
         self.num_unreadable += len(reply.unreadable)
+        self.num_repeated += sum(record.repeated for record in reply.unreadable)
         if not reply.unreadable:
             return
         self._first += reply.unreadable[: NAMED - len(self._first)]
@@ -108,6 +109,14 @@ class TrainPipeline(Iterator[Batch]):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _reader(split: TrainSplit | EvalSplit) -> Reader:
+    """What reads one image of a split, as for its batches."""
+    if isinstance(split, EvalSplit):
+        return ReadEval(split.images(), split.transforms).reader
+    split.views.prepare()
+    return ReadTrain(source := split.images(), split.views, Sampler(len(source), 1, seed=0)).reader
 
 
 def _requests(sampler: Sampler, start_step: int) -> Iterator[Request]:
@@ -175,6 +184,21 @@ class Data(Component):
         if any(value <= 0 for value in config.std):
             yield Problem("std", f"is {tuple(config.std)}; it must be above 0")
 
+    def remarks(self) -> Iterator[str]:
+        """What there is to say of the images that are here."""
+        for name, split in (("train", self.train), ("val", self.val)):
+            if split is not None and split.source is not None:
+                yield from (f"data.{name}: {remark}" for remark in split.source.remarks)
+
+    def trial(self) -> Iterator[Problem]:
+        """What is wrong with image 0 of each split on its way to the model; nothing is said of one that is broken."""
+        for path, split in (("data.train", self.train), ("data.val", self.val)):
+            try:
+                if split is not None and len((reply := _reader(split).readable(0, [0])).index):
+                    self.normalize(reply.batch())
+            except ValueError as error:
+                yield Problem(path, ", ".join([str(error), *getattr(error, "__notes__", [])]))
+
     def normalize(self, batch: Batch) -> Batch:
         """The batch with its views as float32 with mean 0 and deviation 1, on its device."""
         return dataclasses.replace(batch, views=tuple(self._normalize(view) for view in batch.views))
@@ -196,10 +220,7 @@ class Data(Component):
 
     def prepare(self, batch: Batch, random: Random) -> Batch:
         """A batch of training as the method sees it: normalized, then collated."""
-        batch = self.normalize(batch)
-        for collator in self.train.collators:
-            batch = collator(batch, random)
-        return batch
+        return self.train.collated(self.normalize(batch), random)
 
     def evaluate(
         self,

@@ -11,8 +11,22 @@ from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ssltyped.data.replacing import Spares
 from ssltyped.data.sampler import Sampler, random_of
-from ssltyped.types import Batch, Image, Random, Source, Transform, UnreadableImageError, ViewMaker, Views
+from ssltyped.transforms.views import applied
+from ssltyped.types import (
+    Batch,
+    Image,
+    Promise,
+    Random,
+    Source,
+    Transform,
+    UnreadableImageError,
+    ViewMaker,
+    Views,
+    check_image,
+    check_labels,
+)
 
 
 class DataError(Exception):
@@ -21,11 +35,19 @@ class DataError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Unreadable:
-    """An image that could not be read: its number in the source, its name (the path) and why."""
+    """An image that could not be read.
+
+    Args:
+        index: its number in the source
+        name: its path
+        reason: why it cannot be read
+        repeated: there was no image left for its place in the batch, so that another one is there twice
+    """
 
     index: int
     name: str
     reason: str
+    repeated: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,16 +109,28 @@ class Reader:
         except UnreadableImageError as error:
             failed.append(Unreadable(index, self._source.name(index), str(error)))
             return None
+        check_image(image, self._giver(index))
         try:
             return self._views(image, functools.partial(random_of, self._seed, epoch, index))
         except Exception as error:
             error.add_note(f"while making the views of {self._source.name(index)}, {tuple(image.shape)}")
             raise
 
+    def readable(self, epoch: int, images: Sequence[int]) -> Reply:
+        """Those of these images that can be read, in order."""
+        failed: list[Unreadable] = []
+        read = {index: views for index in images if (views := self.read(epoch, index, failed)) is not None}
+        return self.reply(list(read.values()), list(read), failed)
+
+    def _giver(self, index: int) -> str:
+        """Whose image it is, in an error."""
+        return f"{type(self._source).__name__}, image {index} ({self._source.name(index)}),"
+
     def reply(self, views: Sequence[Views], index: Sequence[int], failed: Sequence[Unreadable]) -> Reply:
         label: list[int | Sequence[int]] = [one.label for one in views if one.label is not None]
-        if len(label) < len(views) and self._source.labelled:
+        if not label and self._source.labelled:
             label = [self._source.label(i) for i in index]
+            check_labels(label, lambda place: self._giver(index[place]))
         images = [one.images for one in views]
         return Reply(
             views=tuple(stack(same, view) for view, same in enumerate(zip(*images, strict=True))),
@@ -108,22 +142,28 @@ class Reader:
 
 
 def _masks(views: Sequence[Views]) -> Iterator[Optional[Bool[np.ndarray, "B _ _"]]]:
-    """The masks of each view, stacked."""
+    """The masks of each view, stacked: all images have one there, or none."""
     for masks in zip(*(one.masks for one in views), strict=True):
         known = [mask for mask in masks if mask is not None]
-        if known and len(known) < len(masks):
-            raise ValueError(f"a view has a mask in {len(known)} of {len(masks)} images: all need one, or none")
         yield np.stack(known) if known else None
 
 
 class ReadTrain(Dataset[Reply]):
-    """Batches of full size: an unreadable image is replaced by another (`Sampler.replacements`).
+    """Batches of full size: an unreadable image is replaced by another (`Sampler.replacements`, `Spares`).
 
-    A pure function of the request. Raises `DataError` if no image in the place of an unreadable one can be read.
+    A pure function of the request. No image is twice in a global batch while there are enough. Raises `DataError` if
+    none can be read.
     """
 
     def __init__(self, source: Source, views: ViewMaker, sampler: Sampler) -> None:
-        self._reader, self._sampler = Reader(source, views, sampler.seed), sampler
+        self._maker, self._promise = views, Promise.of(views)
+        self._sampler, self._spares = sampler, Spares(source, sampler)
+        self.reader = Reader(source, self._views, sampler.seed)
+
+    def _views(self, image: Image, random: Callable[[int], Random]) -> Views:
+        made = self._maker(image, random)
+        self._promise.check(made, type(self._maker).__name__)
+        return made
 
     def __getitem__(self, request: Request) -> Reply:
         failed: list[Unreadable] = []
@@ -131,37 +171,38 @@ class ReadTrain(Dataset[Reply]):
         images = self._sampler.images(request.epoch, request.positions)
         for position, index in zip(request.positions.tolist(), images.tolist(), strict=True):
             read.append(self._read_one(request.epoch, position, index, failed))
-        return self._reader.reply([views for _, views in read], [index for index, _ in read], failed)
+        return self.reader.reply([views for _, views in read], [index for index, _ in read], failed)
 
     def _read_one(self, epoch: int, position: int, index: int, failed: list[Unreadable]) -> tuple[int, Views]:
-        views = self._reader.read(epoch, index, failed)
+        views = self.reader.read(epoch, index, failed)
         others = self._sampler.replacements(position)
-        while views is None:
-            other = next(others, None)
-            if other is None:
-                last, slot = failed[-1], position % self._sampler.global_batch_size
-                raise DataError(f"no image for place {slot} of the batch can be read: {last.name} ({last.reason})")
+        while views is None and (other := next(others, None)) is not None:
             index = int(self._sampler.images(epoch, np.array([other]))[0])
-            views = self._reader.read(epoch, index, failed)
-        return index, views
+            views = self.reader.read(epoch, index, failed)
+        return (index, views) if views is not None else self._read_spare(epoch, position, failed)
+
+    def _read_spare(self, epoch: int, position: int, failed: list[Unreadable]) -> tuple[int, Views]:
+        spare = self._spares.of(epoch, position)
+        if spare is not None and (views := self.reader.read(epoch, spare.image, failed)) is not None:
+            if spare.repeated:
+                reason = (
+                    f"{failed[-1].reason}; no image is left for its place, so that another of the batch is there twice"
+                )
+                failed[-1] = dataclasses.replace(failed[-1], reason=reason, repeated=True)
+            return spare.image, views
+        last = failed[-1]
+        raise DataError(f"no image of a batch can be read, and none beside it: {last.name} ({last.reason})")
 
 
 class ReadEval(Dataset[Reply]):
     """The readable images of a request, in order, each with one view by transforms that draw nothing random."""
 
     def __init__(self, source: Source, transforms: Sequence[Transform]) -> None:
-        self._transforms, self._reader = transforms, Reader(source, self._view, 0)
+        self._transforms = transforms
+        self.reader = Reader(source, self._view, 0)
 
     def _view(self, image: Image, random: Callable[[int], Random]) -> Views:
-        stream = random(0)
-        for transform in self._transforms:
-            image = transform(image, stream)
-        return Views([image])
+        return Views([applied(self._transforms, image, random(0))])
 
     def __getitem__(self, request: Request) -> Reply:
-        failed: list[Unreadable] = []
-        read: list[tuple[int, Views]] = []
-        for index in request.positions.tolist():
-            if (views := self._reader.read(request.epoch, index, failed)) is not None:
-                read.append((index, views))
-        return self._reader.reply([views for _, views in read], [index for index, _ in read], failed)
+        return self.reader.readable(request.epoch, request.positions.tolist())

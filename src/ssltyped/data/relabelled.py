@@ -1,7 +1,7 @@
 """The images of one source with the labels of a file."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -48,6 +48,10 @@ class RelabelledSource(Source):
 
     def name(self, index: int) -> str:
         return self.source.name(index)
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        return self.source.remarks
 
     def label(self, index: int) -> int:
         return int(self._labels[index])

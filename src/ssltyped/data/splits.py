@@ -8,7 +8,19 @@ from annotated_types import Ge, Gt, Le
 
 from ssltyped.config import config_for
 from ssltyped.data.detect import detect
-from ssltyped.types import Collator, Component, Facts, Inference, Problem, Source, Transform, ViewMaker
+from ssltyped.types import (
+    Batch,
+    Collator,
+    Component,
+    Facts,
+    Inference,
+    Problem,
+    Random,
+    Source,
+    Transform,
+    ViewMaker,
+    check_batch,
+)
 
 
 def is_there(path: Path) -> bool:
@@ -61,9 +73,9 @@ class Split(Component):
 class TrainSplit(Split):
     """The images to train on, and how they become batches of views.
 
-    An image that cannot be read is replaced by another one that is in no place of the same global batch, and
-    reported. If more than `max_unreadable` of the reads fail (judged from 200 reads on), training ends with
-    `DataError`.
+    An image that cannot be read is reported, and replaced by another one that is in no place of the same global batch
+    (while there are enough). If more than `max_unreadable` of the reads fail (judged from 200 reads on), training ends
+    with `DataError`.
 
     Args:
         views: image to views
@@ -97,6 +109,13 @@ class TrainSplit(Split):
         yield from super().infer(config, facts)
         if config.num_images is None and config.source is not None and facts.num_images is not None:
             yield Inference("num_images", facts.num_images, "counted; the order of the images depends on it")
+
+    def collated(self, batch: Batch, random: Random) -> Batch:
+        """A normalized batch after the collators. Raises ValueError for one that gives no batch."""
+        for collator in self.collators:
+            batch = collator(batch, random)
+            check_batch(batch, type(collator).__name__)
+        return batch
 
 
 class EvalSplit(Split):

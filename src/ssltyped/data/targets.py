@@ -61,7 +61,7 @@ class OneHot(Collator):
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         if facts.train_labelled is False:
-            yield Problem("", "needs labels, and the images to train on have none")
+            yield Problem("", f"needs labels, and the images to train on have none{facts.why_unlabelled}")
         if not facts.uses_labels:
             yield Problem("", "makes rows of labels, and the method reads none: remove it")
         if len(widths := facts.distinct_widths) > 1 and not config.num_classes:

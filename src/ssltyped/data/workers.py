@@ -6,20 +6,22 @@ error in a tenth of a second that says what it died of.
 """
 
 import contextlib
+import dataclasses
 import functools
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
-from pickle import PicklingError
 from types import ModuleType
 from typing import TypeVar
 
@@ -44,6 +46,30 @@ _SERVER = forkserver.ForkServer()
 """Not the one that all of a program shares: what holds for ours would hold for processes that are not ours."""
 
 
+@dataclasses.dataclass(frozen=True)
+class _Failure:
+    """What a dataset raised in a worker, and where."""
+
+    error: Exception
+    trace: str
+
+
+class _Told(Dataset[A | _Failure]):
+    """A dataset with what it raises among its answers: torch makes a traceback the message of the error."""
+
+    def __init__(self, dataset: Dataset[A]) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, request: object) -> A | _Failure:
+        try:
+            return self._dataset[request]
+        except Exception as error:
+            try:
+                return _Failure(pickle.loads(pickle.dumps(error)), traceback.format_exc())
+            except Exception:  # it cannot be sent: torch sends its text
+                raise error from None
+
+
 class Answers(Iterator[A]):
     """`dataset[request]` for every request, in order, in a process beside this one. Close it, or exhaust it.
 
@@ -65,7 +91,7 @@ class Answers(Iterator[A]):
         with _forked_from_server() if num_workers else contextlib.nullcontext() as context, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores
             loader = DataLoader(
-                dataset,
+                _Told(dataset) if num_workers else dataset,
                 batch_size=None,
                 sampler=requests,
                 collate_fn=_as_it_is,
@@ -76,7 +102,7 @@ class Answers(Iterator[A]):
                 multiprocessing_context=context,
                 generator=torch.Generator(),  # or it draws from the global one
             )
-            self._iterator: Iterator[A] = _started(loader)
+            self._iterator: Iterator[A | _Failure] = _started(loader)
         self._workers: Sequence[BaseProcess] = getattr(self._iterator, "_workers", ())
         alive.close()
 
@@ -84,7 +110,7 @@ class Answers(Iterator[A]):
         while True:
             self._look_after_workers(0)
             try:
-                return next(self._iterator)
+                return self._told(next(self._iterator))
             except StopIteration:
                 self.close()
                 raise
@@ -95,6 +121,12 @@ class Answers(Iterator[A]):
                 self._look_after_workers(PATIENCE)
                 self.close()
                 raise
+
+    def _told(self, answer: A | _Failure) -> A:
+        if isinstance(answer, _Failure):
+            answer.error.add_note(f"in a data worker:\n{answer.trace}")
+            raise answer.error
+        return answer
 
     def _look_after_workers(self, timeout: float) -> None:
         if connection.wait([worker.sentinel for worker in self._workers], timeout):
@@ -112,7 +144,7 @@ def _started(loader: DataLoader[A]) -> Iterator[A]:
     warnings.filterwarnings("ignore", "Got pickle error")  # torch advises to fork
     try:
         return iter(loader)
-    except (PicklingError, AttributeError, TypeError) as error:
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
         message = "define classes at the top of a module, open files on first use, or take num_workers=0"
         raise DataError(f"worker processes cannot be given what reads the images: {error}; {message}") from error
 

@@ -49,7 +49,8 @@ class KNN(Callback):
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         if facts.labelled is False:
-            yield Problem("", "needs labels, and data.train or data.val has none: remove this callback, or give labels")
+            none = f"data.train or data.val has none{facts.why_unlabelled}"
+            yield Problem("", f"needs labels, and {none}: remove this callback, or give labels")
         if facts.num_images is not None and config.k > facts.num_images:
             yield Problem("k", f"got {config.k}: data.train has only {facts.num_images} images")
 

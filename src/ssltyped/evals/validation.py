@@ -46,7 +46,8 @@ class Validation(Callback):
             if name not in facts.heads:
                 yield Problem(f"heads.{index}", f"the model has no head {name!r}{nearest(name, facts.heads)}")
         if facts.labelled is False:
-            yield Problem("", "needs labels, and data.train or data.val has none: remove this callback, or give labels")
+            none = f"data.train or data.val has none{facts.why_unlabelled}"
+            yield Problem("", f"needs labels, and {none}: remove this callback, or give labels")
         if facts.pretext:
             yield Problem("", "the model predicts the classes of a pretext task, which data.val has not: remove this")
         if len(facts.inputs) > 1:

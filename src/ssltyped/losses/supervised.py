@@ -179,7 +179,8 @@ class BCELoss(SupervisedLoss):
 def needs_labels(facts: Facts) -> Iterable[Problem]:
     """The problem of a supervised loss whose images have no label."""
     if facts.train_labelled is False:
-        yield Problem("", "needs labels, and the images to train on have none: use a folder of class folders")
+        none = f"the images to train on have none{facts.why_unlabelled}"
+        yield Problem("", f"needs labels, and {none}: use a folder of class folders")
 
 
 def labels_of(batch: Batch) -> Target:

@@ -8,10 +8,10 @@ from typing import Annotated, Self
 import cv2
 import numpy as np
 from annotated_types import Ge, Gt, Le
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
 from ssltyped.config import config_for
-from ssltyped.transforms.opencv import Array, to_array, to_image
+from ssltyped.transforms.opencv import Array, by_channels, to_array, to_image
 from ssltyped.types import Facts, Image, Problem, Random, Transform
 
 PASSES = 3
@@ -31,7 +31,8 @@ class BlurFilter(Enum):
 
 def gaussian(array: Array, sigma: float) -> Array:
     """OpenCV's Gaussian, cut off at 3 sigma; beyond the border the pixels at the border go on."""
-    return cv2.GaussianBlur(array, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE).reshape(array.shape)
+    border = cv2.BORDER_REPLICATE
+    return by_channels(lambda part: cv2.GaussianBlur(part, (0, 0), sigma, borderType=border), array)
 
 
 def box_kernel(sigma: float) -> Float32[np.ndarray, "K"]:
@@ -60,10 +61,13 @@ def pillow_boxes(array: Array, sigma: float) -> Array:
     The rounding in between is kept on purpose: it decides what a narrow blur (sigma below 0.5) does at all.
     """
     row = box_kernel(sigma)[None, :]
-    blurred = array
-    for kernel in (row,) * PASSES + (row.T,) * PASSES:
-        blurred = cv2.filter2D(blurred, cv2.CV_8U, kernel, borderType=cv2.BORDER_REPLICATE)
-    return blurred.reshape(array.shape)
+
+    def blur(part: Array) -> UInt8[np.ndarray, "H W *C"]:
+        for kernel in (row,) * PASSES + (row.T,) * PASSES:
+            part = cv2.filter2D(part, cv2.CV_8U, kernel, borderType=cv2.BORDER_REPLICATE)
+        return part
+
+    return by_channels(blur, array)
 
 
 BLURS = {BlurFilter.GAUSSIAN: gaussian, BlurFilter.PILLOW_BOXES: pillow_boxes}

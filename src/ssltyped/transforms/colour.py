@@ -14,7 +14,7 @@ from annotated_types import Ge, Le
 from jaxtyping import UInt8
 
 from ssltyped.config import config_for
-from ssltyped.transforms.opencv import Array, to_array, to_image
+from ssltyped.transforms.opencv import Array, by_channels, to_array, to_image
 from ssltyped.types import Facts, Image, Problem, Random, Transform
 
 LEVELS = np.arange(256, dtype=np.float64)
@@ -103,7 +103,7 @@ def posterize(array: Array, bits: int) -> Array:
 def sharpen(array: Array, factor: float) -> Array:
     """factor x + (1 - factor) s, s the image smoothed by 3 x 3 pixels inside its border: 1 is the image, 0 is s."""
     smooth = array.copy()
-    smooth[1:-1, 1:-1] = _like(array, cv2.filter2D(array, -1, SMOOTH))[1:-1, 1:-1]
+    smooth[1:-1, 1:-1] = by_channels(lambda part: cv2.filter2D(part, -1, SMOOTH), array)[1:-1, 1:-1]
     return _like(array, _blend(array, factor, smooth))
 
 

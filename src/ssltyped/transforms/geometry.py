@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from ssltyped.config import config_for
-from ssltyped.transforms.opencv import Array, to_array, to_image
+from ssltyped.transforms.opencv import Array, by_channels, to_array, to_image
 from ssltyped.types import Facts, Image, Problem, Random, Transform
 
 CROP_ATTEMPTS = 10
@@ -21,8 +21,8 @@ CROP_ATTEMPTS = 10
 def resize(array: Array, height: int, width: int) -> UInt8[np.ndarray, "H2 W2 C"]:
     """The image at another size: the mean over each target pixel's area when both sides shrink, else bilinear."""
     shrinks = array.shape[0] >= height and array.shape[1] >= width
-    resized = cv2.resize(array, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return resized.reshape(height, width, array.shape[2])
+    kernel = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return by_channels(lambda part: cv2.resize(part, (width, height), interpolation=kernel), array)
 
 
 class RandomResizedCrop(Transform):
@@ -88,7 +88,8 @@ class HorizontalFlip(Transform):
         self.p = p
 
     def __call__(self, image: Image, random: Random) -> Image:
-        return to_image(cv2.flip(to_array(image), 1)) if random.random() < self.p else image
+        flips = random.random() < self.p
+        return to_image(by_channels(lambda part: cv2.flip(part, 1), to_array(image))) if flips else image
 
 
 class Resize(Transform):

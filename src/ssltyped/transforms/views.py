@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ssltyped.config import build, config_for, part_of, walk
 from ssltyped.transforms.blur import GaussianBlur, kernel_width
-from ssltyped.types import Facts, Image, Problem, Random, Transform, ViewMaker, Views
+from ssltyped.types import Facts, Image, Problem, Random, Transform, ViewMaker, Views, check_image
 
 
 def last_size(transforms: Sequence[object]) -> int:
@@ -31,9 +31,10 @@ def wide_blurs(field: str, transforms: Sequence[object]) -> Iterator[Problem]:
 
 
 def applied(transforms: Sequence[Transform], image: Image, random: Random) -> UInt8[Tensor, "C _ _"]:
-    """The image after a chain of transforms."""
+    """The image after a chain of transforms. Raises ValueError for one that gives no image."""
     for transform in transforms:
         image = transform(image, random)
+        check_image(image, type(transform).__name__)
     return image
 
 

@@ -258,6 +258,16 @@ class Source(Component, ABC):
         """
         return ()
 
+    @property
+    def why_unlabelled(self) -> str:
+        """Why there are no labels, for the error of what needs them; only asked of a source that is not labelled."""
+        return f"{type(self).__name__} gives no labels"
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What the plan and a run say of the images, a sentence each, such as which files were left out."""
+        return ()
+
     def label(self, index: int) -> int | Sequence[int]:
         """The class of image `index`, or a row of 1, 0 and -1 (see `Target`); only asked of a labelled source."""
         raise NotImplementedError(f"{type(self).__name__} has no labels")
