@@ -55,7 +55,8 @@ class Experiment(Component):
         schedule: the learning rate over the run.
         epochs: passes over the images; give this or steps.
         steps: optimizer steps; give this or epochs.
-        passes: what goes through the trunk at once: all consecutive views of one size, or each view alone.
+        passes: what goes through the trunk at once: all consecutive views of one size, or each view alone; apart:
+            through the heads too; null: apart if the method is defined view by view, else size.
         freeze: parts that do not learn, for ever or for a while.
         global_batch_size: images per optimizer step over all ranks; follows from batch_size, ranks and accumulation.
         accumulation: batches of a rank per optimizer step; a method that compares images of a batch refuses several.
@@ -85,7 +86,7 @@ class Experiment(Component):
         schedule: Scheduler,
         epochs: Optional[Annotated[int, Gt(0)]] = None,
         steps: Optional[Annotated[int, Gt(0)]] = None,
-        passes: Passes = Passes.SIZE,
+        passes: Optional[Passes] = None,
         freeze: list[Freeze] = [],  # noqa: B006  # never changed; a config shows it as a list
         global_batch_size: Annotated[int, Gt(0)] = INFERRED,
         accumulation: Annotated[int, Gt(0)] = 1,
@@ -125,6 +126,9 @@ class Experiment(Component):
             elif config.epochs is not None:
                 yield Inference("steps", config.epochs * per_epoch, f"{config.epochs} epochs x {per_epoch} ({images})")
         yield from inferred_reads(config.heads, facts.feature_dims, "the trunk")
+        if getattr(part_of(config.loss).kind, "views_apart", False):
+            rule = f"{part_of(config.loss).name} is defined view by view"
+            yield Inference("passes", Passes.APART, rule, default=True)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
@@ -266,7 +270,7 @@ def build_model(built: Experiment, facts: Facts) -> SSLModel:
         trunk=built.trunk,
         heads=built.heads,
         views_of=facts.inputs,
-        passes=built.passes,
+        passes=built.passes or Passes.SIZE,
         frozen=for_ever(built.freeze),
         extra=list(dict.fromkeys(name for callback in built.callbacks for name in callback.reads)),
     )

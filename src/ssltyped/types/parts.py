@@ -124,6 +124,9 @@ class Loss(Component, nn.Module, ABC):
     outputs: Optional[tuple[int, Optional[int], str]] = (1, 1, "exactly one output")
     """The fewest and the most outputs that a head it reads may have, and what that is; None: any number will do."""
 
+    views_apart: bool = False
+    """Whether the method is defined view by view: each goes through trunk and heads alone, unless `passes` is given."""
+
     whole_batch: str = ""
     """Why several accumulated batches are not one large batch to the method; empty: they are."""
 
