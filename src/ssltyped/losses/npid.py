@@ -70,7 +70,7 @@ class MemoryBankLoss(Loss):
         embedding_dim: Annotated[int, Gt(0)] = INFERRED,
         num_images: Annotated[int, Gt(0)] = INFERRED,
         contrast: Contrast = Contrast.NCE,
-        num_negatives: Annotated[int, Gt(0)] = 16000,
+        num_negatives: Annotated[int, Gt(0)] = 4096,
         temperature: Annotated[float, Gt(0)] = 0.07,
         momentum: Annotated[float, Ge(0), Le(1)] = 0.5,
         loss_weights: list[Annotated[float, Ge(0)]] = [1.0],  # noqa: B006  # never changed
