@@ -12,7 +12,7 @@ from torch import Tensor
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.outputs import full_precision, precise
-from ssltyped.types import Batch, Facts, Loss, Model, Moment, Problem, StepOutput
+from ssltyped.types import Batch, Facts, Loss, LossRange, Model, Moment, Problem, StepOutput
 
 EPS = 1e-5
 
@@ -80,7 +80,10 @@ class BarlowTwinsLoss(Loss):
         diagonal = c.diagonal()
         off = c.square().sum() - diagonal.square().sum()
         loss = self.scale * ((diagonal - 1).square().sum() + self.lambda_off * off)
-        return StepOutput(loss=loss, logs={"diagonal": diagonal.detach().mean()})
+        width = len(diagonal)
+        highest = self.scale * width * (4 + self.lambda_off * (width - 1))
+        expected = LossRange(highest=highest, uniform=self.scale * width)  # of equal outputs C is 0
+        return StepOutput(loss=loss, logs={"diagonal": diagonal.detach().mean()}, expected=expected)
 
 
 BarlowTwinsLossConf = config_for(BarlowTwinsLoss)

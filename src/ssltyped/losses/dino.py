@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssltyped.config import INFERRED, config_for
-from ssltyped.losses.outputs import inferred_width, precise, wrong_crops
+from ssltyped.losses.outputs import inferred_width, precise, softmax_range, wrong_crops
 from ssltyped.losses.state import steps_from_epochs, warmed_up
 from ssltyped.losses.teacher import TaughtLoss, move_center
 from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
@@ -108,7 +108,8 @@ class DINOLoss(TaughtLoss):
         ]
         logs = {"entropy": torch.special.entr(targets).sum(dim=1).mean(), "center_norm": self.center.norm()}
         carry = {"mean": teacher.mean(dim=0, keepdim=True)}
-        return StepOutput(loss=torch.stack(pairs).mean(), logs=logs, carry=carry)
+        expected = softmax_range(student.shape[1])
+        return StepOutput(loss=torch.stack(pairs).mean(), logs=logs, carry=carry, expected=expected)
 
     def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
         move_center(self.center, [carry["mean"] for carry in carries], self.center_momentum)

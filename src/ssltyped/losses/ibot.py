@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ssltyped.config import INFERRED, config_for
-from ssltyped.losses.outputs import inferred_width, precise
+from ssltyped.losses.outputs import inferred_width, precise, softmax_range
 from ssltyped.losses.state import steps_from_epochs, warmed_up
 from ssltyped.losses.teacher import TaughtLoss, move_center
-from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Outputs, Problem, StepOutput
+from ssltyped.types import Batch, Carry, Facts, Inference, LossRange, Model, Moment, Outputs, Problem, StepOutput
 
 
 class IBOTLoss(TaughtLoss):
@@ -164,9 +164,13 @@ class IBOTLoss(TaughtLoss):
         masked = mask.flatten(1).to(entropy.dtype)
         patch = ((entropy * masked).sum(dim=1) / masked.sum(dim=1).clamp(min=1)).mean()
         cls = torch.stack(pairs).mean()
+        unused = step < self.masking_start_steps
+        of_patch = LossRange(uniform=0.0) if unused else softmax_range(student_patch.shape[-1])
+        expected = softmax_range(student_cls.shape[-1]) * self.lambda_cls + of_patch * self.lambda_patch
         return StepOutput(
             loss=self.lambda_cls * cls + self.lambda_patch * patch,
             logs={"cls": cls.detach(), "patch": patch.detach()},
+            expected=expected,
             carry={"cls": teacher_cls.mean(dim=0, keepdim=True), "patch": teacher_patch.mean(dim=(0, 1), keepdim=True)},
         )
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
-from ssltyped.losses.outputs import full_precision, inferred_width, precise, spread
+from ssltyped.losses.outputs import full_precision, inferred_width, precise, softmax_range, spread
 from ssltyped.losses.state import CountingLoss
 from ssltyped.losses.teacher import MomentumTeacher
 from ssltyped.meters.hits import hits
@@ -96,7 +96,8 @@ class MoCoLoss(CountingLoss):
         target = torch.zeros(len(q), dtype=torch.int64, device=q.device)
         accuracy = 100 * hits(logits.detach(), target, 1).float().mean()
         logs = {"accuracy": accuracy, "z_std": spread(q)}
-        return StepOutput(loss=F.cross_entropy(logits, target), logs=logs, carry={"keys": k})
+        expected = softmax_range(1 + self.queue_size, self.temperature)
+        return StepOutput(loss=F.cross_entropy(logits, target), logs=logs, carry={"keys": k}, expected=expected)
 
     @torch.no_grad()
     def _keys_of(self, view: Float[Tensor, "B C H W"], moment: Moment) -> Float[Tensor, "B D"]:

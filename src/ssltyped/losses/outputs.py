@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssltyped.losses.shared_pass import module_of
-from ssltyped.types import Facts, Inference, Model, Outputs, Problem
+from ssltyped.types import Facts, Inference, LossRange, Model, Outputs, Problem
 
 NEGATIVES = "an image's negatives are the other images of its batch"
 """Why accumulated batches are not one, for the methods that contrast within a batch."""
@@ -34,6 +34,12 @@ def wrong_crops(field: str, asked: Iterable[int], facts: Facts) -> Iterable[Prob
     """Crops that the data does not make."""
     if max(asked := list(asked)) >= facts.num_views:
         yield Problem(field, f"got {asked}, but the data makes the crops 0 to {facts.num_views - 1}")
+
+
+def softmax_range(choices: int, temperature: Optional[float] = None) -> LossRange:
+    """Of a cross entropy over so many choices; of cosines over `temperature`, which lie within [-1 / T, 1 / T]."""
+    uniform = math.log(choices)
+    return LossRange(highest=math.inf if temperature is None else uniform + 2 / temperature, uniform=uniform)
 
 
 def all_outputs(found: Outputs, heads: Sequence[str]) -> list[Tensor]:

@@ -18,6 +18,7 @@ from ssltyped.losses.outputs import (
     parts_with_prototypes,
     precise,
     prototypes_of,
+    softmax_range,
     wrong_crops,
 )
 from ssltyped.losses.state import CountingLoss, steps_from_epochs
@@ -131,7 +132,9 @@ class SwAVLoss(CountingLoss):
         coder = model if self.encoder is None else self.encoder.product
         queued = self.queue_scores(coder) if self.uses_queue(moment) else []
         loss = self.swapped(found[1:], targets, len(batch.views), moment, queued)
-        return StepOutput(loss=loss, carry={"embeddings": torch.stack(embedding.chunk(len(self.crops_for_assign)))})
+        carry = {"embeddings": torch.stack(embedding.chunk(len(self.crops_for_assign)))}
+        ranges = [softmax_range(scores.shape[1]) * (1 / len(targets)) for scores in targets]
+        return StepOutput(loss=loss, carry=carry, expected=sum(ranges[1:], ranges[0]))
 
     def setup(self, model: Model) -> None:
         if self.local_queue_size and not prototypes_of(model, self.head):
