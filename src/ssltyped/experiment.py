@@ -13,12 +13,14 @@ from ssltyped import config
 from ssltyped.config import INFERRED, ConfigError, config_for, part_of
 from ssltyped.config.hints import nearest
 from ssltyped.config.resolve import Resolution, resolve
+from ssltyped.data.label_count import LabelCounts
 from ssltyped.data.pipeline import Data
 from ssltyped.engine.checkpoint import Checkpoints
 from ssltyped.engine.parallel import Distributed, Precision, say
 from ssltyped.engine.step import Step
 from ssltyped.engine.strategy import Product, StepModule, Strategy, strategy_for
 from ssltyped.engine.trainer import Trainer
+from ssltyped.model.batch_norm import lone_images
 from ssltyped.model.freeze import Freeze, Frozen, for_ever, hold
 from ssltyped.model.model import Passes, SSLModel, inferred_reads, wrong_inputs
 from ssltyped.optimizers.base import GroupedOptimizer
@@ -157,6 +159,7 @@ class Experiment(Component):
     @classmethod
     def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from lr_warnings(config.schedule, facts)
+        yield from lone_images([config.trunk, *config.heads.values()], config.distributed.sync_bn_group, facts)
 
 
 ExperimentConf = config_for(Experiment)
@@ -173,6 +176,7 @@ class FactFinder:
     def __init__(self) -> None:
         self._features: dict[str, Mapping[str, int]] = {}
         self._outputs: dict[str, tuple[int, ...]] = {}
+        self._labels = LabelCounts()
         self._sources: dict[str, tuple[Optional[int], Optional[bool]]] = {}
 
     def __call__(self, experiment: Experiment) -> Facts:
@@ -211,6 +215,9 @@ class FactFinder:
             base_lr_of_one_node=_inferred_lr(experiment.optimizer, one_node),
             epochs=experiment.epochs,
             steps=experiment.steps,
+            num_labels=(labels := self._labels(train.source)).classes,
+            label_rows=labels.rows,
+            head_kinds={name: config.kinds_of(head) for name, head in experiment.heads.items()},
         )
 
     def _source(

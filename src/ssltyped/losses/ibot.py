@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ssltyped.config import INFERRED, config_for
-from ssltyped.losses.outputs import inferred_width, precise, softmax_range
+from ssltyped.losses.outputs import PROTOTYPES, inferred_width, more_than_images, precise, softmax_range
 from ssltyped.losses.state import steps_from_epochs, warmed_up
 from ssltyped.losses.teacher import TaughtLoss, move_center
 from ssltyped.types import Batch, Carry, Facts, Inference, LossRange, Model, Moment, Outputs, Problem, StepOutput
@@ -58,6 +58,7 @@ class IBOTLoss(TaughtLoss):
     """
 
     takes_masks = True
+    head_has = PROTOTYPES
     outputs = (2, 2, "outputs of class token and patches, as IBOTHead has")
 
     def __init__(
@@ -116,6 +117,11 @@ class IBOTLoss(TaughtLoss):
             yield Problem("num_global_crops", f"{needed}; the data masks {masked or 'none'}")
         if config.local_feature not in facts.feature_dims:
             yield Problem("local_feature", f"the trunk has no feature {config.local_feature!r}")
+
+    @classmethod
+    def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().warnings(config, facts)
+        yield from more_than_images("num_prototypes", config.num_prototypes, "prototypes", facts)
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         whole, rest = batch.views[: self.num_global_crops], batch.views[self.num_global_crops :]

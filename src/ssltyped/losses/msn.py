@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
-from ssltyped.losses.outputs import full_precision, inferred_width, precise
+from ssltyped.losses.outputs import full_precision, inferred_width, more_than_images, precise
 from ssltyped.losses.teacher import TaughtLoss
 from ssltyped.types import Batch, Facts, Inference, LossRange, Model, Moment, Problem, StepOutput
 
@@ -75,6 +75,11 @@ class MSNLoss(TaughtLoss):
             yield Problem("", f"MSN needs a target and at least one anchor view; the data makes {facts.num_views} view")
         if facts.mask_grids and facts.mask_grids[0] is not None:
             yield Problem("", "MSN's target is view 0, which the teacher sees whole; the data masks it")
+
+    @classmethod
+    def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().warnings(config, facts)
+        yield from more_than_images("num_prototypes", config.num_prototypes, "prototypes", facts)
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         if len(batch.views) < 2:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
 from ssltyped.hashing import mixed
-from ssltyped.losses.outputs import full_precision, inferred_width, precise, softmax_range
+from ssltyped.losses.outputs import full_precision, inferred_width, more_than_images, precise, softmax_range
 from ssltyped.types import Batch, Carry, Facts, Inference, Loss, LossRange, Model, Moment, Problem, StepOutput
 
 _GAMMA = 0x9E3779B97F4A7C15 - 2**64
@@ -122,6 +122,11 @@ class MemoryBankLoss(Loss):
         if config.norm_constant_momentum < 1 and (config.norm_constant or config.contrast is Contrast.INFO_NCE):
             why = "with info_nce" if config.contrast is Contrast.INFO_NCE else "on a norm_constant that is given"
             yield Problem("norm_constant_momentum", f"has no effect {why}: leave one of them out")
+
+    @classmethod
+    def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().warnings(config, facts)
+        yield from more_than_images("num_negatives", config.num_negatives, "negatives an image", facts)
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         found = model(batch.views, heads=self.heads)

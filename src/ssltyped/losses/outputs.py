@@ -18,6 +18,10 @@ BALANCED = "the codes are balanced over the images of one batch"
 """Why they are not, for the methods that assign images to prototypes."""
 
 
+PROTOTYPES = ("prototype_weights", "prototypes, such as DINOHead or PrototypesHead")
+"""`Loss.head_has` of methods that compare with the prototypes of a head."""
+
+
 def precise(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """In float32 at least, whatever the autocast dtype."""
     return x if x.dtype == torch.float64 else x.float()
@@ -40,6 +44,12 @@ def softmax_range(choices: int, temperature: Optional[float] = None) -> LossRang
     """Of a cross entropy over so many choices; of cosines over `temperature`, which lie within [-1 / T, 1 / T]."""
     uniform = math.log(choices)
     return LossRange(highest=math.inf if temperature is None else uniform + 2 / temperature, uniform=uniform)
+
+
+def more_than_images(field: str, count: int, what: str, facts: Facts) -> Iterable[Problem]:
+    """A warning: so many of something than there are not even images."""
+    if facts.num_images is not None and count > facts.num_images:
+        yield Problem(field, f"{count:,} {what} for {facts.num_images:,} images: fewer than there are images are usual")
 
 
 def all_outputs(found: Outputs, heads: Sequence[str]) -> list[Tensor]:

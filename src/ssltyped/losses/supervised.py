@@ -110,6 +110,17 @@ class CrossEntropyLoss(SupervisedLoss):
                     yield Problem("class_weights", f"has {len(config.class_weights)} values; {head} is {width} wide")
                 if facts.num_classes is not None and width < facts.num_classes:
                     yield Problem("heads", f"the views make {facts.num_classes} classes; {head} is {width} wide")
+                elif facts.num_classes is None and facts.num_labels is not None and width < facts.num_labels:
+                    yield Problem("heads", f"the labels are of {facts.num_labels} classes; {head} is {width} wide")
+
+    @classmethod
+    def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().warnings(config, facts)
+        classes = facts.num_labels if facts.num_classes is None else facts.num_classes
+        for head in config.heads or []:
+            for width in facts.widths(head):
+                if classes is not None and width > classes:
+                    yield Problem("heads", f"{head} is {width} wide, and the labels are of {classes} classes")
 
     def of_output(self, output: Tensor, label: Target) -> Float[Tensor, ""]:
         logits, target = per_prediction(output, label)
@@ -172,6 +183,15 @@ class BCELoss(SupervisedLoss):
     def __init__(self, *, heads: list[str] = INFERRED, normalize: bool = False) -> None:
         super().__init__()
         self.heads, self.normalize = list(heads), normalize
+
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        for head in config.heads or []:
+            for width in facts.widths(head):
+                lacks = facts.num_labels is not None and width < facts.num_labels
+                if lacks or (facts.label_rows and width != facts.num_labels):
+                    yield Problem("heads", f"the labels are of {facts.num_labels} classes; {head} is {width} wide")
 
     def of_output(self, output: Tensor, label: Target) -> Float[Tensor, ""]:
         if label.ndim != 2:

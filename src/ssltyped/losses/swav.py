@@ -15,6 +15,7 @@ from ssltyped.losses.outputs import (
     BALANCED,
     full_precision,
     inferred_width,
+    more_than_images,
     parts_with_prototypes,
     precise,
     prototypes_of,
@@ -22,7 +23,7 @@ from ssltyped.losses.outputs import (
     wrong_crops,
 )
 from ssltyped.losses.state import CountingLoss, steps_from_epochs
-from ssltyped.losses.teacher import MomentumTeacher
+from ssltyped.losses.teacher import MomentumTeacher, slow_teacher
 from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
 
 
@@ -117,6 +118,15 @@ class SwAVLoss(CountingLoss):
         if config.queue_size % facts.global_batch_size:
             message = f"got {config.queue_size}, no multiple of the {facts.global_batch_size} images of a step"
             yield Problem("queue_size", message)
+
+    @classmethod
+    def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().warnings(config, facts)
+        yield from more_than_images("queue_size", config.queue_size, "images in the queue", facts)
+        most = max(facts.widths(config.head)[1:], default=0)
+        yield from more_than_images("head", most, f"prototypes of {config.head}", facts)
+        if config.momentum is not None:
+            yield from slow_teacher("momentum", config.momentum, facts)
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         found = [precise(output) for output in model(batch.views, heads=[self.head]).all_of(self.head)]

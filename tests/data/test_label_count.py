@@ -1,0 +1,39 @@
+"""Classes of the labels of a source: of numbers, of rows, and where nothing is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import Patches, PatchesConf
+
+from ssltyped.data import label_count as module
+from ssltyped.data.image_list import ImageListConf
+from ssltyped.data.label_count import LabelCount, LabelCounts, label_count
+
+
+class Rows(Patches):
+    """Three classes at once."""
+
+    def label(self, index: int) -> list[int]:  # type: ignore[override]  # of another source
+        return [1, 0, -1]
+
+
+def test_classes_and_rows() -> None:
+    assert label_count(Patches(count=9)) == LabelCount(4)
+    assert label_count(Rows(count=9)) == LabelCount(3, rows=True)
+    assert label_count(Patches(count=9, has_labels=False)) == LabelCount()
+
+
+def test_very_many_images_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_IMAGES", 8)
+    assert label_count(Patches(count=9)) == LabelCount()
+    assert label_count(Patches(count=8)) == LabelCount(4)
+
+
+def test_of_configs(tmp_path: Path) -> None:
+    counts = LabelCounts()
+    assert counts(PatchesConf(count=6)) == counts(PatchesConf(count=6)) == LabelCount(4)
+    np.save(tmp_path / "files.npy", np.array(["a.png"]))
+    assert counts(None) == counts(ImageListConf(path=tmp_path / "none.txt")) == LabelCount()
