@@ -26,6 +26,12 @@ def test_classes_and_rows() -> None:
     assert label_count(Patches(count=9, has_labels=False)) == LabelCount()
 
 
+def test_numbers_of_numpy() -> None:
+    source = Patches(count=9)
+    source.label = lambda index: np.int64(index)  # type: ignore[method-assign, assignment, return-value]  # a plug-in's
+    assert label_count(source) == LabelCount(9)
+
+
 def test_very_many_images_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_IMAGES", 8)
     assert label_count(Patches(count=9)) == LabelCount()

@@ -1,6 +1,7 @@
 """How many classes there are in the labels of a source."""
 
 import dataclasses
+from collections.abc import Sized
 from typing import Optional
 
 from ssltyped import config
@@ -28,10 +29,10 @@ def label_count(source: Source) -> LabelCount:
     if not source.labelled or not 0 < len(source) <= MOST_IMAGES:
         return LabelCount()
     first = source.label(0)
-    if not isinstance(first, int):
+    if isinstance(first, Sized):
         return LabelCount(len(first), rows=True)
-    labels = [label for label in map(source.label, range(len(source))) if isinstance(label, int)]
-    return LabelCount(1 + max(labels))
+    labels = map(source.label, range(len(source)))
+    return LabelCount(1 + max(int(label) for label in labels if not isinstance(label, Sized)))
 
 
 class LabelCounts:
