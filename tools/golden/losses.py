@@ -172,7 +172,7 @@ def in_turn(loss: GivenNoise, outputs: Sequence[Tensor], index: Tensor) -> Tenso
     for place, (weight, output) in enumerate(zip(loss.loss_weights, outputs, strict=True)):
         v = nn.functional.normalize(output, dim=1) if loss.normalize else output
         scores = loss.scores(v, torch.cat([index[:, None], loss.given[place]], dim=1))
-        z = loss.constant(scores) if place == 0 else z
+        z = loss.constant(loss.estimate(scores)) if place == 0 else z
         total = total + weight * loss.discriminate(scores, z)
         if loss.memory_head in (None, str(place)):
             loss.move(distributed.gather_no_grad(index), distributed.gather_no_grad(v))

@@ -138,7 +138,7 @@ class MemoryBankLoss(Loss):
             for place, v in enumerate(embeddings)
         ]
         estimate = self.estimate(scores[0])
-        z = torch.where(self.z > 0, self.z.to(estimate.dtype), estimate)
+        z = self.constant(estimate)
         losses = [weight * self.discriminate(s, z) for weight, s in zip(self.loss_weights, scores, strict=True)]
         moved = {f"heads.{name}": v.detach() for name, v in zip(self.heads, embeddings, strict=True)}
         expected = self.expected() * sum(self.loss_weights)
@@ -174,6 +174,10 @@ class MemoryBankLoss(Loss):
         own = -F.logsigmoid(log_p[:, 0] - log_noise)
         noise = -F.logsigmoid(log_noise - log_p[:, 1:])
         return (own + noise.sum(dim=1)).mean()
+
+    def constant(self, estimate: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """Z: the one that is kept, or in the first step the estimate."""
+        return torch.where(self.z > 0, self.z.to(estimate.dtype), estimate)
 
     @torch.no_grad()
     def estimate(self, s: Float[Tensor, "B J"]) -> Float[Tensor, ""]:
