@@ -22,6 +22,7 @@ from ssltyped.engine.parallel import Distributed, Precision, say
 from ssltyped.engine.step import Step
 from ssltyped.engine.strategy import Product, StepModule, Strategy, strategy_for
 from ssltyped.engine.trainer import Trainer
+from ssltyped.model.batch_norm import lone_images
 from ssltyped.model.fits import misfit_of
 from ssltyped.model.freeze import Freeze, Frozen, for_ever, hold
 from ssltyped.model.model import Passes, SSLModel, inferred_reads, wrong_inputs
@@ -59,7 +60,8 @@ class Experiment(Component):
         schedule: the learning rate over the run.
         epochs: passes over the images; give this or steps.
         steps: optimizer steps; give this or epochs.
-        passes: what goes through the trunk at once: all consecutive views of one size, or each view alone.
+        passes: what goes through the trunk at once: all consecutive views of one size, or each view alone; apart:
+            through the heads too; null: apart if the method is defined view by view, else size.
         freeze: parts that do not learn, for ever or for a while.
         global_batch_size: images per optimizer step over all ranks; follows from batch_size, ranks and accumulation.
         accumulation: batches of a rank per optimizer step; a method that compares images of a batch refuses several.
@@ -89,7 +91,7 @@ class Experiment(Component):
         schedule: Scheduler,
         epochs: Optional[Annotated[int, Gt(0)]] = None,
         steps: Optional[Annotated[int, Gt(0)]] = None,
-        passes: Passes = Passes.SIZE,
+        passes: Optional[Passes] = None,
         freeze: list[Freeze] = [],  # noqa: B006  # never changed; a config shows it as a list
         global_batch_size: Annotated[int, Gt(0)] = INFERRED,
         accumulation: Annotated[int, Gt(0)] = 1,
@@ -129,6 +131,9 @@ class Experiment(Component):
             elif config.epochs is not None:
                 yield Inference("steps", config.epochs * per_epoch, f"{config.epochs} epochs x {per_epoch} ({images})")
         yield from inferred_reads(config.heads, facts.feature_dims, "the trunk")
+        if getattr(part_of(config.loss).kind, "views_apart", False):
+            rule = f"{part_of(config.loss).name} is defined view by view"
+            yield Inference("passes", Passes.APART, rule, default=True)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
@@ -158,6 +163,7 @@ class Experiment(Component):
     @classmethod
     def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from lr_warnings(config.schedule, facts)
+        yield from lone_images([config.trunk, *config.heads.values()], config.distributed.sync_bn_group, facts)
 
 
 ExperimentConf = config_for(Experiment)
@@ -178,10 +184,10 @@ class FactFinder:
 
     def __call__(self, experiment: Experiment) -> Facts:
         train, world = experiment.data.train, experiment.distributed
-        num_images, train_labelled, why, _ = self.sources.of(train, "data.train")
+        num_images, train_labelled, why, labels, _ = self.sources.of(train, "data.train")
         labelled: Optional[bool] = False
         if (val := experiment.data.val) is not None:
-            _, val_labelled, val_why, _ = self.sources.of(val, "data.val")
+            _, val_labelled, val_why, *_ = self.sources.of(val, "data.val")
             why = why or val_why
             labelled = None if None in (train_labelled, val_labelled) else train_labelled and val_labelled
         views = config.build(train.views, "data.train.views")
@@ -215,6 +221,9 @@ class FactFinder:
             base_lr_of_one_node=_inferred_lr(experiment.optimizer, one_node),
             epochs=experiment.epochs,
             steps=experiment.steps,
+            num_labels=labels.classes,
+            label_rows=labels.rows,
+            head_kinds={name: config.kinds_of(head) for name, head in experiment.heads.items()},
         )
 
     def _feature_dims(self, trunk: Trunk) -> Mapping[str, int]:
@@ -241,7 +250,7 @@ def build_model(built: Experiment, facts: Facts) -> SSLModel:
         trunk=built.trunk,
         heads=built.heads,
         views_of=facts.inputs,
-        passes=built.passes,
+        passes=built.passes or Passes.SIZE,
         frozen=for_ever(built.freeze),
         extra=list(dict.fromkeys(name for callback in built.callbacks for name in callback.reads)),
     )

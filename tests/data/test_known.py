@@ -12,6 +12,7 @@ from ssltyped.config import ConfigError
 from ssltyped.data.digits import DigitsConf
 from ssltyped.data.image_list import ImageListConf
 from ssltyped.data.known import Sources
+from ssltyped.data.label_count import LabelCount
 from ssltyped.data.pipeline import Data
 
 
@@ -23,7 +24,7 @@ def test_images_that_are_not_here_have_the_declared_length_and_unknown_labels(tm
     one = config.replaced(
         tiny(), {"data.train.source": ImageListConf(path=tmp_path / "no.txt"), "data.train.num_images": 7}
     )
-    assert Sources().of(one.data.train, "data.train") == (7, None, "", None)
+    assert Sources().of(one.data.train, "data.train") == (7, None, "", LabelCount(), None)
     undeclared = config.replaced(one, {"data.train.num_images": None})
     with pytest.raises(ConfigError, match=r"data.train.source: .*no.txt does not exist"):
         Sources().of(undeclared.data.train, "data.train")

@@ -350,7 +350,7 @@ def test_a_failed_write_fails_the_run(tmp_path: Path, monkeypatch: pytest.Monkey
     trainer = tiny_trainer(asked, tmp_path)
     with pytest.raises(OSError, match="No space left on device"):
         trainer.fit()
-    assert trainer.step == 2
+    assert trainer.step in (1, 2), "in the step in which it fails, or the next"
     assert probe_of(trainer).calls[-1] == "end"
 
 

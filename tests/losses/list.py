@@ -12,7 +12,7 @@ from losses.proofs import DIM, HEAD, IMAGES, LinearModel, PatchModel, Proof, ten
 from torch import Tensor, nn
 
 from ssltyped import distributed
-from ssltyped.losses.barlow_twins import BarlowTwinsLoss
+from ssltyped.losses.barlow_twins import BarlowTwinsLoss, Standardize
 from ssltyped.losses.deepcluster import DeepClusterV2Loss
 from ssltyped.losses.dino import DINOLoss
 from ssltyped.losses.distillation import (
@@ -133,6 +133,12 @@ PROOFS = [
         teacher=ENCODER,
     ),
     Proof("barlow_twins", partial(BarlowTwinsLoss, head=HEAD), slow_contrastive.barlow_twins, single=False),
+    Proof(
+        "barlow_twins_joint",
+        partial(BarlowTwinsLoss, head=HEAD, standardize=Standardize.JOINT),
+        partial(slow_contrastive.barlow_twins, joint=True),
+        single=False,
+    ),
     Proof("swav", partial(swav, {}), slow_clusters.swav, num_views=4, model=PROTOTYPES),
     Proof(
         "swav_queue",

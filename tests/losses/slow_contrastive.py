@@ -47,18 +47,23 @@ def moco(seen: Seen, temperature: float = 0.2) -> Slow:
     return Slow(torch.stack(terms).mean(), {"queue": updated})
 
 
-def barlow_twins(seen: Seen, lambda_off: float = 0.0051, scale: float = 0.024) -> Slow:
-    """Zbontar et al. 2021, eq. 1 and 2, features standardized over both views."""
+def barlow_twins(seen: Seen, lambda_off: float = 0.0051, scale: float = 0.024, joint: bool = False) -> Slow:
+    """Zbontar et al. 2021, eq. 1 and 2 and algorithm 1: features standardized in each view, or jointly over both."""
     z = seen.outputs[0][0]
-    columns = []
-    for d in range(z.shape[1]):
-        mean = sum(z[:, d], torch.zeros(())) / len(z)
-        variance = sum((z[:, d] - mean) ** 2, torch.zeros(())) / len(z)
-        columns.append((z[:, d] - mean) / torch.sqrt(variance + 1e-5))
+    views = (z, z) if joint else z.chunk(2)
+    sides: list[list[Tensor]] = []
+    for view in views:
+        columns = []
+        for d in range(z.shape[1]):
+            mean = sum(view[:, d], torch.zeros(())) / len(view)
+            variance = sum((view[:, d] - mean) ** 2, torch.zeros(())) / len(view)
+            columns.append((view[:, d] - mean) / torch.sqrt(variance + 1e-5))
+        sides.append(columns)
     images = len(z) // 2
+    second = images if joint else 0
     loss = torch.zeros((), dtype=torch.float64)
-    for i, a in enumerate(columns):
-        for j, b in enumerate(columns):
-            c = sum((a[n] * b[images + n] for n in range(images)), torch.zeros(())) / images
+    for i, a in enumerate(sides[0]):
+        for j, b in enumerate(sides[1]):
+            c = sum((a[n] * b[second + n] for n in range(images)), torch.zeros(())) / images
             loss = loss + ((1 - c) ** 2 if i == j else lambda_off * c**2)
     return Slow(scale * loss)

@@ -7,8 +7,12 @@ import torch
 from losses.direct import MatrixModel, batch_of, outcome
 from losses.proofs import HEAD, at, waves
 from losses.told import problems
+from methods import METHODS
 
-from ssltyped.losses.barlow_twins import BarlowTwinsLoss, standardized
+from ssltyped.config import replaced
+from ssltyped.experiment import resolve_experiment
+from ssltyped.losses.barlow_twins import BarlowTwinsLoss, Standardize, standardized
+from ssltyped.model.model import Passes
 
 
 def test_standardized_rows_have_mean_0_and_variance_1() -> None:
@@ -20,6 +24,24 @@ def test_standardized_rows_have_mean_0_and_variance_1() -> None:
 def test_equal_views_of_uncorrelated_features_cost_nothing() -> None:
     signs = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]], dtype=torch.float64)
     assert outcome(BarlowTwinsLoss(head=HEAD, scale=1.0), [signs, signs], torch.eye(2, dtype=torch.float64)).loss < 1e-9
+
+
+@pytest.mark.parametrize(("standardize", "agree"), [(Standardize.VIEW, True), (Standardize.JOINT, False)])
+def test_views_of_two_distributions_agree_when_each_is_standardized(standardize: Standardize, agree: bool) -> None:
+    """The second view is a brighter first one: b = 3 a + 20. Jointly the means alone make what is correlated."""
+    first = waves(64, 5)
+    loss = BarlowTwinsLoss(head=HEAD, standardize=standardize)
+    found = loss.step(MatrixModel(torch.eye(5, dtype=torch.float64)), batch_of([first, 3 * first + 20]), at(0))
+    assert (found.logs["diagonal"].item() == pytest.approx(1, abs=1e-3)) == agree
+
+
+def test_each_view_goes_through_the_network_alone() -> None:
+    """Unless the recipe says otherwise; the plan says why."""
+    resolution = resolve_experiment(METHODS["barlow_twins"])
+    assert resolution.config.passes is Passes.APART
+    assert "BarlowTwinsLoss is defined view by view" in [row.rule for row in resolution.rows]
+    joint = resolve_experiment(replaced(METHODS["barlow_twins"], {"passes": Passes.SIZE}))
+    assert joint.config.passes is Passes.SIZE
 
 
 def test_redundant_features_cost_lambda_each() -> None:

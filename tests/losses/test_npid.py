@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+import torch.nn.functional as F
+from losses.direct import MatrixModel, batch_of
 from losses.proofs import HEAD, LinearModel, at, waves
 from losses.slow_targets import drawn
 from losses.told import inferred, problems
@@ -117,3 +121,46 @@ def test_streams_and_images_differ_and_repeat() -> None:
     assert (first != draw(index, 64, 1000, stream=2)).float().mean() > 0.95
     assert (first[0] != first[1]).float().mean() > 0.95
     assert torch.equal(draw(index[2:], 64, 1000, stream=1), first[2:]), "of the image, not of its place"
+
+
+def test_a_constant_that_follows_the_scores_keeps_the_loss_in_its_range() -> None:
+    """The bank holds what the model gives, as after training: own scores are 1 / T; the others' are as at random."""
+    losses, constants, highest = {}, {}, 0.0
+    for kept in (1.0, 0.5):
+        torch.manual_seed(0)
+        loss = MemoryBankLoss(
+            heads=[HEAD], embedding_dim=8, num_images=40, num_negatives=32, norm_constant_momentum=kept
+        )
+        model = MatrixModel(torch.eye(8))
+        batch = batch_of([waves(40, 8).float()])
+        first = loss.step(model, batch, at(0))
+        loss.update(model, [first.carry], at(0))
+        loss.memory.copy_(F.normalize(waves(1, 8).float(), dim=1).expand(40, 8))
+        alike = batch_of([waves(1, 8).float().expand(40, 8)])
+        for step in range(1, 40):
+            found = loss.step(model, alike, at(step))
+            loss.update(model, [found.carry], at(step))
+        assert found.expected is not None
+        highest = found.expected.highest
+        losses[kept], constants[kept] = found.loss.item(), loss.z.item()
+    uniform = math.log(33) + 32 * math.log(33 / 32)
+    assert losses[0.5] == pytest.approx(uniform, rel=1e-3), "all are alike, and Z knows"
+    assert constants[0.5] == pytest.approx(40 * math.exp(1 / 0.07), rel=1e-3)
+    assert highest == pytest.approx(uniform + 2 / 0.07)
+    assert losses[1.0] > highest
+
+
+def test_the_constant_moves_by_the_mean_of_the_batches_of_a_step() -> None:
+    loss = MemoryBankLoss(heads=[HEAD], embedding_dim=5, num_images=30, num_negatives=4, norm_constant_momentum=0.9)
+    model = MatrixModel(torch.eye(5))
+    carry = dict(loss.step(model, batch_of([waves(4, 5).float()]), at(0)).carry)
+    loss.z.fill_(10.0)
+    loss.update(model, [{**carry, "z": torch.tensor(20.0)}, {**carry, "z": torch.tensor(40.0)}], at(0))
+    assert loss.z.item() == pytest.approx(0.9 * 10 + 0.1 * 30)
+
+
+def test_a_momentum_that_has_no_effect_is_refused() -> None:
+    given = MemoryBankLossConf(norm_constant=9.0, norm_constant_momentum=0.9)
+    assert "norm_constant_momentum: has no effect on a norm_constant that is given" in problems(given)
+    softmax = MemoryBankLossConf(contrast=Contrast.INFO_NCE, norm_constant_momentum=0.9)
+    assert "norm_constant_momentum: has no effect with info_nce" in problems(softmax)

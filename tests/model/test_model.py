@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ssltyped.distributed.sync_batch_norm import convert_sync_batchnorm
+from ssltyped.heads.mlp import MLPHead
+from ssltyped.heads.prototypes import PrototypesHead
 from ssltyped.losses.teacher import MomentumTeacher
 from ssltyped.model.model import Passes, SSLModel
+from ssltyped.trunks.resnet import ResNet, Stem
 from ssltyped.types import Features, Head, MaskedTrunk, Outputs, Trunk, named
 
 
@@ -305,3 +308,23 @@ def test_names_of_parts() -> None:
             named(model, name)
     with pytest.raises(ValueError, match=r"'trunk\.nrom'; did you mean 'trunk\.norm'"):
         _model(trunk=_Normed(), frozen=["trunk.nrom"])
+
+
+@pytest.mark.parametrize("sizes", [(16, 16), (16, 8)])
+def test_apart_every_view_goes_through_trunk_and_heads_alone(sizes: tuple[int, int]) -> None:
+    """BatchNorm in train mode tells: the outputs are those of two calls with one view each."""
+    torch.manual_seed(0)
+    trunk = ResNet(depth=18, width_multiplier=0.0625, stem=Stem.SMALL)
+    scores = PrototypesHead(dims=[8, 4], in_dim=32, num_prototypes=[3])
+    heads = {"a": MLPHead(dims=[8, 4], in_dim=32, use_bn=True), "b": scores}
+    model = SSLModel(trunk=trunk, heads=heads, passes=Passes.APART)
+    views = [torch.randn(5, 3, size, size) * (1 + n) for n, size in enumerate(sizes)]
+    together = model(views)
+    singles = [model([view]) for view in views]
+    for name in heads:
+        for number, output in enumerate(together.all_of(name)):
+            torch.testing.assert_close(output, torch.cat([one.all_of(name)[number] for one in singles]))
+    again = model.of_features(together.features, ["a"], 2)["a"][0]
+    torch.testing.assert_close(again, together.of("a"))
+    jointly = SSLModel(trunk=trunk, heads=heads, passes=Passes.SIZE)(views)
+    assert not torch.allclose(jointly.of("a"), together.of("a"))

@@ -68,7 +68,7 @@ def test_a_weight_decay_that_its_schedule_ignores_is_a_problem(config: AdamW, pa
 
 def test_groups_follow_the_schedule_by_their_scale() -> None:
     """What the engine does with wd_scale: groups keep their ratio, what is not decayed stays at 0."""
-    model = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3), nn.Linear(3, 3))
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.LayerNorm(3), nn.Linear(3, 3))
     optimizer = AdamW(rate=Rate(lr=0.1), weight_decay=0.4, groups=[Group(parts=["0"], weight_decay=0.1)])(model)
     now = {group["name"]: 0.2 * group["wd_scale"] for group in optimizer.param_groups}
     assert now == pytest.approx({"0.decay": 0.05, "decay": 0.2, "no_decay": 0.0})

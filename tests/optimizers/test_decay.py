@@ -7,6 +7,9 @@ import torch
 from torch import nn
 
 from ssltyped.optimizers.decay import Decay
+from ssltyped.optimizers.lars import LARS
+from ssltyped.optimizers.rate import Rate
+from ssltyped.optimizers.torch_optim import AdamW
 
 MATRIX, VECTOR = nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2))
 PARAMETERS: dict[str, tuple[nn.Parameter, nn.Module]] = {
@@ -46,3 +49,15 @@ def test_a_group_may_say_it_of_its_own_norms() -> None:
 @pytest.mark.parametrize("norm", [nn.BatchNorm1d(2), nn.SyncBatchNorm(2), nn.GroupNorm(1, 2), nn.RMSNorm(2)])
 def test_norms_are_known_by_their_class(norm: nn.Module) -> None:
     assert not Decay().moves("whatever.weight", nn.Parameter(torch.zeros(2)), norm)
+
+
+@pytest.mark.parametrize("kind", [AdamW, LARS])
+def test_biases_norms_and_vectors_are_not_decayed_by_adamw_and_lars(kind: type[AdamW | LARS]) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3), nn.ParameterList([VECTOR]))
+    groups = kind(rate=Rate(lr=0.1), weight_decay=0.3)(model).param_groups
+    decayed = {parameter for group in groups if group["weight_decay"] for parameter in group["params"]}
+    assert decayed == {dict(model.named_parameters())["0.weight"]}
+
+
+def test_lars_adapts_no_rate_of_a_vector() -> None:
+    assert all(group["exclude_vectors"] for group in LARS(rate=Rate(lr=0.1))(nn.Linear(3, 3)).param_groups)

@@ -9,6 +9,7 @@ from golden_cases import load_cases, load_tensors, sequence
 from torch import nn
 
 from ssltyped.optimizers.base import GroupedOptimizer
+from ssltyped.optimizers.decay import Decay
 from ssltyped.optimizers.larc import LARC
 from ssltyped.optimizers.rate import Rate
 from ssltyped.optimizers.torch_optim import SGD, AdamW
@@ -64,7 +65,7 @@ class Case:
 
 def component(options: Options) -> GroupedOptimizer:
     if options.name == "adamw":
-        return AdamW(rate=Rate(lr=0.1), betas=options.betas, eps=options.eps, amsgrad=options.amsgrad)
+        return AdamW(rate=Rate(lr=0.1), betas=options.betas, eps=options.eps, amsgrad=options.amsgrad, decay=Decay())
     assert options.larc_config is not None
     larc = options.larc_config
     attached = LARC(trust_coefficient=larc.trust_coefficient, clip=larc.clip, eps=larc.eps)

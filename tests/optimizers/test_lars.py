@@ -7,6 +7,7 @@ import torch
 from facts import FACTS
 from torch import Tensor, nn
 
+from ssltyped.optimizers.decay import Decay
 from ssltyped.optimizers.larc import LARCConf
 from ssltyped.optimizers.lars import LARS, LARSConf
 from ssltyped.optimizers.rate import Rate, RateConf
@@ -33,7 +34,8 @@ def grads(step: int) -> list[Tensor | None]:
 @pytest.mark.parametrize("wd", [0.0, 0.1])
 def test_three_steps_in_plain_steps(wd: float, exclude: bool) -> None:
     ours, want = params(), [p.detach().clone() for p in params()]
-    lars = LARS(rate=Rate(lr=0.3), momentum=0.6, eta=0.02, exclude_bias_and_norm=exclude, weight_decay=wd)
+    rate, decay = Rate(lr=0.3), Decay()
+    lars = LARS(rate=rate, momentum=0.6, eta=0.02, exclude_bias_and_norm=exclude, weight_decay=wd, decay=decay)
     optimizer = lars(nn.ParameterList(ours))
     moments = [torch.zeros_like(p) for p in want]
     for step in range(3):

@@ -5,6 +5,7 @@ import torch
 from facts import FACTS
 from torch import nn
 
+from ssltyped.optimizers.decay import Decay
 from ssltyped.optimizers.larc import LARC
 from ssltyped.optimizers.rate import Rate, RateConf
 from ssltyped.optimizers.torch_optim import (
@@ -67,7 +68,7 @@ def test_three_steps_in_plain_steps_of_adam(amsgrad: bool) -> None:
 @pytest.mark.parametrize("amsgrad", [False, True])
 def test_three_steps_in_plain_steps_of_adamw(amsgrad: bool) -> None:
     p = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
-    adam = AdamW(rate=Rate(lr=0.1), betas=(0.5, 0.8), eps=0.01, amsgrad=amsgrad, weight_decay=0.2)
+    adam = AdamW(rate=Rate(lr=0.1), betas=(0.5, 0.8), eps=0.01, amsgrad=amsgrad, weight_decay=0.2, decay=Decay())
     optimizer = adam(nn.ParameterList([p]))
     want = p.detach().clone()
     m, v, largest = (torch.zeros(2, dtype=torch.float64) for _ in range(3))

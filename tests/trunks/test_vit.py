@@ -144,8 +144,11 @@ def test_dropout_is_on_in_training_only() -> None:
 
 
 def test_options_of_attention() -> None:
-    plain = VisionTransformer(image_size=8, patch_size=8, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=8)
-    assert "blocks.0.attn.qkv.bias" not in plain.state_dict()
+    bare = VisionTransformer(
+        image_size=8, patch_size=8, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=8, qkv_bias=False
+    )
+    assert "blocks.0.attn.qkv.bias" not in bare.state_dict()
+    assert "blocks.0.attn.qkv.bias" in VisionTransformer(hidden_dim=8, num_heads=2, num_layers=1).state_dict()
     attentions = [module for module in tiny().modules() if isinstance(module, Attention)]
     assert {(a.style.qk_scale, a.style.attention_dropout_rate, a.style.num_heads) for a in attentions} == {
         (None, 0.0, 4)

@@ -106,7 +106,8 @@ def knn(case: Case, x: Inputs) -> Mapping[str, Tree]:
     ranked = knn_predict(bank, labels, queries, **options._asdict())
     accuracy: Mapping[str, Tree] = knn_accuracy(bank, labels, queries, targets, **options._asdict())
     recorded, votes = x.recorded.tensor("predictions_top5"), counted(bank, labels, queries, options)
-    same = torch.isclose(votes.gather(1, ranked), votes.gather(1, recorded), rtol=1e-5, atol=1e-12)
+    ours = torch.where(ranked < 0, 0, votes.gather(1, ranked.clamp(min=0)))  # -1: no class has a vote
+    same = torch.isclose(ours, votes.gather(1, recorded), rtol=1e-5, atol=1e-12)
     # No tolerance accepts a class of -1000.
     ranked = torch.where(same, recorded, -1000)
     lost = overflowed(case, x)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssltyped import distributed
 from ssltyped.losses.assignments import hard, sinkhorn
-from ssltyped.losses.barlow_twins import BarlowTwinsLoss
+from ssltyped.losses.barlow_twins import BarlowTwinsLoss, Standardize
 from ssltyped.losses.deepcluster import DeepClusterV2Loss
 from ssltyped.losses.distillation import DistillationLoss, Soft
 from ssltyped.losses.frozen_teacher import FrozenTeacher
@@ -63,7 +63,9 @@ class Redundancy:
 def barlow_twins(case: Case, x: Inputs) -> Mapping[str, Tree]:
     """Every rank has the loss of the world; of its gradient one rank recorded its share of the mean."""
     params = read_params(case, Redundancy)
-    found = contrasted(BarlowTwinsLoss(head=HEAD, lambda_off=params.lambda_, scale=params.scale_loss), x, 2)
+    joint = Standardize.JOINT
+    loss = BarlowTwinsLoss(head=HEAD, lambda_off=params.lambda_, scale=params.scale_loss, standardize=joint)
+    found = contrasted(loss, x, 2)
     grad = found["grad_output"]
     assert isinstance(grad, Tensor)
     return {**found, "grad_output": grad / distributed.world_size()}
@@ -170,7 +172,7 @@ def in_turn(loss: GivenNoise, outputs: Sequence[Tensor], index: Tensor) -> Tenso
     for place, (weight, output) in enumerate(zip(loss.loss_weights, outputs, strict=True)):
         v = nn.functional.normalize(output, dim=1) if loss.normalize else output
         scores = loss.scores(v, torch.cat([index[:, None], loss.given[place]], dim=1))
-        z = loss.constant(scores) if place == 0 else z
+        z = loss.constant(loss.estimate(scores)) if place == 0 else z
         total = total + weight * loss.discriminate(scores, z)
         if loss.memory_head in (None, str(place)):
             loss.move(distributed.gather_no_grad(index), distributed.gather_no_grad(v))

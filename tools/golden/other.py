@@ -14,6 +14,7 @@ from ssltyped.config import INFERRED
 from ssltyped.config.resolve import resolve
 from ssltyped.losses.barlow_twins import standardized
 from ssltyped.optimizers.base import GroupedOptimizer
+from ssltyped.optimizers.decay import Decay
 from ssltyped.optimizers.larc import LARC
 from ssltyped.optimizers.lars import LARS
 from ssltyped.optimizers.rate import Rate
@@ -169,9 +170,10 @@ def optimizer_of(options: Options) -> GroupedOptimizer:
             momentum=options.momentum,
             eta=options.eta,
             exclude_bias_and_norm=options.exclude_bias_and_norm,
+            decay=Decay(),
         ),
         "adam": lambda: Adam(rate=rate, betas=options.betas, eps=options.eps, amsgrad=options.amsgrad),
-        "adamw": lambda: AdamW(rate=rate, betas=options.betas, eps=options.eps, amsgrad=options.amsgrad),
+        "adamw": lambda: AdamW(rate=rate, betas=options.betas, eps=options.eps, amsgrad=options.amsgrad, decay=Decay()),
         "rmsprop": lambda: RMSprop(
             rate=rate, alpha=options.alpha, eps=options.eps, momentum=options.momentum, centered=options.centered
         ),

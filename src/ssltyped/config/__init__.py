@@ -19,6 +19,7 @@ from ssltyped.config.generate import Part as Part
 from ssltyped.config.generate import config_for as config_for
 from ssltyped.config.generate import is_config as is_config
 from ssltyped.config.generate import join as join
+from ssltyped.config.generate import kinds_of as kinds_of
 from ssltyped.config.generate import part_of as part_of
 from ssltyped.config.generate import parts as parts
 from ssltyped.config.generate import walk as walk

@@ -67,6 +67,9 @@ class Facts:
         uses_labels: whether the method reads the labels
         pretext: whether the labels are those of a pretext task that the views make
         num_classes: classes of the pretext task that the views make
+        num_labels: classes of the labels of the images to train on, or the length of their rows
+        label_rows: whether these labels are rows
+        head_kinds: the classes of each head and of its parts, by its name
         lr: peak learning rate
         base_lr_of_one_node: what it would be on one node
         epochs: passes over the images
@@ -95,6 +98,9 @@ class Facts:
     uses_labels: bool = True
     pretext: bool = False
     num_classes: Optional[int] = None
+    num_labels: Optional[int] = None
+    label_rows: bool = False
+    head_kinds: Mapping[str, tuple[type, ...]] = dataclasses.field(default_factory=dict)
     lr: Optional[float] = None
     base_lr_of_one_node: Optional[float] = None
     epochs: Optional[int] = None

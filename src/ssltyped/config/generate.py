@@ -159,6 +159,11 @@ def walk(config: object, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from walk(child, join(path, step))
 
 
+def kinds_of(config: object) -> tuple[type, ...]:
+    """The classes of a config and of its parts, the outer ones first."""
+    return tuple(part_of(part).kind for _, part in walk(config))
+
+
 def instantiate(value: Any, path: str = "") -> Any:
     """The object that a checked config describes, its parts built first. Raises `ConfigError`."""
     if isinstance(value, list | tuple):

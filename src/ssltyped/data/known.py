@@ -5,20 +5,22 @@ from typing import NamedTuple, Optional
 from ssltyped import config
 from ssltyped.config import ConfigError
 from ssltyped.data.classes import mismatch
+from ssltyped.data.label_count import LabelCount, label_count
 from ssltyped.data.pipeline import Data
 from ssltyped.data.splits import Split
 from ssltyped.types import Problem, Source
 
 
 class Known(NamedTuple):
-    """Of the images of a split: how many, whether they have labels, why not, and the source (None: they are not here).
+    """Of the images of a split: how many, whether they have labels, why not, which, and the source.
 
-    What is not known is None.
+    What is not known, because they are not here, is None.
     """
 
     length: Optional[int]
     labelled: Optional[bool]
     why: str
+    labels: LabelCount
     source: Optional[Source]
 
 
@@ -31,17 +33,17 @@ class Sources:
     def of(self, split: Split, path: str) -> Known:
         """The declared length where the images are not here. Raises `ConfigError` for a source that cannot be."""
         if split.source is None:
-            return Known(split.num_images, None, "", None)
+            return Known(split.num_images, None, "", LabelCount(), None)
         key = config.to_yaml(split.source)
         if key not in self._known:
             try:
                 source = config.build(split.source)
                 why = "" if source.labelled else source.why_unlabelled
-                self._known[key] = Known(len(source), source.labelled, why, source)
+                self._known[key] = Known(len(source), source.labelled, why, label_count(source), source)
             except (OSError, ValueError) as error:
                 if isinstance(error, ConfigError) or split.num_images is None:
                     raise ConfigError([Problem(f"{path}.source", str(error))]) from error
-                self._known[key] = Known(None, None, "", None)
+                self._known[key] = Known(None, None, "", LabelCount(), None)
         known = self._known[key]
         return known if known.length is not None else known._replace(length=split.num_images)
 

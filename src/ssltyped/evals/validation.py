@@ -6,7 +6,7 @@ from typing import Annotated, Self, cast
 
 from annotated_types import Gt, Len
 
-from ssltyped.config import INFERRED, config_for
+from ssltyped.config import INFERRED, config_for, part_of
 from ssltyped.config.hints import nearest
 from ssltyped.model.model import SSLModel
 from ssltyped.types import Callback, Facts, Head, Inference, Meter, Problem, Subset, TrainState
@@ -45,6 +45,10 @@ class Validation(Callback):
         for index, name in enumerate(config.heads or []):
             if name not in facts.heads:
                 yield Problem(f"heads.{index}", f"the model has no head {name!r}{nearest(name, facts.heads)}")
+            for number, meter in enumerate(config.meters):
+                kind = cast(type[Meter], part_of(meter).kind)
+                for problem in (one for width in set(facts.widths(name)) for one in kind.misfits(meter, width)):
+                    yield Problem(f"meters.{number}.{problem.path}", f"{problem.message} in {name}")
         if facts.labelled is False:
             none = f"data.train or data.val has none{facts.why_unlabelled}"
             yield Problem("", f"needs labels, and {none}: remove this callback, or give labels")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.assignments import spherical_kmeans
-from ssltyped.losses.outputs import full_precision, inferred_width, precise, wrong_crops
+from ssltyped.losses.outputs import full_precision, inferred_width, precise, softmax_range, wrong_crops
 from ssltyped.losses.state import CountingLoss
 from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
 
@@ -143,7 +143,9 @@ class DeepClusterV2Loss(CountingLoss):
         rows = v.detach().chunk(len(batch.views))
         new = torch.cat([rows[crop] for crop in self.crops_for_memory])
         loss = self.classify(v, batch.index.repeat(len(batch.views)))
-        return StepOutput(loss=loss, carry={"index": batch.index, "embeddings": new})
+        ranges = [softmax_range(count, self.temperature) * (1 / len(self.num_clusters)) for count in self.num_clusters]
+        expected = sum(ranges[1:], ranges[0])
+        return StepOutput(loss=loss, carry={"index": batch.index, "embeddings": new}, expected=expected)
 
     def classify(self, v: Float[Tensor, "VB D"], index: Int64[Tensor, "VB"]) -> Float[Tensor, ""]:
         """The equation of the class, for the assignments and centroids as they are."""

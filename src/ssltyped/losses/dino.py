@@ -10,7 +10,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssltyped.config import INFERRED, config_for
-from ssltyped.losses.outputs import inferred_width, precise, wrong_crops
+from ssltyped.losses.outputs import (
+    PROTOTYPES,
+    inferred_width,
+    more_than_images,
+    precise,
+    softmax_range,
+    wrong_crops,
+)
 from ssltyped.losses.state import steps_from_epochs, warmed_up
 from ssltyped.losses.teacher import TaughtLoss, move_center
 from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
@@ -44,6 +51,8 @@ class DINOLoss(TaughtLoss):
         crops_for_teacher: crops that the teacher sees; the two of full resolution.
         center_momentum: m_c; 0.9.
     """
+
+    head_has = PROTOTYPES
 
     def __init__(
         self,
@@ -81,6 +90,11 @@ class DINOLoss(TaughtLoss):
         if facts.num_views < 2:
             yield Problem("", f"DINO needs at least 2 crops of every image; the data makes {facts.num_views}")
 
+    @classmethod
+    def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().warnings(config, facts)
+        yield from more_than_images("num_prototypes", config.num_prototypes, "prototypes", facts)
+
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         if len(batch.views) <= max(self.crops_for_teacher):
             raise ValueError(f"crops_for_teacher is {self.crops_for_teacher}; the batch has {len(batch.views)} crops")
@@ -108,7 +122,8 @@ class DINOLoss(TaughtLoss):
         ]
         logs = {"entropy": torch.special.entr(targets).sum(dim=1).mean(), "center_norm": self.center.norm()}
         carry = {"mean": teacher.mean(dim=0, keepdim=True)}
-        return StepOutput(loss=torch.stack(pairs).mean(), logs=logs, carry=carry)
+        expected = softmax_range(student.shape[1])
+        return StepOutput(loss=torch.stack(pairs).mean(), logs=logs, carry=carry, expected=expected)
 
     def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
         move_center(self.center, [carry["mean"] for carry in carries], self.center_momentum)

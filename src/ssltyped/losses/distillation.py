@@ -13,9 +13,9 @@ from torch import Tensor
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.assignments import assign
 from ssltyped.losses.frozen_teacher import FrozenTeacher
-from ssltyped.losses.outputs import BALANCED, all_outputs, precise, wrong_crops
+from ssltyped.losses.outputs import BALANCED, all_outputs, precise, softmax_range, wrong_crops
 from ssltyped.losses.supervised import CrossEntropyLoss, labels_of, needs_labels
-from ssltyped.types import Batch, Facts, Loss, Model, Moment, Problem, StepOutput
+from ssltyped.types import Batch, Facts, Loss, LossRange, Model, Moment, Problem, StepOutput
 
 
 class Soft(Enum):
@@ -80,7 +80,7 @@ class DistillationLoss(Loss):
         loss = self.alpha * soft
         if self.alpha < 1:
             loss = loss + (1 - self.alpha) * self.hard.of_output(student, labels_of(batch))
-        return StepOutput(loss=loss, logs={"soft": soft.detach()})
+        return StepOutput(loss=loss, logs={"soft": soft.detach()}, expected=LossRange())
 
     def compare(self, student: Float[Tensor, "B K"], teacher: Float[Tensor, "B K"]) -> Float[Tensor, ""]:
         """soft(x, t) of the equation."""
@@ -196,7 +196,8 @@ class SwAVDistillationLoss(CropDistillationLoss):
             crops = taught.chunk(len(self.crops_for_teacher))
             codes = [assign(crop, epsilon=self.epsilon, num_iters=self.num_iters) for crop in crops]
             losses.append(self.cross(codes, scores, len(batch.views)))
-        return StepOutput(loss=torch.stack(losses).mean())
+        ranges = [softmax_range(scores.shape[1]) * (1 / len(losses)) for scores in student]
+        return StepOutput(loss=torch.stack(losses).mean(), expected=sum(ranges[1:], ranges[0]))
 
 
 class DINODistillationLoss(CropDistillationLoss):
@@ -232,7 +233,8 @@ class DINODistillationLoss(CropDistillationLoss):
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         student = precise(model(batch.views, heads=[self.head]).of(self.head))
         targets = F.softmax(self.taught(batch)[0] / self.teacher_temperature, dim=1)
-        return StepOutput(loss=self.cross(targets.chunk(len(self.crops_for_teacher)), student, len(batch.views)))
+        loss = self.cross(targets.chunk(len(self.crops_for_teacher)), student, len(batch.views))
+        return StepOutput(loss=loss, expected=softmax_range(student.shape[1]))
 
 
 class MSNDistillationLoss(CropDistillationLoss):
@@ -246,7 +248,8 @@ class MSNDistillationLoss(CropDistillationLoss):
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         student = precise(model(batch.views, heads=[self.head]).of(self.head))
         targets = self.taught(batch)[0].chunk(len(self.crops_for_teacher))
-        return StepOutput(loss=self.cross(targets, student, len(batch.views)))
+        loss = self.cross(targets, student, len(batch.views))
+        return StepOutput(loss=loss, expected=softmax_range(student.shape[1]))
 
 
 class IBOTDistillationLoss(CropDistillationLoss):
@@ -316,7 +319,9 @@ class IBOTDistillationLoss(CropDistillationLoss):
         counted = torch.cat(masks).flatten(1).to(entropy.dtype) if masks else torch.ones_like(entropy)
         patch_term = ((entropy * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)).mean()
         logs = {"cls": cls_term.detach(), "patch": patch_term.detach()}
-        return StepOutput(loss=self.lambda_cls * cls_term + self.lambda_patch * patch_term, logs=logs)
+        loss = self.lambda_cls * cls_term + self.lambda_patch * patch_term
+        of_patch = softmax_range(patches.shape[-1]) * self.lambda_patch
+        return StepOutput(loss=loss, logs=logs, expected=softmax_range(cls.shape[1]) * self.lambda_cls + of_patch)
 
 
 DistillationLossConf = config_for(DistillationLoss)

@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ssltyped.config import INFERRED, config_for
-from ssltyped.losses.outputs import inferred_width, precise
+from ssltyped.losses.outputs import PROTOTYPES, inferred_width, more_than_images, precise, softmax_range
 from ssltyped.losses.state import steps_from_epochs, warmed_up
 from ssltyped.losses.teacher import TaughtLoss, move_center
-from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Outputs, Problem, StepOutput
+from ssltyped.types import Batch, Carry, Facts, Inference, LossRange, Model, Moment, Outputs, Problem, StepOutput
 
 
 class IBOTLoss(TaughtLoss):
@@ -58,6 +58,7 @@ class IBOTLoss(TaughtLoss):
     """
 
     takes_masks = True
+    head_has = PROTOTYPES
     outputs = (2, 2, "outputs of class token and patches, as IBOTHead has")
 
     def __init__(
@@ -117,6 +118,11 @@ class IBOTLoss(TaughtLoss):
         if config.local_feature not in facts.feature_dims:
             yield Problem("local_feature", f"the trunk has no feature {config.local_feature!r}")
 
+    @classmethod
+    def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().warnings(config, facts)
+        yield from more_than_images("num_prototypes", config.num_prototypes, "prototypes", facts)
+
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         whole, rest = batch.views[: self.num_global_crops], batch.views[self.num_global_crops :]
         masks = [mask for mask in batch.masks[: self.num_global_crops] if mask is not None]
@@ -164,9 +170,13 @@ class IBOTLoss(TaughtLoss):
         masked = mask.flatten(1).to(entropy.dtype)
         patch = ((entropy * masked).sum(dim=1) / masked.sum(dim=1).clamp(min=1)).mean()
         cls = torch.stack(pairs).mean()
+        unused = step < self.masking_start_steps
+        of_patch = LossRange(uniform=0.0) if unused else softmax_range(student_patch.shape[-1])
+        expected = softmax_range(student_cls.shape[-1]) * self.lambda_cls + of_patch * self.lambda_patch
         return StepOutput(
             loss=self.lambda_cls * cls + self.lambda_patch * patch,
             logs={"cls": cls.detach(), "patch": patch.detach()},
+            expected=expected,
             carry={"cls": teacher_cls.mean(dim=0, keepdim=True), "patch": teacher_patch.mean(dim=(0, 1), keepdim=True)},
         )
 

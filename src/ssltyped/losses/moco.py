@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
-from ssltyped.losses.outputs import full_precision, inferred_width, precise, spread
+from ssltyped.losses.outputs import full_precision, inferred_width, more_than_images, precise, softmax_range, spread
 from ssltyped.losses.state import CountingLoss
-from ssltyped.losses.teacher import MomentumTeacher
+from ssltyped.losses.teacher import MomentumTeacher, slow_teacher
 from ssltyped.meters.hits import hits
 from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
 
@@ -76,8 +76,15 @@ class MoCoLoss(CountingLoss):
             yield Problem("", f"MoCo needs exactly 2 views of every image; the data makes {facts.num_views}")
         if config.queue_size % facts.global_batch_size:
             message = f"got {config.queue_size}, which is no multiple of the {facts.global_batch_size} images of a step"
-            nearest = max(1, round(config.queue_size / facts.global_batch_size)) * facts.global_batch_size
+            most = min(config.queue_size, facts.num_images or config.queue_size)
+            nearest = max(1, most // facts.global_batch_size) * facts.global_batch_size
             yield Problem("queue_size", f"{message}: {nearest} is")
+
+    @classmethod
+    def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().warnings(config, facts)
+        yield from more_than_images("queue_size", config.queue_size, "keys in the queue", facts)
+        yield from slow_teacher("momentum", config.momentum, facts)
 
     def setup(self, model: Model) -> None:
         self.encoder = MomentumTeacher(model, batch_statistics=True)
@@ -96,7 +103,8 @@ class MoCoLoss(CountingLoss):
         target = torch.zeros(len(q), dtype=torch.int64, device=q.device)
         accuracy = 100 * hits(logits.detach(), target, 1).float().mean()
         logs = {"accuracy": accuracy, "z_std": spread(q)}
-        return StepOutput(loss=F.cross_entropy(logits, target), logs=logs, carry={"keys": k})
+        expected = softmax_range(1 + self.queue_size, self.temperature)
+        return StepOutput(loss=F.cross_entropy(logits, target), logs=logs, carry={"keys": k}, expected=expected)
 
     @torch.no_grad()
     def _keys_of(self, view: Float[Tensor, "B C H W"], moment: Moment) -> Float[Tensor, "B D"]:

@@ -1,5 +1,6 @@
 """MSN: masked views are assigned to the prototypes that the whole view is assigned to."""
 
+import math
 from collections.abc import Iterable
 from typing import Annotated, Self
 
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
-from ssltyped.losses.outputs import full_precision, inferred_width, precise
+from ssltyped.losses.outputs import full_precision, inferred_width, more_than_images, precise
 from ssltyped.losses.teacher import TaughtLoss
-from ssltyped.types import Batch, Facts, Inference, Model, Moment, Problem, StepOutput
+from ssltyped.types import Batch, Facts, Inference, LossRange, Model, Moment, Problem, StepOutput
 
 
 class MSNLoss(TaughtLoss):
@@ -75,6 +76,11 @@ class MSNLoss(TaughtLoss):
         if facts.mask_grids and facts.mask_grids[0] is not None:
             yield Problem("", "MSN's target is view 0, which the teacher sees whole; the data masks it")
 
+    @classmethod
+    def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().warnings(config, facts)
+        yield from more_than_images("num_prototypes", config.num_prototypes, "prototypes", facts)
+
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         if len(batch.views) < 2:
             raise ValueError("MSN needs a target and at least one anchor view; the batch has 1")
@@ -85,7 +91,14 @@ class MSNLoss(TaughtLoss):
             target = F.softmax(whole / self.sharpening, dim=1)
         cross = -(target.repeat(anchors, 1) * log_p).sum(dim=1).mean()
         entropy = torch.special.entr(distributed.mean_over_ranks(log_p.exp().mean(dim=0))).sum()
-        return StepOutput(loss=cross - self.lambda_entropy * entropy, logs={"entropy": entropy.detach()})
+        most = math.log(self.num_prototypes)
+        expected = LossRange(
+            lowest=-self.lambda_entropy * most,
+            highest=most + 2 / self.temperature,
+            uniform=(1 - self.lambda_entropy) * most,
+        )
+        loss = cross - self.lambda_entropy * entropy
+        return StepOutput(loss=loss, logs={"entropy": entropy.detach()}, expected=expected)
 
     def log_p(self, z: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
         """log of p in the equation."""

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
 from ssltyped.hashing import mixed
-from ssltyped.losses.outputs import full_precision, inferred_width, precise
-from ssltyped.types import Batch, Carry, Facts, Inference, Loss, Model, Moment, Problem, StepOutput
+from ssltyped.losses.outputs import full_precision, inferred_width, more_than_images, precise, softmax_range
+from ssltyped.types import Batch, Carry, Facts, Inference, Loss, LossRange, Model, Moment, Problem, StepOutput
 
 _GAMMA = 0x9E3779B97F4A7C15 - 2**64
 """The distance of splitmix64's states, as a signed number."""
@@ -38,7 +38,10 @@ class MemoryBankLoss(Loss):
         NCE:       loss = - log( P_0 / (P_0 + K/N) ) - sum_{j >= 1} log( (K/N) / (P_j + K/N) ),  mean over images
         INFO_NCE:  loss = - log( exp(s_0) / sum_j exp(s_j) )                                    (NPID++, PIRL)
 
-    Z is N times the mean of exp(s) over the first batch of the world, then fixed (section 3.2), or `norm_constant`.
+    Z is N times the mean of exp(s) over the first batch of the world, then fixed (section 3.2), or `norm_constant`. The
+    first batch is compared with a random bank: when embeddings and bank have come closer, P may be far above 1 and the
+    loss grow without bound, the more the fewer images there are. With `norm_constant_momentum` m below 1 each step
+    moves it: Z <- m Z + (1 - m) N mean of exp(s).
     With several heads (PIRL, Misra and van der Maaten 2020, arXiv 1912.01991: the image and its patches) the losses
     are added with `loss_weights`. After the update the bank moves by the embeddings of all ranks, of the output
     `memory_head` or of each head in turn: M_y <- normalized(momentum M_y + (1 - momentum) v). The noise is a
@@ -58,6 +61,7 @@ class MemoryBankLoss(Loss):
         loss_weights: of each head's loss.
         memory_head: the head that moves the bank; null: each of them.
         norm_constant: Z; null: from the first batch.
+        norm_constant_momentum: what is kept of Z in each step; 1: it is fixed, as in the paper; 0.99 for few images.
         normalize: scale embeddings to length 1.
     """
 
@@ -70,12 +74,13 @@ class MemoryBankLoss(Loss):
         embedding_dim: Annotated[int, Gt(0)] = INFERRED,
         num_images: Annotated[int, Gt(0)] = INFERRED,
         contrast: Contrast = Contrast.NCE,
-        num_negatives: Annotated[int, Gt(0)] = 16000,
+        num_negatives: Annotated[int, Gt(0)] = 4096,
         temperature: Annotated[float, Gt(0)] = 0.07,
         momentum: Annotated[float, Ge(0), Le(1)] = 0.5,
         loss_weights: list[Annotated[float, Ge(0)]] = [1.0],  # noqa: B006  # never changed
         memory_head: Optional[str] = None,
         norm_constant: Optional[Annotated[float, Gt(0)]] = None,
+        norm_constant_momentum: Annotated[float, Ge(0), Le(1)] = 1.0,
         normalize: bool = True,
     ) -> None:
         super().__init__()
@@ -85,7 +90,7 @@ class MemoryBankLoss(Loss):
         self.embedding_dim, self.num_images, self.contrast = embedding_dim, num_images, contrast
         self.num_negatives, self.temperature, self.momentum = num_negatives, temperature, momentum
         self.loss_weights, self.memory_head, self.normalize = list(loss_weights), memory_head, normalize
-        self.norm_constant = norm_constant
+        self.norm_constant, self.norm_constant_momentum = norm_constant, norm_constant_momentum
         bound = (embedding_dim / 3) ** -0.5
         self.memory = nn.Buffer(F.normalize(torch.empty(num_images, embedding_dim).uniform_(-bound, bound), dim=1))
         self.z: Tensor = nn.Buffer(torch.tensor(-1.0 if norm_constant is None else norm_constant))
@@ -114,6 +119,14 @@ class MemoryBankLoss(Loss):
             yield Problem("norm_constant", f"{message}: give it, or set accumulation=1")
         if config.contrast is Contrast.INFO_NCE and config.norm_constant is not None:
             yield Problem("norm_constant", "has no effect with info_nce: leave it out")
+        if config.norm_constant_momentum < 1 and (config.norm_constant or config.contrast is Contrast.INFO_NCE):
+            why = "with info_nce" if config.contrast is Contrast.INFO_NCE else "on a norm_constant that is given"
+            yield Problem("norm_constant_momentum", f"has no effect {why}: leave one of them out")
+
+    @classmethod
+    def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().warnings(config, facts)
+        yield from more_than_images("num_negatives", config.num_negatives, "negatives an image", facts)
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         found = model(batch.views, heads=self.heads)
@@ -124,10 +137,23 @@ class MemoryBankLoss(Loss):
             self.scores(v, torch.cat([index[:, None], self.noise(index, place, moment)], dim=1))
             for place, v in enumerate(embeddings)
         ]
-        z = self.constant(scores[0])
+        estimate = self.estimate(scores[0])
+        z = self.constant(estimate)
         losses = [weight * self.discriminate(s, z) for weight, s in zip(self.loss_weights, scores, strict=True)]
         moved = {f"heads.{name}": v.detach() for name, v in zip(self.heads, embeddings, strict=True)}
-        return StepOutput(loss=torch.stack(losses).sum(), carry={"index": index, "z": z, **moved})
+        expected = self.expected() * sum(self.loss_weights)
+        return StepOutput(
+            loss=torch.stack(losses).sum(), carry={"index": index, "z": estimate, **moved}, expected=expected
+        )
+
+    def expected(self) -> LossRange:
+        """Of one head. Where Z fits, NCE's noise images cost K log(1 + 1 / K), about 1; the own one as in a softmax."""
+        own = softmax_range(1 + self.num_negatives, self.temperature if self.normalize else None)
+        if self.contrast is Contrast.INFO_NCE:
+            return own
+        noise = self.num_negatives * math.log1p(1 / self.num_negatives)
+        remedy = "the constant Z does not fit any more: set loss.norm_constant_momentum=0.99, or contrast=info_nce"
+        return own + LossRange(highest=noise, uniform=noise, remedy=remedy)
 
     def noise(self, index: Int64[Tensor, "B"], place: int, moment: Moment) -> Int64[Tensor, "B K"]:
         """The noise images of a step: any image, also the own one, as in the authors' code."""
@@ -149,13 +175,16 @@ class MemoryBankLoss(Loss):
         noise = -F.logsigmoid(log_noise - log_p[:, 1:])
         return (own + noise.sum(dim=1)).mean()
 
+    def constant(self, estimate: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """Z: the one that is kept, or in the first step the estimate."""
+        return torch.where(self.z > 0, self.z.to(estimate.dtype), estimate)
+
     @torch.no_grad()
-    def constant(self, s: Float[Tensor, "B J"]) -> Float[Tensor, ""]:
-        """Z: the fixed one, or in the first step what its first scores say."""
+    def estimate(self, s: Float[Tensor, "B J"]) -> Float[Tensor, ""]:
+        """Z as the scores of a batch say, where it is used."""
         if self.contrast is Contrast.INFO_NCE:
             return self.z
-        first = self.num_images * distributed.all_reduce_mean(s.exp().mean())
-        return torch.where(self.z > 0, self.z.to(s.dtype), first.to(s.dtype))
+        return self.num_images * distributed.all_reduce_mean(s.exp().mean())
 
     @torch.no_grad()
     def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
@@ -163,7 +192,10 @@ class MemoryBankLoss(Loss):
             index = distributed.gather_no_grad(carry["index"])
             for head in self.heads if self.memory_head is None else [self.memory_head]:
                 self.move(index, distributed.gather_no_grad(carry[f"heads.{head}"]))
-        self.z.copy_(carries[0]["z"])
+        if self.contrast is Contrast.NCE:
+            said = torch.stack([carry["z"] for carry in carries]).mean().to(self.z.dtype)
+            kept = torch.where(self.z > 0, self.norm_constant_momentum if self.norm_constant is None else 1.0, 0.0)
+            self.z.copy_(torch.lerp(said, self.z, kept))
 
     def move(self, index: Int64[Tensor, "N"], embedding: Float[Tensor, "N D"]) -> None:
         """Update the bank; of an image that is there several times, the last row counts, on every rank and device."""

@@ -10,12 +10,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssltyped.losses.shared_pass import module_of
-from ssltyped.types import Facts, Inference, Model, Outputs, Problem
+from ssltyped.types import Facts, Inference, LossRange, Model, Outputs, Problem
 
 NEGATIVES = "an image's negatives are the other images of its batch"
 """Why accumulated batches are not one, for the methods that contrast within a batch."""
 BALANCED = "the codes are balanced over the images of one batch"
 """Why they are not, for the methods that assign images to prototypes."""
+
+
+PROTOTYPES = ("prototype_weights", "prototypes, such as DINOHead or PrototypesHead")
+"""`Loss.head_has` of methods that compare with the prototypes of a head."""
 
 
 def precise(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -34,6 +38,18 @@ def wrong_crops(field: str, asked: Iterable[int], facts: Facts) -> Iterable[Prob
     """Crops that the data does not make."""
     if max(asked := list(asked)) >= facts.num_views:
         yield Problem(field, f"got {asked}, but the data makes the crops 0 to {facts.num_views - 1}")
+
+
+def softmax_range(choices: int, temperature: Optional[float] = None) -> LossRange:
+    """Of a cross entropy over so many choices; of cosines over `temperature`, which lie within [-1 / T, 1 / T]."""
+    uniform = math.log(choices)
+    return LossRange(highest=math.inf if temperature is None else uniform + 2 / temperature, uniform=uniform)
+
+
+def more_than_images(field: str, count: int, what: str, facts: Facts) -> Iterable[Problem]:
+    """A warning: so many of something than there are not even images."""
+    if facts.num_images is not None and count > facts.num_images:
+        yield Problem(field, f"{count:,} {what} for {facts.num_images:,} images: fewer than there are images are usual")
 
 
 def all_outputs(found: Outputs, heads: Sequence[str]) -> list[Tensor]:

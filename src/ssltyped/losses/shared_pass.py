@@ -35,7 +35,8 @@ class SharedPass:
         seen, _ = self._seen.get(key, (Outputs({}), None))
         found, module = dict(seen.heads), module_of(self.model)
         if isinstance(module, SSLModel):
-            found |= module.of_features(seen.features, [head for head in heads if head not in found])
+            lacking = [head for head in heads if head not in found]
+            found |= module.of_features(seen.features, lacking, len(views))
         made = Outputs({})
         if missing := [head for head in heads if head not in found]:
             made = self.model(views, masks=masks, heads=missing)

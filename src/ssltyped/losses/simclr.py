@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
-from ssltyped.losses.outputs import NEGATIVES, full_precision, precise, spread
+from ssltyped.losses.outputs import NEGATIVES, full_precision, precise, softmax_range, spread
 from ssltyped.types import Batch, Facts, Inference, Loss, Model, Moment, Problem, StepOutput
 
 TILE_BYTES = 16 * 2**20
@@ -80,7 +80,9 @@ class SimCLRLoss(Loss):
             raise ValueError(f"SimCLR needs exactly 2 views of every image; the batch has {len(batch.views)}")
         u = F.normalize(precise(model(batch.views, heads=[self.head]).of(self.head)), dim=1)
         loss = cast("Callable[[Tensor, float, int], Tensor]", _NTXent.apply)(u, self.temperature, self.chunk_size)
-        return StepOutput(loss=loss, logs={"z_std": spread(u)})
+        others = len(u) * distributed.world_size() - 1
+        expected = softmax_range(others, self.temperature) if others else None
+        return StepOutput(loss=loss, logs={"z_std": spread(u)}, expected=expected)
 
 
 class MultiCropSimCLRLoss(Loss):
@@ -145,7 +147,8 @@ class MultiCropSimCLRLoss(Loss):
             -F.logsigmoid((u * u.roll(-shift * images, 0)).sum(1) / self.temperature - negatives)
             for shift in range(1, views)
         ]
-        return StepOutput(loss=torch.stack(terms).mean(), logs={"z_std": spread(u)})
+        expected = softmax_range(1 + len(world) - views, self.temperature)
+        return StepOutput(loss=torch.stack(terms).mean(), logs={"z_std": spread(u)}, expected=expected)
 
     def _negatives(
         self, rows: Float[Tensor, "m D"], world: Float[Tensor, "M D"], own: Tensor, owners: Tensor

@@ -1,6 +1,7 @@
 """Losses of labels, also those of pretext tasks: one target, one or several outputs; and any loss of `torch.nn`."""
 
 import inspect
+import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Optional, Self
@@ -14,9 +15,9 @@ from torch import Tensor, nn
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for, refuse
 from ssltyped.config.hints import nearest
-from ssltyped.losses.outputs import all_outputs
+from ssltyped.losses.outputs import all_outputs, softmax_range
 from ssltyped.meters.hits import hits
-from ssltyped.types import Batch, Facts, Loss, Model, Moment, Problem, StepOutput, Target
+from ssltyped.types import Batch, Facts, Loss, LossRange, Model, Moment, Problem, StepOutput, Target
 
 
 class SupervisedLoss(Loss):
@@ -39,11 +40,17 @@ class SupervisedLoss(Loss):
         """What is logged of the first output."""
         return {}
 
+    @abstractmethod
+    def range_of(self, output: Tensor, label: Target) -> LossRange:
+        """What the loss of one output can be."""
+
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         label = labels_of(batch)
         found = all_outputs(model(batch.views, heads=self.heads), self.heads)
         losses = [self.of_output(output, label) for output in found]
-        return StepOutput(loss=torch.stack(losses).sum(), logs=self.logs(found[0], label))
+        ranges = [self.range_of(output, label) for output in found]
+        expected = sum(ranges[1:], ranges[0])
+        return StepOutput(loss=torch.stack(losses).sum(), logs=self.logs(found[0], label), expected=expected)
 
 
 class CrossEntropyLoss(SupervisedLoss):
@@ -103,6 +110,17 @@ class CrossEntropyLoss(SupervisedLoss):
                     yield Problem("class_weights", f"has {len(config.class_weights)} values; {head} is {width} wide")
                 if facts.num_classes is not None and width < facts.num_classes:
                     yield Problem("heads", f"the views make {facts.num_classes} classes; {head} is {width} wide")
+                elif facts.num_classes is None and facts.num_labels is not None and width < facts.num_labels:
+                    yield Problem("heads", f"the labels are of {facts.num_labels} classes; {head} is {width} wide")
+
+    @classmethod
+    def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().warnings(config, facts)
+        classes = facts.num_labels if facts.num_classes is None else facts.num_classes
+        for head in config.heads or []:
+            for width in facts.widths(head):
+                if classes is not None and width > classes:
+                    yield Problem("heads", f"{head} is {width} wide, and the labels are of {classes} classes")
 
     def of_output(self, output: Tensor, label: Target) -> Float[Tensor, ""]:
         logits, target = per_prediction(output, label)
@@ -116,6 +134,10 @@ class CrossEntropyLoss(SupervisedLoss):
         shares = torch.lerp(target.to(log_p.dtype), torch.full_like(log_p, 1 / log_p.shape[1]), self.label_smoothing)
         weighted = shares if self._weights is None else shares * self._weights.to(log_p.dtype)
         return -(weighted * log_p).sum(dim=1).mean()
+
+    def range_of(self, output: Tensor, label: Target) -> LossRange:
+        weighted_shares = label.ndim > 1 and self.class_weights is not None
+        return LossRange() if weighted_shares else softmax_range(output.shape[-1])
 
     def _of_classes(self, log_p: Float[Tensor, "B K"], target: Tensor) -> Float[Tensor, ""]:
         counts = target != self.ignore_label
@@ -162,6 +184,15 @@ class BCELoss(SupervisedLoss):
         super().__init__()
         self.heads, self.normalize = list(heads), normalize
 
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        for head in config.heads or []:
+            for width in facts.widths(head):
+                lacks = facts.num_labels is not None and width < facts.num_labels
+                if lacks or (facts.label_rows and width != facts.num_labels):
+                    yield Problem("heads", f"the labels are of {facts.num_labels} classes; {head} is {width} wide")
+
     def of_output(self, output: Tensor, label: Target) -> Float[Tensor, ""]:
         if label.ndim != 2:
             message = "BCELoss needs a row of targets for each image: the labels are classes; add OneHot to collators"
@@ -174,6 +205,9 @@ class BCELoss(SupervisedLoss):
         each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * known
         count = distributed.all_reduce_sum(known.sum(dim=0)).clamp(min=1) / distributed.world_size()
         return (each.sum(dim=0) / count).sum()
+
+    def range_of(self, output: Tensor, label: Target) -> LossRange:
+        return LossRange(uniform=output.shape[-1] * math.log(2))
 
 
 def needs_labels(facts: Facts) -> Iterable[Problem]:
@@ -248,6 +282,9 @@ class TorchLoss(SupervisedLoss):
     def of_output(self, output: Tensor, label: Target) -> Tensor:
         loss: Tensor = self.loss(output, label.repeat(len(output) // len(label), *[1] * (label.ndim - 1)))
         return loss
+
+    def range_of(self, output: Tensor, label: Target) -> LossRange:
+        return LossRange(lowest=-math.inf)  # any loss of torch's
 
 
 def _faults(name: str, args: Mapping[str, object]) -> list[Problem]:

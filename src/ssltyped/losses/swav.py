@@ -15,13 +15,15 @@ from ssltyped.losses.outputs import (
     BALANCED,
     full_precision,
     inferred_width,
+    more_than_images,
     parts_with_prototypes,
     precise,
     prototypes_of,
+    softmax_range,
     wrong_crops,
 )
 from ssltyped.losses.state import CountingLoss, steps_from_epochs
-from ssltyped.losses.teacher import MomentumTeacher
+from ssltyped.losses.teacher import MomentumTeacher, slow_teacher
 from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
 
 
@@ -117,6 +119,15 @@ class SwAVLoss(CountingLoss):
             message = f"got {config.queue_size}, no multiple of the {facts.global_batch_size} images of a step"
             yield Problem("queue_size", message)
 
+    @classmethod
+    def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().warnings(config, facts)
+        yield from more_than_images("queue_size", config.queue_size, "images in the queue", facts)
+        most = max(facts.widths(config.head)[1:], default=0)
+        yield from more_than_images("head", most, f"prototypes of {config.head}", facts)
+        if config.momentum is not None:
+            yield from slow_teacher("momentum", config.momentum, facts)
+
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         found = [precise(output) for output in model(batch.views, heads=[self.head]).all_of(self.head)]
         if len(found) < 2:
@@ -131,7 +142,9 @@ class SwAVLoss(CountingLoss):
         coder = model if self.encoder is None else self.encoder.product
         queued = self.queue_scores(coder) if self.uses_queue(moment) else []
         loss = self.swapped(found[1:], targets, len(batch.views), moment, queued)
-        return StepOutput(loss=loss, carry={"embeddings": torch.stack(embedding.chunk(len(self.crops_for_assign)))})
+        carry = {"embeddings": torch.stack(embedding.chunk(len(self.crops_for_assign)))}
+        ranges = [softmax_range(scores.shape[1]) * (1 / len(targets)) for scores in targets]
+        return StepOutput(loss=loss, carry=carry, expected=sum(ranges[1:], ranges[0]))
 
     def setup(self, model: Model) -> None:
         if self.local_queue_size and not prototypes_of(model, self.head):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Optional
 
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ssltyped import distributed
+from ssltyped.config.component import AnyConfig
 from ssltyped.losses.shared_pass import module_of
-from ssltyped.types import Carry, Loss, Model, Moment, Outputs
+from ssltyped.types import Carry, Facts, Loss, Model, Moment, Outputs, Problem
 
 
 class MomentumTeacher(nn.Module):
@@ -77,6 +78,11 @@ class TaughtLoss(Loss):
     teacher: MomentumTeacher
     momentum: float
 
+    @classmethod
+    def warnings(cls, config: AnyConfig, facts: Facts) -> Iterable[Problem]:
+        yield from super().warnings(config, facts)
+        yield from slow_teacher("momentum", config.momentum, facts, rises=True)
+
     def setup(self, model: Model) -> None:
         self.teacher = MomentumTeacher(model, batch_statistics=True)
 
@@ -97,6 +103,21 @@ def move_center(center: Tensor, means: Sequence[Tensor], momentum: float) -> Non
     """c <- m c + (1 - m) mean of the batches' means over the world, once for all batches of a step."""
     mean = distributed.all_reduce_mean(torch.stack(list(means)).mean(dim=0))
     center.lerp_(mean.to(center.dtype), 1 - momentum)
+
+
+def slow_teacher(field: str, momentum: float, facts: Facts, *, rises: bool = False) -> Iterable[Problem]:
+    """A warning: at the end of the run more than half of the teacher is what it started as.
+
+    What is left of the first weights is the product of all m, which is m^steps, or, where m rises to 1 along a cosine
+    (`cosine_momentum`, whose 1 - m is half of the first one on average), about exp(-(1 - m) steps / 2).
+    """
+    if facts.steps is None or momentum == 1.0:
+        return
+    left = math.exp(-(1 - momentum) * facts.steps / 2) if rises else momentum**facts.steps
+    if left > 0.5:
+        fitting = 0.01 ** ((2 if rises else 1) / facts.steps)
+        message = f"with {momentum:g}, {100 * left:.0f} % of the teacher is still its start after {facts.steps} steps"
+        yield Problem(field, f"{message}: about {fitting:.3g} leaves 1 %")
 
 
 def cosine_momentum(base: float, progress: float) -> float:

@@ -1,7 +1,8 @@
 """Accuracy, precision and recall of the k highest scores: counts, summed over batches and ranks."""
 
 from abc import abstractmethod
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Self
 
 import torch
 from annotated_types import Gt, Len
@@ -11,7 +12,7 @@ from torch import Tensor
 from ssltyped import distributed
 from ssltyped.config import config_for
 from ssltyped.meters.hits import hits
-from ssltyped.types import Meter, Target
+from ssltyped.types import Meter, Problem, Target
 
 
 class TopKMeter(Meter):
@@ -29,6 +30,11 @@ class TopKMeter(Meter):
     def __init__(self, *, topk: Annotated[list[Annotated[int, Gt(0)]], Len(1)]) -> None:
         self.topk = topk
         self._counts = torch.zeros(len(topk) + 1, dtype=torch.int64)
+
+    @classmethod
+    def misfits(cls, config: Self, width: int) -> Iterable[Problem]:
+        if max(config.topk) > width:
+            yield Problem("topk", f"got {max(config.topk)}, and there are only {width} classes")
 
     @abstractmethod
     def count(self, found: Bool[Tensor, "B k"], target: Target) -> list[Int64[Tensor, ""]]:

@@ -18,10 +18,14 @@ from ssltyped.types import Features, Head, Inference, MaskedTrunk, Outputs, Trun
 
 
 class Passes(Enum):
-    """What goes through the trunk at once: consecutive views of one size, or one view."""
+    """What goes through the trunk at once: consecutive views of one size, or one view; apart: through the heads too.
+
+    BatchNorm normalizes by what goes through at once.
+    """
 
     SIZE = "size"
     VIEW = "view"
+    APART = "apart"
 
 
 def mistakes(
@@ -67,8 +71,8 @@ class SSLModel(nn.Module):
     """Views of the same images to the outputs of the heads, rows ordered [all B of view 0; all B of view 1; ...].
 
     Consecutive views of equal height and width share one pass through the trunk (`passes`); a head runs once, on the
-    rows of all views of the input that it reads (`Head.feature`, `Head.input`). A head of several outputs gives them
-    in a row. Without heads there are the features in `extra` alone.
+    rows of all views of the input that it reads (`Head.feature`, `Head.input`), or with `Passes.APART` once a view. A
+    head of several outputs gives them in a row. Without heads there are the features in `extra` alone.
 
     Raises:
         ValueError: a feature or an input that is not there, several inputs and a head that does not say which, a head
@@ -78,7 +82,7 @@ class SSLModel(nn.Module):
         trunk: images to features.
         heads: features to what the loss wants, by name.
         views_of: the number of consecutive views of each input, in order; empty: one input of however many views.
-        passes: what goes through the trunk at once.
+        passes: what goes through trunk and heads at once.
         frozen: names of modules or parameters that never learn, such as "trunk"; such modules stay in eval mode.
         extra: features that `Outputs.features` has beside those that heads read, of the first input; `extra` of the
             model says by which names.
@@ -134,17 +138,26 @@ class SSLModel(nn.Module):
             if heads is None or name in heads
         }
         rows = self._rows(views, masks, [*reads.values(), *self._extra])
-        found = {name: self._outputs(name, rows[read]) for name, read in reads.items()}
+        num_views = {name: len(views[part]) for name, part in self._slices.items()}
+        found = {name: self._outputs(name, rows[read], num_views[read.input]) for name, read in reads.items()}
         return Outputs(found, {read.name: row for read, row in rows.items()})
 
-    def of_features(self, features: Mapping[str, Tensor], heads: Sequence[str]) -> dict[str, tuple[Tensor, ...]]:
-        """The outputs of those of the heads whose feature is among these, which an earlier pass gave."""
-        names = {head: self._reads[head].name for head in heads if head in self._reads}
-        return {head: self._outputs(head, features[name]) for head, name in names.items() if name in features}
+    def of_features(
+        self, features: Mapping[str, Tensor], heads: Sequence[str], num_views: int
+    ) -> dict[str, tuple[Tensor, ...]]:
+        """The outputs of those of the heads whose feature is among these, which an earlier pass of all views gave."""
+        reads = {head: self._reads[head] for head in heads if head in self._reads}
+        found = {head: read for head, read in reads.items() if read.name in features}
+        counts = {name: len(range(num_views)[part]) for name, part in self._slices.items()}
+        return {head: self._outputs(head, features[read.name], counts[read.input]) for head, read in found.items()}
 
-    def _outputs(self, head: str, rows: Tensor) -> tuple[Tensor, ...]:
-        out: Tensor | list[Tensor] = self.heads[head](rows)
-        return (out,) if isinstance(out, Tensor) else tuple(out)
+    def _outputs(self, head: str, rows: Tensor, num_views: int) -> tuple[Tensor, ...]:
+        """What a head makes of the rows of an input, of so many views."""
+        made = []
+        for part in rows.chunk(num_views) if self.passes is Passes.APART else (rows,):
+            out: Tensor | list[Tensor] = self.heads[head](part)
+            made.append((out,) if isinstance(out, Tensor) else tuple(out))
+        return tuple(joined(outputs) for outputs in zip(*made, strict=True))
 
     def _rows(
         self, views: Sequence[Tensor], masks: Sequence[Optional[Tensor]], reads: Sequence[_Read]
@@ -168,7 +181,7 @@ class SSLModel(nn.Module):
     ) -> Iterator[list[tuple[Tensor, Optional[Tensor]]]]:
         """What goes through the trunk together; views with and without a mask never do."""
         pairs = list(enumerate(zip(views, masks, strict=True)))
-        alone = self.passes is Passes.VIEW
+        alone = self.passes is not Passes.SIZE
         for _, run in groupby(pairs, key=lambda p: (p[1][0].shape[-2:], p[1][1] is None, p[0] if alone else None)):
             yield [pair for _, pair in run]
 

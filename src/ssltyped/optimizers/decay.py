@@ -14,7 +14,8 @@ class Decay(Component):
     """A parameter is decayed unless it is of a normalization layer and `norm` is False, or is a bias and `bias` is
     False, or another one of one dimension and `vector` is False, or is named in `exclude`.
 
-    That norms are not decayed and the rest is, is VISSL's default.
+    That norms are not decayed and the rest is, is the way of Goyal et al. 2017 (arXiv 1706.02677, section 5.1); the
+    paper of ResNet (arXiv 1512.03385) decays norms too. `MATRICES` is that of methods that train with AdamW or LARS.
 
     Args:
         norm: weights (and, with bias, biases) of normalization layers are decayed too.
@@ -48,3 +49,7 @@ class Decay(Component):
 
 
 DecayConf = config_for(Decay)
+
+MATRICES = DecayConf(bias=False, vector=False)
+"""Matrices and kernels alone are decayed: as ViTs are trained (DeiT, arXiv 2012.12877; DINO, MAE), and as SimCLR
+(arXiv 2002.05709, appendix B.6), BYOL and Barlow Twins are with LARS."""

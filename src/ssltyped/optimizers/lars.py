@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ssltyped.config import config_for
 from ssltyped.optimizers.base import GroupedOptimizer
-from ssltyped.optimizers.decay import Decay, DecayConf
+from ssltyped.optimizers.decay import MATRICES, Decay
 from ssltyped.optimizers.groups import Group
 from ssltyped.optimizers.larc import LARC
 from ssltyped.optimizers.rate import Rate, RateConf
@@ -20,10 +20,10 @@ from ssltyped.types import Facts, Problem
 class LARS(GroupedOptimizer):
     """d = g + wd p;  d <- d eta |p| / |d|;  m <- momentum m + d;  p <- p - lr m, for each tensor p.
 
-    The factor is 1 where p or d is 0, and for tensors of one dimension with exclude_bias_and_norm; those are decayed
-    all the same unless `decay` says otherwise. Unlike LARC the weight decay is part of the norm, and
-    nothing is clipped. You et al. 2017 (arXiv 1708.03888), algorithm 1, in the form of Barlow Twins (Zbontar et al.
-    2021, arXiv 2103.03230), section 2.2; eta 0.001 is of both.
+    The factor is 1 where p or d is 0, and for tensors of one dimension with exclude_bias_and_norm, as in the methods
+    that train with it (Barlow Twins, BYOL, SimCLR); `decay` leaves these out, too. Unlike LARC the weight decay is part
+    of the norm, and nothing is clipped. You et al. 2017 (arXiv 1708.03888), algorithm 1, in the form of Barlow Twins
+    (Zbontar et al. 2021, arXiv 2103.03230), section 2.2; eta 0.001 is of both.
 
     Args:
         momentum: what is kept of the last step's direction.
@@ -37,9 +37,9 @@ class LARS(GroupedOptimizer):
         rate: Rate = RateConf(),
         momentum: Annotated[float, Ge(0), Lt(1)] = 0.9,
         eta: Annotated[float, Gt(0)] = 0.001,
-        exclude_bias_and_norm: bool = False,
+        exclude_bias_and_norm: bool = True,
         weight_decay: Annotated[float, Ge(0)] = 0.0,
-        decay: Decay = DecayConf(),
+        decay: Decay = MATRICES,
         groups: list[Group] = [],  # noqa: B006  # never changed; a config shows it as a list
         larc: Optional[LARC] = None,
         zero: Optional[Zero] = None,

@@ -8,7 +8,7 @@ from annotated_types import Ge, Lt
 
 from ssltyped.config import config_for
 from ssltyped.optimizers.base import GroupedOptimizer
-from ssltyped.optimizers.decay import Decay, DecayConf
+from ssltyped.optimizers.decay import MATRICES, Decay, DecayConf
 from ssltyped.optimizers.groups import Group
 from ssltyped.optimizers.larc import LARC
 from ssltyped.optimizers.rate import Rate, RateConf
@@ -89,6 +89,7 @@ class AdamW(GroupedOptimizer):
 
     It is torch.optim.AdamW. Loshchilov and Hutter 2019 (arXiv 1711.05101), algorithm 2; betas and eps of
     Kingma and Ba 2015 (arXiv 1412.6980), algorithm 1; weight decay 0.01 is PyTorch's default.
+    Biases, norms and other vectors are not decayed, as ViTs are trained (`MATRICES`).
 
     Args:
         betas: what is kept of the running means of g and of g^2.
@@ -104,7 +105,7 @@ class AdamW(GroupedOptimizer):
         eps: Annotated[float, Ge(0)] = 1e-8,
         amsgrad: bool = False,
         weight_decay: Annotated[float, Ge(0)] = 0.01,
-        decay: Decay = DecayConf(),
+        decay: Decay = MATRICES,
         groups: list[Group] = [],  # noqa: B006  # never changed; a config shows it as a list
         larc: Optional[LARC] = None,
         zero: Optional[Zero] = None,

@@ -88,7 +88,7 @@ class BEiT(TokenTrunk):
     Args:
         mlp_ratio: hidden features of each MLP over hidden_dim.
         dropout_rate: dropout after the positions, after each attention and after each MLP.
-        qkv_bias: queries and values have a bias.
+        qkv_bias: queries and values have a bias, as in the authors' code.
         use_abs_pos_emb: learned positions are added to the tokens.
         use_rel_pos_bias: each block has its own biases of relative positions.
         use_shared_rel_pos_bias: all blocks share biases of relative positions.
@@ -108,7 +108,7 @@ class BEiT(TokenTrunk):
         dropout_rate: Annotated[float, Ge(0), Lt(1)] = 0.0,
         attention_dropout_rate: Annotated[float, Ge(0), Lt(1)] = 0.0,
         drop_path_rate: Annotated[float, Ge(0), Lt(1)] = 0.0,
-        qkv_bias: bool = False,
+        qkv_bias: bool = True,
         qk_scale: Optional[Annotated[float, Gt(0)]] = None,
         use_abs_pos_emb: bool = True,
         use_rel_pos_bias: bool = False,

@@ -117,7 +117,7 @@ class ConViT(StagedTrunk):
         dropout_rate: dropout after the positions, after each attention and twice in each MLP.
         attention_dropout_rate: dropout of attention weights.
         drop_path_rate: stochastic depth of the last block; it grows in equal steps from 0 at the first.
-        qkv_bias: queries, keys and values have a bias.
+        qkv_bias: queries, keys and values have a bias; none in the authors' code.
         qk_scale: factor of q . k; None is 1 / sqrt(hidden_dim / num_heads).
     """
 

@@ -244,7 +244,7 @@ class VisionTransformer(TokenTrunk):
     Args:
         mlp_dim: hidden features of each MLP.
         dropout_rate: dropout after the positions, after each attention and twice in each MLP.
-        qkv_bias: queries, keys and values have a bias.
+        qkv_bias: queries, keys and values have a bias, as in the paper's code and DeiT's.
         use_class_token: there is a class token before the patches.
     """
 
@@ -260,7 +260,7 @@ class VisionTransformer(TokenTrunk):
         dropout_rate: Annotated[float, Ge(0), Lt(1)] = 0.0,
         attention_dropout_rate: Annotated[float, Ge(0), Lt(1)] = 0.0,
         drop_path_rate: Annotated[float, Ge(0), Lt(1)] = 0.0,
-        qkv_bias: bool = False,
+        qkv_bias: bool = True,
         qk_scale: Optional[Annotated[float, Gt(0)]] = None,
         use_class_token: bool = True,
         masking: Masking = Masking.NONE,

@@ -41,6 +41,7 @@ from ssltyped.types.values import Batch as Batch
 from ssltyped.types.values import Carry as Carry
 from ssltyped.types.values import Features as Features
 from ssltyped.types.values import Image as Image
+from ssltyped.types.values import LossRange as LossRange
 from ssltyped.types.values import Moment as Moment
 from ssltyped.types.values import Outputs as Outputs
 from ssltyped.types.values import Random as Random

@@ -124,6 +124,12 @@ class Loss(Component, nn.Module, ABC):
     outputs: Optional[tuple[int, Optional[int], str]] = (1, 1, "exactly one output")
     """The fewest and the most outputs that a head it reads may have, and what that is; None: any number will do."""
 
+    views_apart: bool = False
+    """Whether the method is defined view by view: each goes through trunk and heads alone, unless `passes` is given."""
+
+    head_has: tuple[str, str] = ("", "")
+    """A method that the heads it reads, or parts of them, have, and what that is; empty: any head will do."""
+
     whole_batch: str = ""
     """Why several accumulated batches are not one large batch to the method; empty: they are."""
 
@@ -158,9 +164,17 @@ class Loss(Component, nn.Module, ABC):
                 fewest, most, wanted = cls.outputs
                 if not fewest <= found <= (most or found):
                     yield Problem(field, f"needs a head with {wanted}; {name} has {found}")
+            yield from cls._wrong_kind(field, name, facts.head_kinds.get(name, ()))
         if facts.accumulation > 1 and cls.whole_batch:
             message = f"{facts.accumulation} accumulated batches are not one large batch here: {cls.whole_batch}"
             yield Problem("", f"{message}; set accumulation=1, with more ranks or a larger batch_size")
+
+    @classmethod
+    def _wrong_kind(cls, field: str, head: str, kinds: Sequence[type]) -> Iterable[Problem]:
+        """A head, made of parts of these kinds, that has not what the method needs."""
+        method, what = cls.head_has
+        if kinds and method and not any(hasattr(kind, method) for kind in kinds):
+            yield Problem(field, f"needs a head with {what}; {head} is {kinds[0].__name__}")
 
     @abstractmethod
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
@@ -317,6 +331,11 @@ class Optimizer(Component, ABC):
 
 class Meter(Component, ABC):
     """A running measure; the same value on one and on W ranks."""
+
+    @classmethod
+    def misfits(cls, config: AnyConfig, width: int) -> Iterable[Problem]:
+        """What cannot be measured of outputs of this width; paths are relative to the meter."""
+        return ()
 
     @abstractmethod
     def update(self, output: Float[Tensor, "B K"], target: Target) -> None: ...

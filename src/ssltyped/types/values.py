@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Optional, TypeAlias
 
@@ -121,6 +122,34 @@ class Outputs:
 
 
 @dataclasses.dataclass(frozen=True)
+class LossRange:
+    """What a loss can be, and what it is for outputs that say nothing.
+
+    Args:
+        lowest: it is never below
+        highest: it is never above, or not while all is well
+        uniform: its value if the outputs are the same whatever the image, such as log K of a softmax over K
+        remedy: what to do where it leaves the range
+    """
+
+    lowest: float = 0.0
+    highest: float = math.inf
+    uniform: Optional[float] = None
+    remedy: str = ""
+
+    def __add__(self, other: LossRange) -> LossRange:
+        """Of the sum of two losses."""
+        both = None if self.uniform is None or other.uniform is None else self.uniform + other.uniform
+        remedy = self.remedy or other.remedy
+        return LossRange(self.lowest + other.lowest, self.highest + other.highest, both, remedy)
+
+    def __mul__(self, weight: float) -> LossRange:
+        """Of a loss that is multiplied by a positive weight."""
+        uniform = None if self.uniform is None else weight * self.uniform
+        return LossRange(weight * self.lowest, weight * self.highest, uniform, self.remedy)
+
+
+@dataclasses.dataclass(frozen=True)
 class StepOutput:
     """What one step of a method gives.
 
@@ -128,10 +157,12 @@ class StepOutput:
         loss: to differentiate
         logs: what to log beside it, detached scalars
         carry: what `Loss.update` needs of this batch
+        expected: what the loss can be: a run that leaves it, or stays where outputs say nothing, is told; None: unknown
         features: the trunk's features of the step's first pass, detached; the engine fills it in, for callbacks
     """
 
     loss: Float[Tensor, ""]
     logs: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     carry: Carry = dataclasses.field(default_factory=dict)
+    expected: Optional[LossRange] = None
     features: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)

@@ -8,7 +8,7 @@ from ssltyped.config.resolve import Row
 from ssltyped.interop.vissl.losses import LOSSES, Given, loss
 from ssltyped.interop.vissl.settings import Settings
 from ssltyped.interop.vissl.yaml import Tree
-from ssltyped.losses.barlow_twins import BarlowTwinsLossConf
+from ssltyped.losses.barlow_twins import BarlowTwinsLossConf, Standardize
 from ssltyped.losses.deepcluster import DeepClusterV2LossConf
 from ssltyped.losses.dino import DINOLossConf
 from ssltyped.losses.ibot import IBOTLossConf
@@ -54,7 +54,11 @@ CASES: list[tuple[str, Tree, Loss]] = [
         ),
     ),
     ("moco_loss", {"queue_size": 32}, MoCoLossConf(embedding_dim=128, queue_size=32, shuffle=False)),
-    ("barlow_twins_loss", {"lambda_": 0.1, "scale_loss": 0.5}, BarlowTwinsLossConf(lambda_off=0.1, scale=0.5)),
+    (
+        "barlow_twins_loss",
+        {"lambda_": 0.1, "scale_loss": 0.5},
+        BarlowTwinsLossConf(lambda_off=0.1, scale=0.5, standardize=Standardize.JOINT),
+    ),
     (
         "nce_loss_with_memory",
         {

@@ -40,13 +40,19 @@ def sgd(**fields: object) -> Optimizer:
     return config.replaced(shared, fields)
 
 
+RATE = RateConf(lr=0.4)
 CASES: list[tuple[str, Tree, Optimizer]] = [
     ("sgd", {}, sgd()),
-    ("adamw_mt", {"eps": 1e-7}, AdamWConf(rate=RateConf(lr=0.4), betas=(0.8, 0.9), eps=1e-7, weight_decay=0.01)),
+    ("adamw_mt", {"eps": 1e-7}, AdamWConf(rate=RATE, betas=(0.8, 0.9), eps=1e-7, weight_decay=0.01, decay=DecayConf())),
     (
         "lars",
         {"eta": 0.5, "exclude_bias_and_norm": True},
-        LARSConf(rate=RateConf(lr=0.4), momentum=0.8, eta=0.5, exclude_bias_and_norm=True, weight_decay=0.01),
+        LARSConf(rate=RATE, momentum=0.8, eta=0.5, exclude_bias_and_norm=True, weight_decay=0.01, decay=DecayConf()),
+    ),
+    (
+        "lars",
+        {},
+        LARSConf(rate=RATE, momentum=0.8, exclude_bias_and_norm=False, weight_decay=0.01, decay=DecayConf()),
     ),
     ("rmsprop", {"alpha": 0.7}, RMSpropConf(rate=RateConf(lr=0.4), momentum=0.8, alpha=0.7, weight_decay=0.01)),
     (

@@ -7,7 +7,7 @@ from ssltyped.config import replaced
 from ssltyped.config.hints import nearest
 from ssltyped.config.resolve import Row
 from ssltyped.interop.vissl.settings import Settings, choice, make
-from ssltyped.losses.barlow_twins import BarlowTwinsLoss
+from ssltyped.losses.barlow_twins import BarlowTwinsLoss, Standardize
 from ssltyped.losses.deepcluster import DeepClusterV2Loss
 from ssltyped.losses.dino import DINOLoss
 from ssltyped.losses.ibot import IBOTLoss
@@ -141,7 +141,8 @@ def _moco(s: Settings, given: Given) -> Loss:
 
 def _barlow(s: Settings, given: Given) -> Loss:
     s.skip("embedding_dim")
-    fields = {"lambda_off": s.get("lambda_", float, 0.0051), "scale": s.get("scale_loss", float, 0.024)}
+    numbers = {"lambda_off": s.get("lambda_", float, 0.0051), "scale": s.get("scale_loss", float, 0.024)}
+    fields = {**numbers, "standardize": Standardize.JOINT}
     return make(BarlowTwinsLoss, fields, s.path)
 
 

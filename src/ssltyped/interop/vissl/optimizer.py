@@ -47,6 +47,8 @@ def training(section: Settings, size: Size, weights: Weights, rows: list[Row]) -
     # The options of the others, which stand beside its own, have no effect.
     section.skip(*(key for _, options in OPTIMIZERS.values() for key in options))
     fields: dict[str, object] = {key: section.values[key] for key in own if key in section}
+    if kind is LARS:
+        fields.setdefault("exclude_bias_and_norm", False)
     fields["weight_decay"] = section.get("weight_decay", float, 1e-4)
     sized = dataclasses.replace(size, epochs=section.get("num_epochs", int, 90))
     schedules = section.at("param_schedulers")
@@ -112,10 +114,10 @@ def _decays(section: Settings, weights: Weights, rows: list[Row]) -> tuple[dict[
     layers = section.at("layer_wise_lr_decay").get("decay", float, 0.9)
     section.skip("linear_eval_heads")
     if single:
-        return {}, {"norm": True, "bias": True}
+        return {}, {"norm": True, "bias": True, "vector": True}
     exclude = _no_decay(texts, weights.names, rows, join(section.path, "non_regularized_parameters"))
-    decay: dict[str, object] = {"norm": norm, "bias": bias, "exclude": exclude}
-    neither = {**decay, "norm": False, "bias": False}
+    decay: dict[str, object] = {"norm": norm, "bias": bias, "vector": True, "exclude": exclude}
+    neither = {**decay, "norm": False, "bias": False, "vector": False}
     kind = section.get("param_group_constructor", str, "default")
     if kind == "dino":
         return {}, neither
