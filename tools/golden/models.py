@@ -21,7 +21,7 @@ from ssltyped.engine.step import Step
 from ssltyped.engine.strategy import Strategy
 from ssltyped.heads.plumbing import SiameseConcatHead
 from ssltyped.interop.vissl.recipe import Imported, build_model, import_config, import_trunk
-from ssltyped.interop.vissl.yaml import compose
+from ssltyped.interop.vissl.yaml import NO_FILE, compose
 from ssltyped.model.freeze import Frozen
 from ssltyped.model.model import SSLModel
 from ssltyped.trunks.alexnet import AlexNet
@@ -50,6 +50,17 @@ EXCUSED: Sequence[tuple[str, Callable[[RawCase], bool], str]] = (
 """Component, which of its cases, and the bug of VISSL that they recorded. The others with one are run with it put back:
 an AlexNet's `flatten` that flattens nothing, a ResNet-SK whose every feature is the pooled one, standardized
 convolutions that are not, and features that come in the order of the network."""
+
+
+def lacking(case: RawCase, configs: Path) -> str:
+    """The YAML files that a case names and that are not here; empty if all are."""
+    overrides = case.get("overrides", _mapping(case.get("params", {})).get("overrides"))
+    try:
+        compose(configs, _strings(overrides))
+    except ConfigError as error:
+        gone = [problem.path for problem in error.problems if problem.message.startswith(NO_FILE)]
+        return f"{', '.join(gone)} {'is' if len(gone) == 1 else 'are'} not here" if gone else ""
+    return ""
 
 
 def trunk_listing(case: RawCase, configs: Path) -> list[str]:

@@ -5,8 +5,9 @@
 Every case of the index (its arrays lie beside it) goes through the adapter of its component, and what comes out must
 be what was recorded, within the tolerance of the case. A case that recorded a named bug of VISSL is excused; where it
 can be, the bug is put back and all the rest compared. Whole models are composed from the YAML files below
-`--vissl-configs`. Prints how many cases of each component passed, failed and are excused, and why. Exit code 1: a
-case failed, or no adapter knows its component; 2: the index cannot be read.
+`--vissl-configs`; a case that names a file which is not there is not run. Prints how many cases of each component
+passed, failed, are excused and were not run, and why. Exit code 1: a case failed, or no adapter knows its component;
+2: the index cannot be read.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class Status(Enum):
     PASSED = "passed"
     FAILED = "failed"
     EXCUSED = "excused"
+    NOT_RUN = "not run"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,8 +122,8 @@ def check_model(case: Case, raw: models.RawCase, arrays: Arrays, configs: Path) 
     for component, shows, says in models.EXCUSED:
         if component == case.component and shows(raw):
             return Outcome(case.id, case.kind, Status.EXCUSED, [says])
-    if not configs.is_dir():
-        return Outcome(case.id, case.kind, Status.FAILED, [f"VISSL's YAML files are not at {configs}: {HINT}"])
+    if lacking := models.lacking(raw, configs):
+        return Outcome(case.id, case.kind, Status.NOT_RUN, [f"{lacking}: {HINT}"])
 
     def leaf(node: JsonValue) -> Tensor:
         return torch.as_tensor(arrays.tree(node))
@@ -136,12 +138,15 @@ def check_listings(index: Index, configs: Path) -> Iterator[Outcome]:
     """The trunks that were listed in the files beside the index."""
     for name in index.json_files:
         for case in read_listings(index.folder / name) if name.startswith("trunks") else ():
+            name = str(case.get("id", case.get("variant")))
+            if lacking := models.lacking(case, configs):
+                yield Outcome(name, LISTING, Status.NOT_RUN, [f"{lacking}: {HINT}"])
+                continue
             try:
                 wrong = models.trunk_listing(case, configs)
             except Exception as error:  # whatever it raises is the fault of one case
                 wrong = [failure(error)]
-            status = Status.FAILED if wrong else Status.PASSED
-            yield Outcome(str(case.get("id", case.get("variant"))), LISTING, status, wrong)
+            yield Outcome(name, LISTING, Status.FAILED if wrong else Status.PASSED, wrong)
 
 
 def outcome(case: Case, bug: Optional[Bug], found: Sequence[str]) -> Outcome:
@@ -188,11 +193,11 @@ def report(outcomes: Sequence[Outcome]) -> str:
     """A line a component, and the reason of each case that did not simply pass."""
     kinds = sorted({outcome.kind for outcome in outcomes})
     width = max(map(len, [*kinds, "total"]), default=5)
-    lines = [f"{'component':{width}}  passed  failed  excused"]
+    lines = [f"{'component':{width}}  passed  failed  excused  not run"]
     for kind in [*kinds, "total"]:
         of_it = [outcome for outcome in outcomes if kind in (outcome.kind, "total")]
-        passed, failed, excused = (sum(one.status is status for one in of_it) for status in Status)
-        lines.append(f"{kind:{width}}  {passed:6}  {failed:6}  {excused:7}")
+        passed, failed, excused, not_run = (sum(one.status is status for one in of_it) for status in Status)
+        lines.append(f"{kind:{width}}  {passed:6}  {failed:6}  {excused:7}  {not_run:7}")
         if kind != "total":
             lines += [f"    {_word(one)} {one.id}: {reason}" for one in of_it for reason in one.reasons]
     return "\n".join(lines)

@@ -69,14 +69,14 @@ def nothing(case: Raw) -> None:
 
 def test_any_folder_will_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert runner.main([str(small(tmp_path, nothing))]) == 0
-    assert total(capsys.readouterr().out) == [1, 0, 0]
+    assert total(capsys.readouterr().out) == [1, 0, 0, 0]
 
 
 def test_another_parameter_gives_other_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     index = small(tmp_path, lambda case: case.update(params={"temperature": 0.11}))
     assert runner.main([str(index)]) == 1
     report = capsys.readouterr().out
-    assert total(report) == [0, 1, 0]
+    assert total(report) == [0, 1, 0, 0]
     assert "failed losses.simclr_info_nce_loss.0: loss: 1 of 1 values differ, by up to" in report
     assert "grad_output: " in report
 
@@ -110,10 +110,10 @@ def test_a_bug_excuses_only_where_it_shows(tmp_path: Path, capsys: pytest.Captur
     """A residual MLP whose widths differ adds nothing, so its case is compared as any other, and fails as any other."""
     index = small(tmp_path, nothing, "heads.mlp_res.0")
     assert runner.main([str(index)]) == 0
-    assert total(capsys.readouterr().out) == [0, 0, 1]
+    assert total(capsys.readouterr().out) == [0, 0, 1, 0]
     other = small(tmp_path, lambda case: case.update(name="mlp_res", params={"dims": [16, 8]}), "heads.mlp.0")
     assert runner.main([str(other)]) == 1
-    assert total(capsys.readouterr().out) == [0, 1, 0]
+    assert total(capsys.readouterr().out) == [0, 1, 0, 0]
 
 
 def test_an_excused_case_must_agree_with_the_bug_put_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,7 +123,7 @@ def test_an_excused_case_must_agree_with_the_bug_put_back(tmp_path: Path, capsys
     arrays[key] = arrays[key] + 1
     np.savez(tmp_path / "public_heads.npz", **arrays)
     assert runner.main([str(index)]) == 1
-    assert total(capsys.readouterr().out) == [0, 1, 0]
+    assert total(capsys.readouterr().out) == [0, 1, 0, 0]
 
 
 def missing(folder: Path) -> Path:
@@ -188,5 +188,24 @@ def test_models_need_the_files_that_they_are_composed_from(tmp_path: Path, capsy
     assert runner.main([index, "--vissl-configs", str(tmp_path / "gone")]) == 2
     assert "gone: no such folder" in capsys.readouterr().err
     (tmp_path / "vissl_configs").mkdir()
-    assert runner.main([index]) == 1, "those beside the index come first"
-    assert str(tmp_path / "vissl_configs") in capsys.readouterr().out
+    assert runner.main([index]) == 0, "those beside the index come first, and nothing failed"
+    printed = capsys.readouterr().out
+    assert str(tmp_path / "vissl_configs" / "defaults.yaml") in printed
+    assert "is not here: give --vissl-configs" in printed
+    assert printed.splitlines()[-1].split() == ["total", "0", "0", "0", "1"]
+
+
+def test_a_case_whose_file_is_not_among_ours_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It says which file, and the cases that need it are counted apart from those that fail."""
+
+    def other(case: dict[str, JsonValue]) -> None:
+        params = case["params"]
+        assert isinstance(params, dict)
+        params["overrides"] = ["config=pretrain/none/of_ours"]
+
+    index = str(small(tmp_path, other, "trunks.vit_tiny64.0"))
+    assert runner.main([index]) == 0
+    printed = capsys.readouterr().out
+    assert "not run trunks.vit_tiny64.0: " in printed
+    assert "config/pretrain/none/of_ours.yaml is not here: give --vissl-configs" in printed
+    assert printed.splitlines()[-1].split() == ["total", "0", "0", "0", "1"]

@@ -25,6 +25,7 @@ Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | 
 Tree: TypeAlias = dict[str, Value]
 
 ROOT = "defaults.yaml"
+NO_FILE = "there is no such file"
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
@@ -58,7 +59,7 @@ def read(path: Path) -> Tree:
     """The values of one YAML file. Raises `ConfigError` if there is none, or if it is no mapping."""
     if not path.is_file():
         there = [other.stem for other in path.parent.glob("*.yaml")]
-        raise ConfigError([Problem(str(path), f"there is no such file{nearest(path.stem, there)}")])
+        raise ConfigError([Problem(str(path), f"{NO_FILE}{nearest(path.stem, there)}")])
     return _read(path, path.stat().st_mtime_ns)
 
 
