@@ -102,9 +102,12 @@ def test_plan_with_rows_of_labels(tmp_path: Path) -> None:
         fields={"data.train.source": source},
     )
     assert "BCELoss" in plan(asked, "rows")
-    with pytest.raises(ConfigError, match="OneHot"):
+    with pytest.raises(ConfigError, match="the labels are of 4 classes; classes is 3 wide"):
         plan(replaced(asked, {"data.train.source": PatchesConf()}), "classes")
-    one_hot = {"data.train.source": PatchesConf(), "data.train.collators": [OneHotConf()]}
+    of_classes = {"data.train.source": PatchesConf(), "heads": {"classes": MLPHeadConf(dims=[4])}}
+    with pytest.raises(ConfigError, match="OneHot"):
+        plan(replaced(asked, of_classes), "classes")
+    one_hot = {**of_classes, "data.train.collators": [OneHotConf()]}
     assert "width of the model's outputs" in plan(replaced(asked, one_hot), "one hot")
 
 
