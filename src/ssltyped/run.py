@@ -1,9 +1,11 @@
 """The command line: `python -m ssltyped.run RECIPE [OVERRIDE ...]`."""
 
 import argparse
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
 from ssltyped.cli.plan import plan
 from ssltyped.cli.recipe import load_recipe, shipped
@@ -11,6 +13,8 @@ from ssltyped.cli.sweep import runs, sweep, train
 from ssltyped.config import ConfigError
 from ssltyped.config.overrides import override
 from ssltyped.config.show import show, show_components, show_fields
+from ssltyped.data.reading import DataError
+from ssltyped.engine.interrupt import end_once
 from ssltyped.engine.parallel import say
 
 DONE, FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -33,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_intermixed_args(argv)
     try:
         if options.recipe is None and not options.list:
-            print(parser.format_help() + "\nrecipes: " + ", ".join(shipped()))
+            say(parser.format_help() + "\nrecipes: " + ", ".join(shipped()))
             return DONE if options.help else USER_MISTAKE
         if text := _asked_for(options):
             say(text.rstrip("\n"))
@@ -45,12 +49,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"error: {options.recipe} is not started:", *error.problems, sep="\n  ", file=sys.stderr)
         return USER_MISTAKE
+    except DataError as error:
+        print(f"error: {options.recipe} failed: {error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except Exception:  # shown whole: a failed run is not the user's mistake
+    except (Exception, SystemExit):  # shown whole: a failed run is not the user's mistake, nor is a part that leaves
         traceback.print_exc()
         return FAILED
     return DONE
+
+
+def command() -> None:
+    """The process of a command: Ctrl-C ends it, also where no run listens to it."""
+    code = INTERRUPTED
+    with suppress(KeyboardInterrupt):
+        signal.signal(signal.SIGINT, end_once)
+        code = main()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def _asked_for(options: argparse.Namespace) -> str:
@@ -70,4 +87,4 @@ def _asked_for(options: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
-from tiny import tiny, tiny_trainer
+from tiny import PatchesConf, tiny, tiny_trainer
 
+from ssltyped import config
+from ssltyped.data.reading import DataError
 from ssltyped.engine.evaluation import UNKNOWN, Evaluation
 from ssltyped.types import Subset
 
@@ -33,3 +36,14 @@ def test_outputs_by_head_a_batch_at_a_time(tmp_path: Path) -> None:
     assert [tuple(found.of("projector").shape[1:]) for found, _ in pairs] == [(8,)] * len(pairs)
     assert not any(found.of("projector").requires_grad for found, _ in pairs)
     assert pairs[0][0].of("projector").dtype == torch.float32
+
+
+def test_images_that_cannot_be_read_at_all(tmp_path: Path) -> None:
+    recipe = tiny(evaluated=True)
+    broken = config.replaced(recipe, {"data.val.source": PatchesConf(count=10, broken=list(range(10)))})
+    trainer = tiny_trainer(broken, tmp_path)
+    found = Evaluation(trainer.student, trainer._data, trainer.device, lambda records: None)
+    for ask in (lambda: found.features(Subset.VAL), lambda: list(found.outputs(Subset.VAL))):
+        with pytest.raises(DataError, match=r"none of the images of data\.val can be read"):
+            ask()
+    assert found._model.heads.training, "the modes are as before"

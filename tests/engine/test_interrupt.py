@@ -9,9 +9,9 @@ import pytest
 from ranks import run_on_ranks
 
 from ssltyped import distributed
-from ssltyped.engine.interrupt import Interrupt, handled_by
+from ssltyped.engine.interrupt import Interrupt, end_once, handled_by
 
-NUMBERS = (signal.SIGTERM, signal.SIGINT)
+NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -93,3 +93,37 @@ def asked_on_rank_one(at: int, steps: int) -> tuple[list[bool], bool]:
 def test_all_ranks_agree_one_step_later(at: int) -> None:
     first, second = run_on_ranks(asked_on_rank_one, 2, at, 5)
     assert first == second == ([step > at for step in range(5)], True)
+
+
+def test_a_key_that_is_held_aborts_once() -> None:
+    interrupt = Interrupt()
+    with handled_by(interrupt.note):
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        for _ in range(3):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_nohup_is_respected() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        interrupt = Interrupt()
+        with handled_by(interrupt.note):
+            signal.raise_signal(signal.SIGHUP)
+            assert not interrupt.agreed()
+            signal.raise_signal(signal.SIGTERM)
+            assert interrupt.agreed()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_handler_that_hears_one() -> None:
+    before = signal.signal(signal.SIGINT, end_once)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -73,7 +73,7 @@ def is_file(path: Path) -> bool:
 def _called(recipe: Callable[[], object], name: str) -> object:
     try:
         return recipe()
-    except Exception as error:  # as in _import
+    except (Exception, SystemExit) as error:  # as in _import
         raise ConfigError([Problem(name, f"cannot be made: {failure(error)}")]) from error
 
 
@@ -96,7 +96,7 @@ def _import(name: str) -> ModuleType:
         raise ConfigError([Problem(name, f"there is no such recipe{nearest(name, shipped())}")]) from error
     except ConfigError as error:
         raise ConfigError([Problem(f"{name}.{p.path}", p.message) for p in error.problems]) from error
-    except Exception as error:  # whatever a user's module raises is the user's to mend, and is shown with its line
+    except (Exception, SystemExit) as error:  # what a user's module raises is the user's to mend; its line is shown
         raise ConfigError([Problem(name, f"cannot be imported: {failure(error)}")]) from error
 
 

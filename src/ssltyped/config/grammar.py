@@ -5,7 +5,7 @@ import itertools
 import math
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Optional
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from ssltyped.config.component import ConfigError, Problem
-from ssltyped.config.hints import brief
+from ssltyped.config.hints import brief, shown
 
 MAX_RUNS = 1000
 """Of one --multirun: more is a slip of the keyboard."""
@@ -23,11 +23,16 @@ _UNSAFE = re.compile(r'["$`!]|\\\\')
 """What a shell reads within double quotes."""
 
 
-def parse(overrides: Iterable[str], sweeps: bool = False) -> tuple[list[Override], list[Problem]]:
+def parse(overrides: object, sweeps: bool = False) -> tuple[list[Override], list[Problem]]:
     """What is written, and what is wrong with the rest."""
     parsed: list[Override] = []
     problems: list[Problem] = []
-    for text in overrides:
+    if isinstance(overrides, str | Mapping) or not isinstance(overrides, Iterable):
+        return parsed, [Problem("overrides", f"got {shown(overrides)}: want a list of texts, such as ['epochs=1']")]
+    for text in list[object](overrides):
+        if not isinstance(text, str):
+            problems.append(Problem("overrides", f"got {shown(text)}: want a text, such as 'epochs=1'"))
+            continue
         try:
             item = _parser().parse_override(text)
         except (HydraException, ValueError, RecursionError) as error:  # numbers too long and lists too deep, too

@@ -230,5 +230,5 @@ def _import(module: str, name: str, path: str) -> None:
         raise ConfigError([Problem(path, f"{name!r} names no class: want CLASS or package.module:CLASS")])
     try:
         importlib.import_module(module)
-    except Exception as error:  # whatever a user's module raises is the user's to mend
+    except (Exception, SystemExit) as error:  # whatever a user's module raises is the user's to mend
         raise ConfigError([Problem(path, f"{name!r} cannot be imported: {failure(error)}")]) from error

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ssltyped import distributed
 from ssltyped.data.pipeline import Data, Report
+from ssltyped.data.reading import DataError
 from ssltyped.model.model import SSLModel, default_feature
 from ssltyped.types import Outputs, Subset, Target
 
@@ -51,12 +52,18 @@ class Evaluation:
 
     def _images(self, subset: Subset) -> Iterator[tuple[Tensor, Target]]:
         """This rank's images, normalized; the model is in eval mode until the last one."""
+        seen = 0
         modes = [(module, module.training) for module in self._model.modules()]
         self._model.eval()
         try:
             for batch in self._data.evaluate(subset, distributed.rank(), distributed.world_size(), self._report):
                 ready = self._data.normalize(batch.to(self._device))
+                seen += len(ready.index)
                 yield ready.views[0], torch.full_like(ready.index, UNKNOWN) if ready.label is None else ready.label
         finally:
             for module, training in modes:  # each its own: a method may keep parts of it in eval mode
                 module.training = training
+        if not int(distributed.all_reduce_max(torch.tensor(seen, dtype=torch.int32, device=self._device))):
+            raise DataError(
+                f"none of the images of data.{subset.value} can be read: see unreadable_rank*.jsonl of the run"
+            )

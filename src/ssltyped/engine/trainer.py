@@ -22,10 +22,10 @@ from ssltyped.config.hints import brief, nearest
 from ssltyped.data.pipeline import Data, TrainPipeline
 from ssltyped.data.reading import Unreadable
 from ssltyped.data.sampler import random_of
-from ssltyped.engine.checkpoint import Checkpoints, CheckpointStore, load, to_cpu
+from ssltyped.engine.checkpoint import Checkpoints, CheckpointStore, complete, load, to_cpu
 from ssltyped.engine.evaluation import Evaluation
 from ssltyped.engine.interrupt import Interrupt, handled_by
-from ssltyped.engine.parallel import Rates, say, seed_step
+from ssltyped.engine.parallel import Rates, say, seed_step, tell
 from ssltyped.engine.step import Step
 from ssltyped.engine.strategy import Product
 from ssltyped.model.model import SSLModel
@@ -127,7 +127,7 @@ class Trainer:
     def fit(self, resume: Optional[Path] = None) -> Outcome:
         """Train to the end, or until SIGTERM or Ctrl-C, after which everything is saved."""
         if resume is not None:
-            self.restore(load(resume, torch.device("cpu")))
+            self.restore(complete(load(resume, torch.device("cpu")), resume))
         self._store.clean(self.step)
         self.loss.on_train_start(self.student, self._one_pass)
         seconds, images = 0.0, 0
@@ -268,7 +268,7 @@ class Trainer:
         self._unreadable.update(record.name for record in new)
         with (self.folder / f"unreadable_rank{distributed.rank()}.jsonl").open("a") as file:
             for record in new:
-                print(f"unreadable image, not used: {record.name} ({record.reason})", flush=True)
+                tell(f"unreadable image, not used: {record.name} ({record.reason})")
                 file.write(json.dumps({"path": record.name, "index": record.index, "reason": record.reason}) + "\n")
 
     def features(self, subset: Subset) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"]]:
@@ -309,7 +309,7 @@ class Trainer:
         """Take over what `capture` gave; what callbacks kept is handed to them when they have started."""
         try:
             self._step.strategy.restore(self._step.module, self._step.optimizer, state)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
             message = f"the checkpoint is of another model or optimizer: {brief(str(error))}"
             raise ConfigError([Problem("resume", message)]) from error
         scaler, kept = state["scaler"], state.get("callbacks", {})
