@@ -296,3 +296,19 @@ def test_a_slip_in_a_part_of_ones_own_is_told_with_its_line(where: str, told: st
     (problem,) = caught.value.problems
     assert str(problem).startswith(told)
     assert "test_plan.py, line " in problem.message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "path"),
+    [
+        (["trunk.width_multiplier=1e9"], "trunk"),
+        (["trunk.width_multiplier=1e308"], "trunk"),
+        (["heads.projector.dims=[4611686018427387904]"], "heads.projector"),
+        ([f"data.train.views.num_views={2**62}"], ""),
+    ],
+)
+def test_sizes_that_no_memory_has(overrides: list[str], path: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan(override(tiny(), overrides), "tiny")
+    assert [problem.path for problem in caught.value.problems] == [path]
+    assert "\n" not in str(caught.value)

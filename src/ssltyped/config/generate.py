@@ -176,5 +176,5 @@ def instantiate(value: Any, path: str = "") -> Any:
         return part.target(**fields)
     except ValueError as error:
         raise error if isinstance(error, ConfigError) else ConfigError([Problem(path, str(error))]) from error
-    except (AssertionError, AttributeError, LookupError, TypeError, SystemExit) as error:  # a slip in a part
+    except (Exception, SystemExit) as error:  # a slip in a part, or a size that no memory has
         raise ConfigError([Problem(path, f"{part.name} cannot be built: {failure(error)}")]) from error

@@ -38,7 +38,9 @@ def parse(overrides: object, sweeps: bool = False) -> tuple[list[Override], list
         except (HydraException, ValueError, RecursionError) as error:  # numbers too long and lists too deep, too
             problems.append(_unreadable(text, error))
             continue
-        if item.is_sweep_override() and not sweeps:
+        if not item.key_or_group:
+            problems.append(Problem(shown(text), "not an override (want path=value): it names no field"))
+        elif item.is_sweep_override() and not sweeps:
             words = item.is_choice_sweep() and re.search(r"[^\W\d]", written_value(item))
             as_text = f", or quotes for a text: {quoted(text)}" if words else ""
             message = f"{brief(text)!r} is a sweep: add --multirun, or [..] for a list{as_text}"
@@ -66,7 +68,7 @@ def _unreadable(text: str, error: Exception) -> Problem:
     reason = brief(str(error).partition("\nSee ")[0])
     path = _PATH.match(text)
     if path is None or (shown := quoted(text)) is None:
-        return Problem(brief(text), f"not an override (want path=value): {reason}")
+        return Problem(brief(text) or "''", f"not an override (want path=value): {reason}")
     value = brief(text.partition("=")[2], 60)
     brackets = "close every bracket; " if value.startswith(("[", "{")) else ""
     remedy = f"{brackets}a text with such signs is quoted, for the shell and for itself: {shown}"
