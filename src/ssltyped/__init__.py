@@ -31,6 +31,7 @@ from ssltyped.config import from_yaml as from_yaml
 from ssltyped.config import part as part
 from ssltyped.config import to_yaml as to_yaml
 from ssltyped.config.overrides import override as override
+from ssltyped.engine.trainer import Outcome as Outcome
 from ssltyped.experiment import Experiment as Experiment
 from ssltyped.experiment import ExperimentConf as ExperimentConf
 from ssltyped.launch import Run as Run
