@@ -13,6 +13,7 @@ import pytest
 import torch
 from tiny import TORCHRUN, Patches, PatchesConf, environment, run_cli, sha256, start_cli, tiny
 
+import recipes.quickstart as quickstart_module
 from recipes.simclr_1gpu import recipe as one_gpu
 from recipes.simclr_8node import recipe as eight_nodes
 from ssltyped import config, launch
@@ -20,12 +21,13 @@ from ssltyped.config import ConfigError, config_for
 from ssltyped.config.overrides import override
 from ssltyped.engine.callbacks.metrics_file import MetricsFileConf
 from ssltyped.engine.parallel import Place
+from ssltyped.engine.ranks import RankError
 from ssltyped.engine.trainer import Outcome
 from ssltyped.evals.online_knn import KNNConf
 from ssltyped.experiment import Experiment, resolve_experiment
 from ssltyped.launch import Run, misfit
 from ssltyped.run import main
-from ssltyped.types import Callback
+from ssltyped.types import Callback, TrainState
 
 
 @pytest.fixture(autouse=True)
@@ -304,3 +306,66 @@ def test_a_rank_that_fails(tmp_path: Path) -> None:
         launch(asked, ["distributed.num_procs=2"])
     assert not (tmp_path / "tiny" / "result.json").exists()
     assert not (tmp_path / "tiny" / "weights.pt").exists()
+
+
+# --- what is no recipe, and what leaves ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (quickstart_module, "got the module recipes.quickstart: give the recipe in it, recipes.quickstart.recipe"),
+        (quickstart_module.quickstart, "got the function quickstart: give what it makes, quickstart()"),
+        ("recipes.quickstart", "got 'recipes.quickstart': give the recipe itself"),
+        (None, "want ExperimentConf(...)"),
+        (PatchesConf(), "got the PatchesConf: want ExperimentConf(...)"),
+    ],
+)
+def test_what_is_no_recipe(given: Experiment, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        launch(given)
+    (problem,) = caught.value.problems
+    assert problem.path == "recipe"
+    assert told in problem.message
+
+
+@pytest.mark.parametrize("given", ["epochs=1", {"epochs": 1}, 3, None])
+def test_overrides_that_are_no_list(given: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"^overrides: got .*: want a list of texts, such as \['epochs=1'\]$"):
+        launch(tiny(), overrides=given)
+
+
+class Leaves(Callback):
+    """A part that calls sys.exit on one rank, which says that all went well."""
+
+    every_rank = True
+
+    def on_step_end(self, state: TrainState) -> None:
+        if os.environ.get("RANK", "0") == os.environ.get("LEAVING", "0"):
+            sys.exit(0)
+
+
+LeavesConf = config_for(Leaves)
+
+
+def test_a_part_that_leaves_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tiny", "+callbacks=test_launch:Leaves", f"output={tmp_path}"]) == 1
+    assert "SystemExit" in capsys.readouterr().err
+    monkeypatch.setenv("LEAVING", "1")
+    with pytest.raises(RankError, match=r"rank 1 failed:[^$]*sys\.exit\(0\)"):
+        launch(tiny(output=tmp_path, batch_size=4, callbacks=[LeavesConf()]), overrides=["distributed.num_procs=2"])
+
+
+def test_data_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    """Also what a rank has found; and DDP's advice about unused parameters is not printed."""
+    overrides = ["+callbacks=KNN", "callbacks.1.k=3", "callbacks.1.every_epochs=1", "data.val=EvalSplit"]
+    overrides += ["data.val.source=tiny:Patches", "data.val.source.count=4", "data.val.source.broken=[0,1,2,3]"]
+    overrides += ["data.val.transforms=[CenterCrop]", "data.val.transforms.0.size=16", "data.train.batch_size=4"]
+    for ranks in (1, 2):
+        code, _, err = run_cli("tiny", *overrides, f"distributed.num_procs={ranks}", f"output={tmp_path / str(ranks)}")
+        assert code == 1
+        assert err.splitlines() == [
+            "error: tiny failed: none of the images of data.val can be read: see unreadable_rank*.jsonl of the run"
+        ]

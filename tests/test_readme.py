@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import runpy
 import shlex
@@ -9,12 +10,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 from tiny import TORCHRUN
+from torchvision.models import resnet18
 
 import ssltyped
-from ssltyped import Experiment, config
+from ssltyped import Experiment, Outcome, config
 from ssltyped.cli.plan import plan
 from ssltyped.cli.recipe import load_recipe
 from ssltyped.cli.sweep import runs
@@ -60,18 +66,41 @@ def test_its_python_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     """All blocks in their order, as one module; what would train is planned."""
     planned = []
 
-    def launched(recipe: Experiment, overrides: Sequence[str]) -> SimpleNamespace:
-        planned.append(plan(override(recipe, overrides), "readme"))
-        return SimpleNamespace(metrics={}, folder=tmp_path, model=None)
+    def launched(recipe: Experiment, overrides: Sequence[str], name: str = "readme") -> SimpleNamespace:
+        planned.append(plan(override(recipe, overrides), name))
+        return SimpleNamespace(metrics={}, folder=tmp_path, model=None, outcome=Outcome.FINISHED)
 
     monkeypatch.setattr(ssltyped, "launch", launched)
+    (tmp_path / "runs" / "simclr_folder").mkdir(parents=True)
+    torch.save({f"trunk.{name}": w for name, w in resnet18().state_dict().items() if "fc." not in name},
+               tmp_path / "runs" / "simclr_folder" / "weights.pt")  # fmt: skip
     (tmp_path / "readme.py").write_text("\n\n".join(blocks("python")))
     names = runpy.run_path(str(tmp_path / "readme.py"), run_name="readme")
-    assert len(planned) == 1
+    assert len(planned) == 3
+    assert "written to runs/warm/0.2" in planned[-1]
+    assert float(names["output"].loss) < math.log(2 * 100 - 1) + 5, "its own loop has trained"
     recipes = [value for value in names.values() if config.is_config(value)]
     assert len(recipes) > 3
     for value in recipes:
         config.check(value)
+
+
+def test_a_run_is_a_network_of_torchvisions_to_the_last_bit(tmp_path: Path) -> None:
+    """The block of the README, on the weights of a real run."""
+    random = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for number in range(8):
+        Image.fromarray(random.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(
+            tmp_path / "images" / f"{number}.png"
+        )
+    overrides = ["data.train.path=images", "epochs=null", "steps=2", "data.train.batch_size=4"]
+    overrides += ["data.train.num_workers=0", "data.train.views.transforms.0.size=32", "callbacks=[]"]
+    run = ssltyped.launch(load_recipe("recipes.simclr_folder"), overrides, name="simclr_folder")
+    names: dict[str, Any] = {}
+    exec(next(one for one in blocks("python") if "torchvision" in one), names)
+    network, images = names["network"].eval(), torch.rand(3, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(network(images), run.model.extract(images, "flatten"))
 
 
 @pytest.mark.usefixtures("my_package")

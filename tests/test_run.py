@@ -372,3 +372,40 @@ def test_the_command_itself(tmp_path: Path) -> None:
     done = started("recipes.quickstart", "loss.temprature=0.25", folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "did you mean 'temperature'?" in done.stderr
+
+
+@pytest.mark.parametrize("delay", [0.2, 1.0, 2.0])
+def test_ctrl_c_that_is_held_ends_it_in_silence_wherever_it_is(delay: float, tmp_path: Path) -> None:
+    arguments = [text for text in TINY if not text.startswith("steps=")]
+    command = [sys.executable, "-m", "ssltyped.run", *arguments, "steps=100000", f"output={tmp_path}"]
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(delay)
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.03)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--list"], [], ["recipes.quickstart", "--help"], ["recipes.quickstart", "--plan"]]
+)
+def test_nobody_reads_what_is_printed(arguments: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ssltyped.run", *arguments]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(), stdout=write, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0 if arguments else 2, "")
+
+
+def test_a_run_that_nobody_watches_goes_on(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "ssltyped.run", *TINY, "callbacks=[ProgressBar]", f"output={tmp_path}"]
+    done = subprocess.run(command, env=environment(), stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "quickstart" / "weights.pt").exists()

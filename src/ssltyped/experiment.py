@@ -17,7 +17,7 @@ from ssltyped.config.resolve import Resolution, inferred_below, resolve
 from ssltyped.data.known import Sources
 from ssltyped.data.pipeline import Data
 from ssltyped.engine.checkpoint import Checkpoints
-from ssltyped.engine.folder import name_faults
+from ssltyped.engine.names import name_faults
 from ssltyped.engine.parallel import Distributed, Precision, say
 from ssltyped.engine.step import Step
 from ssltyped.engine.strategy import Product, StepModule, Strategy, strategy_for

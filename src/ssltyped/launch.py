@@ -6,12 +6,14 @@ import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from types import ModuleType
 from typing import Optional
 
 import torch
 
 from ssltyped import config, distributed
 from ssltyped.config import ConfigError
+from ssltyped.config.hints import shown
 from ssltyped.config.overrides import override
 from ssltyped.config.resolve import Resolution
 from ssltyped.engine.checkpoint import CheckpointStore
@@ -50,6 +52,7 @@ def launch(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "ru
     Raises `ConfigError` before anything is written if the recipe cannot run: wrong values, contradictions with
     what is inferred, more processes than there are.
     """
+    _refuse_what_is_no_recipe(recipe)
     asked = override(recipe, overrides)
     find = FactFinder()
     resolution = resolve_experiment(asked, name, find)
@@ -79,6 +82,22 @@ def launch(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "ru
         distributed.barrier()
     model = trainer.model.eval()
     return Run(outcome, start.folder, metrics=dict(trainer.metrics), first=dict(trainer.first), model=model)
+
+
+def _refuse_what_is_no_recipe(recipe: object) -> None:
+    """A module, a function and a name stand for a recipe on the command line; here they are none."""
+    if config.is_config(recipe) and issubclass(config.part_of(recipe).kind, Experiment):
+        return
+    got = f"got the {type(recipe).__name__} {getattr(recipe, '__name__', '')}".rstrip()
+    if isinstance(recipe, ModuleType):
+        message = f"{got}: give the recipe in it, {recipe.__name__}.recipe"
+    elif isinstance(recipe, str):
+        message = f"got {shown(recipe)}: give the recipe itself; ssltyped.cli.recipe.load_recipe finds one by its name"
+    elif callable(recipe):
+        message = f"{got}: give what it makes, {getattr(recipe, '__name__', 'RECIPE')}()"
+    else:
+        message = f"{got}: want ExperimentConf(...)"
+    raise ConfigError([Problem("recipe", message)])
 
 
 def _agree_on_start(asked: Experiment, resolution: Resolution[Experiment], held: ExitStack) -> Start:

@@ -1,25 +1,23 @@
 """The command line: `python -m ssltyped.run RECIPE [OVERRIDE ...]`."""
 
 import argparse
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
-from ssltyped.cli.plan import plan
-from ssltyped.cli.recipe import load_recipe, shipped
+from ssltyped.cli.flags import FLAGS, fields, plans, trees
+from ssltyped.cli.recipe import shipped
 from ssltyped.cli.sweep import runs, sweep, train
 from ssltyped.config import ConfigError
-from ssltyped.config.overrides import override
-from ssltyped.config.show import show, show_components, show_fields
+from ssltyped.config.hints import brief
+from ssltyped.config.show import show_components
+from ssltyped.data.reading import DataError
+from ssltyped.engine.interrupt import end_once
 from ssltyped.engine.parallel import say
 
 DONE, FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
-FLAGS = {
-    "--plan": "what would run, and why; nothing runs",
-    "--print": "the recipe with its overrides, as a tree",
-    "--multirun": "run every combination of a=1,2 b=range(3)",
-    "--list": "every component there is, with its parameters",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,41 +31,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_intermixed_args(argv)
     try:
         if options.recipe is None and not options.list:
-            print(parser.format_help() + "\nrecipes: " + ", ".join(shipped()))
+            say(parser.format_help() + "\nrecipes: " + ", ".join(shipped()))
             return DONE if options.help else USER_MISTAKE
-        if text := _asked_for(options):
-            say(text.rstrip("\n"))
+        if options.list or options.help:
+            say(show_components() if options.list else fields(options.recipe, options.overrides))
             return DONE
         members = runs(options.recipe, options.overrides, options.multirun)
-        if options.multirun:
+        if options.print or options.plan:
+            say((trees if options.print else plans)(members))
+        elif options.multirun:
             return DONE if sweep(members) else FAILED
-        train(members[0])
+        else:
+            train(members[0])
     except ConfigError as error:
-        print(f"error: {options.recipe} is not started:", *error.problems, sep="\n  ", file=sys.stderr)
+        print(f"error: {brief(options.recipe)} is not started:", *error.problems, sep="\n  ", file=sys.stderr)
         return USER_MISTAKE
+    except DataError as error:
+        print(f"error: {brief(options.recipe)} failed: {error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except Exception:  # shown whole: a failed run is not the user's mistake
+    except (Exception, SystemExit):  # shown whole: a failed run is not the user's mistake, nor is a part that leaves
         traceback.print_exc()
         return FAILED
     return DONE
 
 
-def _asked_for(options: argparse.Namespace) -> str:
-    """The text that a flag asks for; empty if it is a run."""
-    if options.list or not (options.help or options.print or options.plan):
-        return show_components() if options.list else ""
-    if options.help:  # also of a recipe that still lacks a required field
-        asked = load_recipe(options.recipe)
-        asked = override(asked, options.overrides) if options.overrides else asked
-        return f"fields of {options.recipe}:\n" + show_fields(asked)
-    members = runs(options.recipe, options.overrides, options.multirun)
-    texts = [show(one.asked) if options.print else plan(one.asked, one.name) for one in members]
-    if options.multirun:
-        heads = (f"run {number}: {' '.join(one.changes)}\n" for number, one in enumerate(members))
-        texts = [f"{head}{text}\n" for head, text in zip(heads, texts, strict=True)]
-    return "".join(texts)
+def command() -> None:
+    """The process of a command: Ctrl-C ends it, also where no run listens to it."""
+    code = INTERRUPTED
+    with suppress(KeyboardInterrupt):
+        signal.signal(signal.SIGINT, end_once)
+        code = main()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

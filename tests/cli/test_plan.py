@@ -265,3 +265,57 @@ def test_exit_codes(overrides: list[str], code: int, tmp_path: Path) -> None:
     assert got == code, out + err
     assert ("loss.temperature" in err) == (code == 2)
     assert not list(tmp_path.iterdir())
+
+
+class Asserting(Trunk):
+    """A trunk of a user's with a check of its own."""
+
+    def __init__(self, *, where: str) -> None:
+        super().__init__()
+        self.where, self.layer = where, nn.Linear(PIXELS, WIDTH)
+        assert where != "constructor", "it is not built"
+
+    @property
+    def feature_dims(self) -> Mapping[str, int]:
+        return {"last": WIDTH}
+
+    def forward(self, images: Float[Tensor, "B C H W"], features: Sequence[str]) -> Features:
+        if self.where == "missing":
+            raise KeyError("last")
+        assert images.shape[-1] == 224, "only photographs"
+        return [self.layer(images.flatten(1))]
+
+
+AssertingConf = config_for(Asserting)
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("constructor", "trunk: Asserting cannot be built: AssertionError: it is not built"),
+        ("step", "trunk: does not fit the views of data.train, 16 pixels: AssertionError: only photographs"),
+        ("missing", "trunk: does not fit the views of data.train, 16 pixels: KeyError: 'last'"),
+    ],
+)
+def test_a_slip_in_a_part_of_ones_own_is_told_with_its_line(where: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan(config.replaced(tiny(), {"trunk": AssertingConf(where=where)}), "tiny")
+    (problem,) = caught.value.problems
+    assert str(problem).startswith(told)
+    assert "test_plan.py, line " in problem.message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "path"),
+    [
+        (["trunk.width_multiplier=1e9"], "trunk"),
+        (["trunk.width_multiplier=1e308"], "trunk"),
+        (["heads.projector.dims=[4611686018427387904]"], "heads.projector"),
+        ([f"data.train.views.num_views={2**62}"], ""),
+    ],
+)
+def test_sizes_that_no_memory_has(overrides: list[str], path: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan(override(tiny(), overrides), "tiny")
+    assert [problem.path for problem in caught.value.problems] == [path]
+    assert "\n" not in str(caught.value)

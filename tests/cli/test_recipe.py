@@ -200,7 +200,7 @@ def test_no_path_of_the_machine_is_suggested(folder: Path, tmp_path_factory: pyt
         ("x" * 5000 + ".yaml", "there is no such file"),
         ("a\0b.yaml", "there is no such file"),
     ):
-        remedy = said(path).removeprefix(path)
+        remedy = said(path).partition(": ")[2]
         assert told in remedy
         assert str(folder) not in remedy
         assert str(beside.parent) not in remedy
@@ -209,3 +209,15 @@ def test_no_path_of_the_machine_is_suggested(folder: Path, tmp_path_factory: pyt
 def test_a_module_without_a_recipe_names_what_makes_one() -> None:
     assert said("recipes.simclr").endswith("recipes.simclr has no 'recipe'; known: recipes.simclr:simclr")
     assert said("recipes").endswith(f"recipes has no 'recipe'; known: {', '.join(shipped())}")
+
+
+@pytest.mark.parametrize("text", ["import sys\nsys.exit(0)\n", "raise SystemExit\n", "def recipe():\n    exit()\n"])
+def test_a_recipe_that_leaves(folder: Path, text: str) -> None:
+    found = said(write(folder, text))
+    assert "SystemExit: sys.exit was called" in found
+    assert f"line {text.count(chr(10))})" in found
+
+
+def test_an_override_in_the_place_of_the_recipe() -> None:
+    for text in ("epochs=3", "~callbacks.0", "+callbacks=KNN"):
+        assert said(text) == f"{text}: is an override: the recipe comes first, RECIPE [OVERRIDE ...]"

@@ -302,7 +302,7 @@ def test_a_dict_of_parts_from_nothing() -> None:
     """What has no default is empty, and not what Python writes for that."""
     sums = override(RECIPE, ["loss=SumLoss", "+loss.losses.a=SimCLRLoss", "loss.losses.a.head=projector"])
     assert kind(part(sums.loss, SumLoss).losses["a"]) == "SimCLRLoss"
-    with pytest.raises(ConfigError, match=r"loss.teacher.trunk: loss.teacher is not set and has no fields"):
+    with pytest.raises(ConfigError, match=r"^loss.teacher: required: FrozenTeacher; set it with loss.teacher=VALUE$"):
         override(RECIPE, ["loss=DistillationLoss", "loss.teacher.trunk.depth=18"])
 
 
@@ -410,3 +410,27 @@ def test_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert after("output='~/runs'").output == tmp_path / "runs"
     assert after("output='a/~/b'").output == Path("a/~/b")
     assert "nobody's home folder" in error("output='~no_such_user_here/x'")["output"]
+
+
+def test_what_lies_below_a_wrong_part_is_beside_the_point() -> None:
+    """It would be said of the part that stood there before, or of none; a path is told once."""
+    assert list(error("trunk=ResNett", "trunk.patch_size=4", "trunk.stem=odd")) == ["trunk"]
+    assert list(error("optimizer=3.5", "optimizer.betas=[1,1]", "seed=-1")) == ["optimizer", "seed"]
+    with pytest.raises(ConfigError) as caught:
+        override(RECIPE, ["freeze.0.parts=[a]", "freeze.0.epochs=1"])
+    assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize("text", ["seed=" + "9" * 19, "epochs=" + "9" * 400, "seed=-" + "9" * 30])
+def test_numbers_that_no_tensor_can_hold(text: str) -> None:
+    assert "input should be " in error(text)[text.partition("=")[0]]
+
+
+def test_an_override_without_a_field() -> None:
+    assert error("=3") == {"'=3'": "not an override (want path=value): it names no field"}
+    assert list(error("")) == ["''"]
+
+
+def test_a_class_is_spelled_as_it_is_in_an_error() -> None:
+    assert error("trunk=SeveralInputs")["trunk"].startswith("got SeveralInputs, which is no Trunk (there is AlexNet")
+    assert error("optimizer=3")["optimizer"].startswith("got 3: needs an Optimizer (")

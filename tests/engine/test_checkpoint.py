@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from ranks import run_on_ranks
 
 from ssltyped import distributed
+from ssltyped.config import ConfigError
 from ssltyped.engine import checkpoint
-from ssltyped.engine.checkpoint import Checkpoints, CheckpointStore, damage, load, to_cpu
+from ssltyped.engine.checkpoint import Checkpoints, CheckpointStore, complete, damage, load, to_cpu
 
 CPU = torch.device("cpu")
 
@@ -330,7 +331,7 @@ def test_no_pickle_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     (file.parent / "checksums.json").write_text(json.dumps({"state.pt": digest}))
     assert not damage(file.parent)
-    with pytest.raises(pickle.UnpicklingError, match=r"[Ww]eights.only"):
+    with pytest.raises(ConfigError, match=r"no pickle is executed: Weights only load failed"):
         load(file.parent, CPU)
     assert not (tmp_path / "executed").exists()
 
@@ -400,3 +401,55 @@ def test_buffers_of_another_rank_number(tmp_path: Path) -> None:
 def test_due(every_epochs: int, every_steps: int | None, due: list[int]) -> None:
     when = Checkpoints(every_epochs=every_epochs, every_steps=every_steps)
     assert [step for step in range(1, 8) if when.due(step, 3, 7)] == due
+
+
+class Opens:
+    """What a pickle can do: here it writes a file when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[str, str], object], tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+def replaced_file(checkpoint_folder: Path, content: object, *, as_torch: bool) -> None:
+    """Other content, with checksums that are right."""
+    file = checkpoint_folder / "state.pt"
+    if as_torch:
+        torch.save(content, file)
+    else:
+        assert isinstance(content, bytes)
+        file.write_bytes(content)
+    listing = {"state.pt": hashlib.sha256(file.read_bytes()).hexdigest()}
+    (checkpoint_folder / "checksums.json").write_text(json.dumps(listing))
+
+
+@pytest.mark.parametrize("content", [b"", b"not torch's", b"PK\x03\x04cut", pickle.dumps([1]), b"\x80\x05\x95"])
+def test_right_checksums_of_a_file_that_is_not_torchs(content: bytes, tmp_path: Path) -> None:
+    path = saved(tmp_path, 4).newest()
+    assert path is not None
+    replaced_file(path, content, as_torch=False)
+    assert damage(path) == ""
+    with pytest.raises(ConfigError, match=r"^resume: .*state\.pt cannot be read") as caught:
+        complete(load(path, CPU), path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pickle_in_a_checkpoint_is_not_executed(tmp_path: Path) -> None:
+    path = saved(tmp_path, 4).newest()
+    assert path is not None
+    for content in ({"step": Opens(tmp_path / "executed")}, Opens(tmp_path / "executed")):
+        replaced_file(path, content, as_torch=True)
+        with pytest.raises(ConfigError, match=r"^resume: .*no pickle is executed"):
+            load(path, CPU)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("content", [3, [1], {}, {"step": "4"}, {"module": {}, "step": 4}])
+def test_what_torch_reads_and_is_no_state(content: object, tmp_path: Path) -> None:
+    path = saved(tmp_path, 4).newest()
+    assert path is not None
+    replaced_file(path, content, as_torch=True)
+    with pytest.raises(ConfigError, match=r"^resume: .*step_00000004 is no checkpoint of a run: .*optimizer"):
+        complete(load(path, CPU), path)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
-from tiny import tiny, tiny_trainer
+from tiny import PatchesConf, tiny, tiny_trainer
 
+from ssltyped import config
 from ssltyped.config.overrides import override
+from ssltyped.data.reading import DataError
 from ssltyped.engine.evaluation import UNKNOWN, Evaluation
 from ssltyped.types import Subset
 
@@ -45,3 +48,14 @@ def test_it_computes_in_the_precision_of_the_training(tmp_path: Path) -> None:
     assert features["bf16"].dtype == torch.float32
     assert not torch.equal(features["bf16"], features["fp32"])
     torch.testing.assert_close(features["bf16"], features["fp32"], rtol=0.1, atol=0.05)
+
+
+def test_images_that_cannot_be_read_at_all(tmp_path: Path) -> None:
+    recipe = tiny(evaluated=True)
+    broken = config.replaced(recipe, {"data.val.source": PatchesConf(count=10, broken=list(range(10)))})
+    trainer = tiny_trainer(broken, tmp_path)
+    found = Evaluation(trainer.student, trainer._data, trainer.device, lambda records: None)
+    with pytest.raises(DataError, match=r"none of the images of data\.val can be read"):
+        found.features(Subset.VAL)
+    assert list(found.outputs(Subset.VAL)) == [], "of this rank: others may have some"
+    assert found._model.heads.training, "the modes are as before"

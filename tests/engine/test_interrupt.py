@@ -9,9 +9,9 @@ import pytest
 from ranks import run_on_ranks
 
 from ssltyped import distributed
-from ssltyped.engine.interrupt import Interrupt, Verdict, handled_by
+from ssltyped.engine.interrupt import Interrupt, Verdict, end_once, handled_by
 
-NUMBERS = (signal.SIGTERM, signal.SIGINT)
+NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -114,3 +114,37 @@ def test_a_failure_is_known_to_all_ranks_one_step_later_and_is_more_than_a_stop(
 
 def test_a_failure_of_one_process_is_known_at_once() -> None:
     assert Interrupt().agreed(failed=True) is Verdict.FAILED
+
+
+def test_a_key_that_is_held_aborts_once() -> None:
+    interrupt = Interrupt()
+    with handled_by(interrupt.note):
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        for _ in range(3):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_nohup_is_respected() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        interrupt = Interrupt()
+        with handled_by(interrupt.note):
+            signal.raise_signal(signal.SIGHUP)
+            assert interrupt.agreed() is Verdict.GO_ON
+            signal.raise_signal(signal.SIGTERM)
+            assert interrupt.agreed() is Verdict.STOP
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_handler_that_hears_one() -> None:
+    before = signal.signal(signal.SIGINT, end_once)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)

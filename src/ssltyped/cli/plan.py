@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ssltyped import config
 from ssltyped.config import ConfigError
-from ssltyped.config.hints import brief, plain
+from ssltyped.config.hints import brief, failure, plain
 from ssltyped.config.resolve import Resolution
 from ssltyped.engine.parallel import Place
 from ssltyped.engine.strategy import StepModule, Strategy
@@ -93,6 +93,8 @@ def measure(module: StepModule, built: Experiment, resolution: Resolution[Experi
         raise
     except (RuntimeError, ValueError, TypeError) as error:
         raise ConfigError([Problem("", f"one step of this does not fit together: {brief(str(error), 300)}")]) from error
+    except (Exception, SystemExit) as error:  # of a part of the user's, whose line is shown
+        raise ConfigError([Problem("", f"one step of this fails: {failure(error)}")]) from error
     views = batch.views
     fixed = {_storage(tensor) for tensor in (*module.parameters(), *module.buffers(), *views)}
     activations = sum(storage.nbytes() for key, storage in saved.items() if key not in fixed)

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from types import ModuleType
 
 from ssltyped import config
 from ssltyped.config import ConfigError
-from ssltyped.config.hints import failure, nearest
+from ssltyped.config.hints import brief, failure, nearest
 from ssltyped.experiment import Experiment
 from ssltyped.types import Problem
 
@@ -57,6 +58,16 @@ def load_recipe(name: str) -> Experiment:
     return _checked_kind(name, found if config.is_config(found) or not callable(found) else _called(found, name))
 
 
+def about(name: str) -> str:
+    """The docstring of a recipe: of the function that makes it, else of its module; empty for a file."""
+    if name.endswith((".yaml", ".yml")):
+        return ""
+    module_name, _, attribute = name.partition(":")
+    module = _import(module_name)
+    found = getattr(module, attribute, None)
+    return (inspect.getdoc(found) if inspect.isfunction(found) else None) or inspect.getdoc(module) or ""
+
+
 def _is_recipe(value: object) -> bool:
     """A recipe, or a function that says that it makes one."""
     return config.is_config(value) or getattr(value, "__annotations__", {}).get("return") in (Experiment, "Experiment")
@@ -73,7 +84,7 @@ def is_file(path: Path) -> bool:
 def _called(recipe: Callable[[], object], name: str) -> object:
     try:
         return recipe()
-    except Exception as error:  # as in _import
+    except (Exception, SystemExit) as error:  # as in _import
         raise ConfigError([Problem(name, f"cannot be made: {failure(error)}")]) from error
 
 
@@ -87,7 +98,9 @@ def _import(name: str) -> ModuleType:
     """The module; a folder `recipes` of the user's does not hide the shipped one."""
     _join_recipes()
     if not all(step.isidentifier() for step in name.split(".")) or name.endswith(".py"):
-        raise ConfigError([Problem(name, f"names no recipe: want a module{_module_at(name)}")])
+        if "=" in name or name.startswith(("~", "+")):
+            raise ConfigError([Problem(brief(name), "is an override: the recipe comes first, RECIPE [OVERRIDE ...]")])
+        raise ConfigError([Problem(brief(name) or "''", f"names no recipe: want a module{_module_at(name)}")])
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -96,7 +109,7 @@ def _import(name: str) -> ModuleType:
         raise ConfigError([Problem(name, f"there is no such recipe{nearest(name, shipped())}")]) from error
     except ConfigError as error:
         raise ConfigError([Problem(f"{name}.{p.path}", p.message) for p in error.problems]) from error
-    except Exception as error:  # whatever a user's module raises is the user's to mend, and is shown with its line
+    except (Exception, SystemExit) as error:  # what a user's module raises is the user's to mend; its line is shown
         raise ConfigError([Problem(name, f"cannot be imported: {failure(error)}")]) from error
 
 

@@ -15,7 +15,7 @@ import hydra_zen
 from torch import nn
 
 from ssltyped.config.component import ConfigError, Problem, left_to_inference
-from ssltyped.config.hints import describe, nearest
+from ssltyped.config.hints import describe, failure, nearest
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -181,3 +181,5 @@ def instantiate(value: Any, path: str = "") -> Any:
         return part.target(**fields)
     except ValueError as error:
         raise error if isinstance(error, ConfigError) else ConfigError([Problem(path, str(error))]) from error
+    except (Exception, SystemExit) as error:  # a slip in a part, or a size that no memory has
+        raise ConfigError([Problem(path, f"{part.name} cannot be built: {failure(error)}")]) from error

@@ -5,7 +5,7 @@ import itertools
 import math
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Optional
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from ssltyped.config.component import ConfigError, Problem
-from ssltyped.config.hints import brief
+from ssltyped.config.hints import brief, shown
 
 MAX_RUNS = 1000
 """Of one --multirun: more is a slip of the keyboard."""
@@ -23,17 +23,24 @@ _UNSAFE = re.compile(r'["$`!]|\\\\')
 """What a shell reads within double quotes."""
 
 
-def parse(overrides: Iterable[str], sweeps: bool = False) -> tuple[list[Override], list[Problem]]:
+def parse(overrides: object, sweeps: bool = False) -> tuple[list[Override], list[Problem]]:
     """What is written, and what is wrong with the rest."""
     parsed: list[Override] = []
     problems: list[Problem] = []
-    for text in overrides:
+    if isinstance(overrides, str | Mapping) or not isinstance(overrides, Iterable):
+        return parsed, [Problem("overrides", f"got {shown(overrides)}: want a list of texts, such as ['epochs=1']")]
+    for text in list[object](overrides):
+        if not isinstance(text, str):
+            problems.append(Problem("overrides", f"got {shown(text)}: want a text, such as 'epochs=1'"))
+            continue
         try:
             item = _parser().parse_override(text)
         except (HydraException, ValueError, RecursionError) as error:  # numbers too long and lists too deep, too
             problems.append(_unreadable(text, error))
             continue
-        if item.is_sweep_override() and not sweeps:
+        if not item.key_or_group:
+            problems.append(Problem(shown(text), "not an override (want path=value): it names no field"))
+        elif item.is_sweep_override() and not sweeps:
             words = item.is_choice_sweep() and re.search(r"[^\W\d]", written_value(item))
             as_text = f", or quotes for a text: {quoted(text)}" if words else ""
             message = f"{brief(text)!r} is a sweep: add --multirun, or [..] for a list{as_text}"
@@ -61,7 +68,7 @@ def _unreadable(text: str, error: Exception) -> Problem:
     reason = brief(str(error).partition("\nSee ")[0])
     path = _PATH.match(text)
     if path is None or (shown := quoted(text)) is None:
-        return Problem(brief(text), f"not an override (want path=value): {reason}")
+        return Problem(brief(text) or "''", f"not an override (want path=value): {reason}")
     value = brief(text.partition("=")[2], 60)
     brackets = "close every bracket; " if value.startswith(("[", "{")) else ""
     remedy = f"{brackets}a text with such signs is quoted, for the shell and for itself: {shown}"

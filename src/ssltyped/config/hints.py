@@ -85,12 +85,13 @@ def misfits(needed: Mapping[str, Sequence[int]], given: Mapping[str, Sequence[in
     return wrong
 
 
-def failure(error: Exception) -> str:
+def failure(error: BaseException) -> str:
     """An exception of a user's module on one line, with the file and line of the user's code."""
     ours = str(Path(__file__).parents[1])
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if "importlib" not in f.filename and not f.filename.startswith(ours)]
+    own = [f for f in frames if "importlib" not in f.filename and not f.filename.startswith((ours, "<frozen"))]
     place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
-    return f"{type(error).__name__}: {brief(str(error), 300)}{place}"
+    told = "sys.exit was called" if isinstance(error, SystemExit) else brief(str(error), 300)
+    return f"{type(error).__name__}: {told}{place}"

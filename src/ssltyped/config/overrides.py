@@ -22,7 +22,7 @@ from ssltyped.config import catalog
 from ssltyped.config.component import ConfigError, Problem
 from ssltyped.config.generate import REQUIRED, TARGET, Part, join, part_of, parts
 from ssltyped.config.grammar import parse, quoted, written_value
-from ssltyped.config.hints import failure, nearest, plain
+from ssltyped.config.hints import failure, nearest, plain, shown
 from ssltyped.config.kinds import (
     inner,
     names_of,
@@ -57,8 +57,18 @@ def override(recipe: R, overrides: Sequence[str]) -> R:
     except ConfigError as error:
         problems += error.problems
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(_outermost(problems))
     return result
+
+
+def _outermost(problems: Sequence[Problem]) -> list[Problem]:
+    """Each once, and without those of what lies below a path that is wrong itself."""
+    wrong = {problem.path for problem in problems}
+    return [
+        problem
+        for problem in dict.fromkeys(problems)
+        if not any(problem.path.startswith(f"{path}.") for path in wrong if path)
+    ]
 
 
 def _order(item: Override) -> tuple[bool, int, int]:
@@ -150,7 +160,7 @@ def _child(node: object, hint: object, step: str, path: str, *, new: bool = Fals
             adds = f"; +{where}=CLASS adds one"
             raise ConfigError([Problem(where, f"{path} has no {step!r}{nearest(step, list(node))}{adds}")])
         return node.get(step), below
-    given = "not set" if node is None else f"the value {plain(node)}"
+    given = "not set" if node is None else f"the value {shown(node)}"
     kinds = ", ".join(kind.__name__ for kind in part_kinds(hint))
     message = f"{path} is {given} and has no fields" + (f"; set it to a part first: {path}={kinds}" if kinds else "")
     raise ConfigError([Problem(where, message)])
@@ -230,5 +240,5 @@ def _import(module: str, name: str, path: str) -> None:
         raise ConfigError([Problem(path, f"{name!r} names no class: want CLASS or package.module:CLASS")])
     try:
         importlib.import_module(module)
-    except Exception as error:  # whatever a user's module raises is the user's to mend
+    except (Exception, SystemExit) as error:  # whatever a user's module raises is the user's to mend
         raise ConfigError([Problem(path, f"{name!r} cannot be imported: {failure(error)}")]) from error

@@ -79,6 +79,8 @@ def _facts(current: T, facts_of: Callable[[T], Facts]) -> Facts:
         raise
     except ValueError as error:  # a part that is asked for a fact and cannot say
         raise ConfigError([Problem("", str(error))]) from error
+    except (ArithmeticError, MemoryError) as error:
+        raise ConfigError([Problem("", f"a value is too large: {failure(error)}")]) from error
 
 
 def published_by(current: object) -> dict[str, tuple[Published, ...]]:

@@ -101,5 +101,5 @@ def import_targets(tree: Any) -> None:
         tree[TARGET] = path = str(tree[TARGET])
         try:
             importlib.import_module(path.rpartition(".")[0] or path)
-        except Exception as error:  # whatever a user's module raises is the user's to mend
+        except (Exception, SystemExit) as error:  # whatever a user's module raises is the user's to mend
             raise ConfigError([Problem(TARGET, f"{path!r} cannot be imported: {failure(error)}")]) from error

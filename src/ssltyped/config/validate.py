@@ -92,7 +92,8 @@ def _real_steps(value: Any, location: tuple[int | str, ...]) -> list[int | str]:
 def _wording(item: dict[str, Any], hint: Any) -> str:
     """One pydantic error as 'got VALUE: WHAT IS ALLOWED'."""
     given = item["input"]
-    message = str(item["msg"]).removeprefix("Value error, ").replace("Input", "input")
+    message = str(item["msg"]).removeprefix("Value error, ")
+    message = message.replace("Input", "input", 1) if message.startswith("Input") else message
     match item["type"]:
         case "path_type":
             message = "input should be a path"
@@ -132,7 +133,9 @@ def _checked_hint(hint: Any) -> Any:
         return Union[tuple(_checked_hint(arg) for arg in args)]
     if origin in (list, dict, tuple, set):
         return origin[tuple(arg if arg is Ellipsis else _checked_hint(arg) for arg in args)]
-    if hint in (int, float, bool):
+    if hint is int:
+        return Annotated[hint, pydantic.Strict(), pydantic.Field(ge=-(2**63), lt=2**63)]  # what a tensor can hold
+    if hint in (float, bool):
         return Annotated[hint, pydantic.Strict()]
     if not isinstance(hint, type) or origin is not None or hint is object:
         return hint
@@ -167,7 +170,8 @@ def _of_kind(kind: type, value: Any) -> Any:
         raise ValueError(f"got {value[TARGET]!r}, which is no registered component{_known_of_kind(kind)}")
     if isinstance(value, kind):
         raise ValueError(f"got a built {type(value).__name__}: give its config, {type(value).__name__}Conf(...)")
-    raise ValueError(f"needs a {kind.__name__}{_known_of_kind(kind)}")
+    article = "an" if kind.__name__[0] in "AEIO" else "a"
+    raise ValueError(f"needs {article} {kind.__name__}{_known_of_kind(kind)}")
 
 
 def _known_of_kind(kind: type) -> str:

@@ -153,6 +153,11 @@ def iterate(
         replies.close()
 
 
+def nothing_to_read(subset: Subset) -> DataError:
+    """The error of an evaluation that no rank has an image for."""
+    return DataError(f"none of the images of data.{subset.value} can be read: see unreadable_rank*.jsonl of the run")
+
+
 class Data(Component):
     """What is trained and evaluated on, and the mean and deviation of its channels.
 

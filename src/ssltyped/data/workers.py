@@ -6,11 +6,11 @@ error in a tenth of a second that says what it died of.
 """
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -21,7 +21,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from multiprocessing.util import Finalize
+from pickle import PicklingError
 from types import ModuleType
 from typing import TypeVar
 
@@ -54,6 +56,12 @@ class _Failure:
     trace: str
 
 
+def _sendable(error: Exception) -> Exception:
+    """The error, if it can be sent, and be made again where it arrives; else this fails as that would."""
+    ForkingPickler.dumps(error)
+    return copy.copy(error)
+
+
 class _Told(Dataset[A | _Failure]):
     """A dataset with what it raises among its answers: torch makes a traceback the message of the error."""
 
@@ -65,7 +73,7 @@ class _Told(Dataset[A | _Failure]):
             return self._dataset[request]
         except Exception as error:
             try:
-                return _Failure(pickle.loads(pickle.dumps(error)), traceback.format_exc())
+                return _Failure(_sendable(error), traceback.format_exc())
             except Exception:  # it cannot be sent: torch sends its text
                 raise error from None
 
@@ -144,7 +152,7 @@ def _started(loader: DataLoader[A]) -> Iterator[A]:
     warnings.filterwarnings("ignore", "Got pickle error")  # torch advises to fork
     try:
         return iter(loader)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
+    except (PicklingError, AttributeError, TypeError) as error:
         message = "define classes at the top of a module, open files on first use, or take num_workers=0"
         raise DataError(f"worker processes cannot be given what reads the images: {error}; {message}") from error
 

@@ -22,11 +22,16 @@ import torch
 from annotated_types import Ge, Gt
 
 from ssltyped import distributed
-from ssltyped.config import config_for
+from ssltyped.config import ConfigError, config_for
+from ssltyped.config.hints import brief
+from ssltyped.engine.parallel import tell
 from ssltyped.model.files import sync, write_text
-from ssltyped.types import Component
+from ssltyped.types import Component, Problem
 
 _WAIT_FOR_RANKS_S = 600.0
+
+STATE = {"module": Mapping, "optimizer": Mapping, "step": int, "scaler": Mapping, "metrics": Mapping, "first": Mapping}
+"""What rank 0's state has at least, and of which kind."""
 
 
 class Checkpoints(Component):
@@ -128,7 +133,7 @@ class CheckpointStore:
         """The newest checkpoint whose checksums hold; a damaged one is passed over with a message."""
         for candidate in self._finished():
             if damaged := damage(candidate):
-                print(f"checkpoint {candidate} is damaged and passed over: {damaged}", flush=True)
+                tell(f"checkpoint {candidate} is damaged and passed over: {damaged}")
             else:
                 return candidate
         return None
@@ -169,13 +174,33 @@ class CheckpointStore:
 def load(path: Path, map_location: torch.device) -> dict[str, object]:
     """The state that this rank goes on with: rank 0's, and this rank's own buffers if it had any.
 
-    No pickle is executed. With another number of ranks than it was saved by, all ranks take rank 0's buffers.
+    No pickle is executed. With another number of ranks than it was saved by, all ranks take rank 0's buffers. Raises
+    `ConfigError` for a file that torch cannot read so.
     """
-    state: dict[str, object] = torch.load(path / "state.pt", map_location=map_location, weights_only=True)
+    state = read(path / "state.pt", map_location)
     own = path / f"rank_{distributed.rank()}.pt"
     if own.exists() and state.get("world_size") == distributed.world_size():
-        state |= torch.load(own, map_location=map_location, weights_only=True)
+        state |= read(own, map_location)
     return state
+
+
+def complete(state: dict[str, object], path: Path) -> dict[str, object]:
+    """The state, if it has all of a run's. Raises `ConfigError` for a file that something else has written."""
+    if wrong := [name for name, kind in STATE.items() if not isinstance(state.get(name), kind)]:
+        message = f"{path} is no checkpoint of a run: {', '.join(wrong)} is not there, or is something else"
+        raise ConfigError([Problem("resume", message)])
+    return state
+
+
+def read(file: Path, map_location: torch.device, *, mmap: bool = False) -> dict[str, object]:
+    """What a file holds; with `mmap` tensors are not read. Raises `ConfigError` for one that torch cannot read so."""
+    try:
+        state = torch.load(file, map_location=map_location, weights_only=True, mmap=mmap)
+    except Exception as error:  # torch has many ways to say that a file is not its own, or that it holds a pickle
+        reason = brief(str(error).partition(". ")[0] or type(error).__name__)
+        message = f"{file} cannot be read, and no pickle is executed: {reason}; resume another, or remove {file.parent}"
+        raise ConfigError([Problem("resume", message)]) from error
+    return state if isinstance(state, dict) else {}
 
 
 def damage(checkpoint: Path) -> str:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ssltyped import distributed
-from ssltyped.data.pipeline import Data, Report
+from ssltyped.data.pipeline import Data, Report, nothing_to_read
 from ssltyped.engine.parallel import Precision, autocast
 from ssltyped.engine.settled import BATCHES, settled
 from ssltyped.model.model import SSLModel, default_feature
@@ -56,7 +56,9 @@ class Evaluation:
             labels.append(label)
         mine = torch.cat(features) if features else torch.zeros(0, trunk.feature_dims[name], device=self._device)
         known = torch.cat(labels) if labels else torch.zeros(0, dtype=torch.int64, device=self._device)
-        return distributed.gather_uneven(mine), distributed.gather_uneven(known)
+        if not len(every := distributed.gather_uneven(mine)):
+            raise nothing_to_read(subset)
+        return every, distributed.gather_uneven(known)
 
     def outputs(self, subset: Subset) -> Iterator[tuple[Outputs, Target]]:
         """The model's outputs and the labels, of this rank's share, a batch at a time."""

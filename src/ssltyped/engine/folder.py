@@ -8,7 +8,6 @@ runs/simclr/asked.yaml  resolved.yaml  inferences.json      written before the f
 import dataclasses
 import itertools
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Optional
 
 from ssltyped import config
 from ssltyped.config import ConfigError, join
-from ssltyped.config.hints import shown
 from ssltyped.engine.checkpoint import CheckpointStore, damage
 from ssltyped.engine.lock import locked
 from ssltyped.engine.parallel import say
@@ -33,10 +31,6 @@ _INFERRED_THAT_COUNT = ("global_batch_size", "steps", "data.train.num_images")
 _SHARED = "images that share BatchNorm statistics"
 _SAID = (_IMAGES_A_RANK, "distributed.nodes", "distributed.num_procs", "distributed.device")
 """What may change, and is said: floating-point sums come in another order."""
-
-LONGEST = 240
-"""Bytes of a folder's name: 255 less what a number behind it may take."""
-OWN_FOLDERS = frozenset({"checkpoints", "tensorboard"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,25 +85,6 @@ def _checkpoint(folder: Path, resume: str, asked: str, resolved: str) -> Optiona
         _refuse_another(folder, asked, resolved)
         return CheckpointStore(folder / "checkpoints").newest()
     return _asked_checkpoint(Path(resume).expanduser())
-
-
-def name_faults(name: Optional[str]) -> Iterator[str]:
-    """Why a run cannot be called so: it is a folder in `output`, or, with slashes, one in a folder there."""
-    if name is None:
-        return
-    steps = name.split("/")
-    if not name.strip():
-        yield f"got {name!r}: a run needs a name; null is the name of the recipe"
-    elif name.startswith("/"):
-        yield f"got {shown(name)}: no absolute path, but in output: output={Path(name).parent} name={steps[-1]}"
-    elif any(step in ("", ".", "..") for step in steps):
-        yield f"got {shown(name)}: a folder in output, without '.', '..' and empty steps"
-    elif not name.isprintable():
-        yield f"got {shown(name)}: it has signs that cannot be printed"
-    elif any(len(os.fsencode(step)) > LONGEST for step in steps):
-        yield f"got {shown(name)}: longer than the {LONGEST} bytes that a folder's name may have"
-    elif OWN_FOLDERS & set(steps):
-        yield f"got {shown(name)}: a run keeps its {' and '.join(sorted(OWN_FOLDERS & set(steps)))} there"
 
 
 def write_result(folder: Path, outcome: str, metrics: Mapping[str, float], first: Mapping[str, float]) -> None:

@@ -13,14 +13,17 @@ from torch import Tensor
 
 from ssltyped import distributed
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Of whoever ends a job, of the keyboard, and of a terminal that is closed."""
+
 
 @contextmanager
 def handled_by(handler: Callable[[int, Optional[FrameType]], None]) -> Iterator[None]:
-    """Within the block SIGTERM and Ctrl-C go there. They reach the main thread; in another one nothing is changed."""
+    """Within the block `SIGNALS` go there. They reach the main thread; in another one nothing is changed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, handler) for number in SIGNALS if _listened_to(number)}
     try:
         yield
     finally:
@@ -36,16 +39,33 @@ class Verdict(Enum):
     FAILED = 2
 
 
+def _listened_to(number: signal.Signals) -> bool:
+    """`nohup` starts a command that is not to hear of a terminal that is closed."""
+    return number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+
+
+def end_once(number: int, frame: Optional[FrameType]) -> None:
+    """A handler that raises KeyboardInterrupt at the first Ctrl-C and hears no other, however long the key is held."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 class Interrupt:
-    """SIGTERM or Ctrl-C: the step in progress ends, all ranks agree to stop, state is saved. A second Ctrl-C aborts."""
+    """SIGTERM, SIGHUP or Ctrl-C: the step in progress ends, all ranks agree to stop, state is saved.
+
+    A second Ctrl-C aborts; more of them, as from a key that is held, do not disturb what ends then.
+    """
 
     def __init__(self) -> None:
-        self._requested, self._keyboard = False, False
+        self._requested, self._keyboard, self._aborted = False, False, False
         self._pending: Optional[tuple[torch.distributed.Work, Tensor]] = None
 
     def note(self, number: int, frame: Optional[FrameType]) -> None:
         # A Ctrl-C reaches a rank twice: from the terminal, and as the SIGTERM of whoever started it, in any order.
         if self._keyboard and number == signal.SIGINT:
+            if self._aborted:
+                return
+            self._aborted = True
             raise KeyboardInterrupt
         self._requested, self._keyboard = True, self._keyboard or number == signal.SIGINT
 

@@ -98,16 +98,18 @@ class Place:
 
 
 def say(text: str) -> None:
-    """Print on rank 0 only, also before the process group is there and after it has gone.
-
-    What the terminal's encoding lacks (the bars of a plan) becomes a question mark.
-    """
+    """Print on rank 0 only, also before the process group is there and after it has gone."""
     if os.environ.get("RANK", "0") == "0":
-        encoding = sys.stdout.encoding or "utf-8"
-        try:
-            print(text.encode(encoding, "replace").decode(encoding), flush=True)
-        except BrokenPipeError:  # `--help | head`: nobody reads on, also not what is flushed at the end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        tell(text)
+
+
+def tell(text: str) -> None:
+    """Print on whichever rank. What the terminal's encoding lacks (the bars of a plan) becomes a question mark."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        print(text.encode(encoding, "replace").decode(encoding), flush=True)
+    except BrokenPipeError:  # `--help | head`: nobody reads on, also not what is flushed at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def device_for(asked: Device, local_rank: int) -> torch.device:

@@ -7,6 +7,8 @@ from typing import Self
 
 import torch
 
+from ssltyped.engine.checkpoint import read
+
 
 @dataclasses.dataclass(frozen=True)
 class Position:
@@ -53,11 +55,12 @@ class Position:
     @classmethod
     def of_state(cls, state: Mapping[str, object], run: Self) -> Self:
         """The position that a checkpoint holds; one of before positions were saved counts as `run` does."""
-        step, found = state["step"], state.get("position")
-        assert isinstance(step, int)
-        return cls(**found) if isinstance(found, dict) else dataclasses.replace(run, step=step)
+        step, found = state.get("step"), state.get("position")
+        if isinstance(found, dict):
+            return cls(**found)
+        return dataclasses.replace(run, step=step if isinstance(step, int) else 0)
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Path, run: Self) -> Self:
         """As `of_state`, of a checkpoint's folder, whose tensors are not read."""
-        return cls.of_state(torch.load(checkpoint / "state.pt", weights_only=True, mmap=True, map_location="cpu"), run)
+        return cls.of_state(read(checkpoint / "state.pt", torch.device("cpu"), mmap=True), run)

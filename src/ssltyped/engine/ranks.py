@@ -5,6 +5,7 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -24,6 +25,7 @@ from torch.distributed.elastic.utils.distributed import get_socket_with_port
 from torch.distributed.launcher import LaunchConfig, elastic_launch
 
 from ssltyped.config import ConfigError
+from ssltyped.data.reading import DataError
 from ssltyped.data.workers import without_main
 from ssltyped.engine.interrupt import handled_by
 from ssltyped.types import Problem
@@ -80,11 +82,12 @@ def _body(function: Callable[[str], object], argument: str) -> None:
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["LOCAL_WORLD_SIZE"])))
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         with told():
             function(argument)
     except KeyboardInterrupt:  # which torch would take for a good end, and the other ranks would wait
         sys.exit(ABORTED)
-    except Exception:  # told; torch would write it to another file, and leave that behind
+    except (Exception, SystemExit):  # told; torch would write it to another file, and leave that behind
         sys.exit(1)
     threading.Thread(target=_end_with_launcher, daemon=True).start()  # torch now waits for it to take note
 
@@ -102,11 +105,17 @@ def told() -> Iterator[None]:
     it should end before the process group, without which other ranks fail too."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # of a rank that leaves so, torch would think that it has ended well
         name = os.environ.get("TORCHELASTIC_ERROR_FILE")
         if name and not Path(name).exists():
             problems = [(one.path, one.message) for one in error.problems] if isinstance(error, ConfigError) else []
-            content = {"message": traceback.format_exc(), "timestamp": int(time.time()), "problems": problems}
+            data = str(error) if isinstance(error, DataError) else ""
+            content = {
+                "message": traceback.format_exc(),
+                "timestamp": int(time.time()),
+                "problems": problems,
+                "data": data,
+            }
             Path(name).write_text(json.dumps(content))
         raise
 
@@ -122,6 +131,8 @@ def _reason(logs: Path, error: ChildFailedError, signalled: bool) -> BaseExcepti
     content = json.loads(first.read_text())
     if content["problems"]:
         return ConfigError([Problem(*pair) for pair in content["problems"]])
+    if content["data"]:
+        return DataError(content["data"])
     return RankError(f"rank {first.parent.name} failed:\n{content['message']}")
 
 
@@ -141,11 +152,14 @@ class _Ranks:
     def looked_after(self) -> Iterator[None]:
         """Within the block they get signals too, and none goes on for long when one has failed."""
         threading.Thread(target=self._end_together, daemon=True).start()
+        # A rank inherits this until it listens; here another thread takes the signal, and the main one handles it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             with handled_by(self._pass_on):
                 yield
         finally:
             self._over.set()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _pass_on(self, number: int, frame: Optional[FrameType]) -> None:
         """As SIGTERM: at a terminal Ctrl-C reaches a rank by itself, and a second one would abort it."""

@@ -17,7 +17,7 @@ from ssltyped.config.hints import brief, nearest
 from ssltyped.data.pipeline import Data, TrainPipeline
 from ssltyped.data.sampler import random_of
 from ssltyped.engine.callbacks.names import named_callbacks
-from ssltyped.engine.checkpoint import Checkpoints, CheckpointStore, load, to_cpu
+from ssltyped.engine.checkpoint import Checkpoints, CheckpointStore, complete, load, to_cpu
 from ssltyped.engine.clock import Clock
 from ssltyped.engine.evaluation import Evaluation
 from ssltyped.engine.interrupt import Interrupt, Verdict, handled_by
@@ -138,7 +138,7 @@ class Trainer:
     def fit(self, resume: Optional[Path] = None) -> Outcome:
         """Train to the end, or until SIGTERM or Ctrl-C, after which everything is saved."""
         if resume is not None:
-            self.restore(load(resume, torch.device("cpu")))
+            self.restore(complete(load(resume, torch.device("cpu")), resume))
             self._say_where(resume)
         self._store.clean(self.step)
         self.loss.on_train_start(self.student, self._one_pass)
@@ -311,7 +311,7 @@ class Trainer:
         """Take over what `capture` gave; what callbacks kept is handed to them when they have started."""
         try:
             self._step.strategy.restore(self._step.module, self._step.optimizer, state)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
             message = f"the checkpoint is of another model or optimizer: {brief(str(error))}"
             raise ConfigError([Problem("resume", message)]) from error
         scaler, kept = state["scaler"], state.get("callbacks", {})

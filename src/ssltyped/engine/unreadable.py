@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ssltyped import distributed
 from ssltyped.data.reading import Unreadable
+from ssltyped.engine.parallel import tell
 
 
 class UnreadableImages:
@@ -29,5 +30,5 @@ class UnreadableImages:
         self._names.update(record.name for record in new)
         with (self._folder / f"unreadable_rank{distributed.rank()}.jsonl").open("a") as file:
             for record in new:
-                print(f"unreadable image, not used: {record.name} ({record.reason})", flush=True)
+                tell(f"unreadable image, not used: {record.name} ({record.reason})")
                 file.write(json.dumps({"path": record.name, "index": record.index, "reason": record.reason}) + "\n")

@@ -4,10 +4,13 @@ import copy
 from collections.abc import Iterable
 from typing import Annotated, Self, cast
 
+import torch
 from annotated_types import Gt, Len
 
+from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for, part_of
 from ssltyped.config.hints import nearest
+from ssltyped.data.pipeline import nothing_to_read
 from ssltyped.model.model import SSLModel
 from ssltyped.types import Callback, Facts, Head, Inference, Meter, Problem, Subset, TrainState
 
@@ -64,10 +67,14 @@ class Validation(Callback):
         assert isinstance(model, SSLModel)
         outputs = [(head, i) for head in self.heads for i in range(len(cast(Head, model.heads[head]).out_dims))]
         meters = {place: copy.deepcopy(self.meters) for place in outputs}  # also on a rank that has no images
+        images = 0
         for found, label in state.outputs(Subset.VAL):
+            images += len(label)
             for (head, number), own in meters.items():
                 for meter in own:
                     meter.update(found.all_of(head)[number], label)
+        if not int(distributed.all_reduce_max(torch.tensor(images, device=state.device))):
+            raise nothing_to_read(Subset.VAL)
         values: dict[str, float] = {}
         for (head, number), own in meters.items():
             several = sum(name == head for name, _ in outputs) > 1

@@ -2,7 +2,7 @@
 
 import torch
 
-from ssltyped.config.hints import brief
+from ssltyped.config.hints import failure
 from ssltyped.types import Trunk
 
 
@@ -20,7 +20,7 @@ def misfit_of(trunk: Trunk, channels: int, size: int) -> str:
         return ""
     except Exception as error:  # whatever somebody's network raises
         # What depends on values cannot be tried without them.
-        return "" if "meta" in str(error).lower() else brief(str(error) or type(error).__name__, 200)
+        return "" if "meta" in str(error).lower() else str(error) if type(error) is ValueError else failure(error)
     if not isinstance(found, list) or len(found) != len(names):
         return f"gives {type(found).__name__}, where a list of {len(names)} features is wanted: {', '.join(names)}"
     for name, feature in zip(names, found, strict=True):

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ssltyped.config import config_for
+from ssltyped.engine.parallel import tell
 from ssltyped.types import Callback, TrainState
 
 
@@ -44,7 +45,7 @@ class ProgressBar(Callback):
         if self._bar is not None:
             self._bar.update(self._task, description=text)
             return
-        print(f"epoch {epoch_of(state)}  step {state.step}/{state.steps}  {text}{self._time_left(state)}", flush=True)
+        tell(f"epoch {epoch_of(state)}  step {state.step}/{state.steps}  {text}{self._time_left(state)}")
 
     def on_train_end(self, state: TrainState) -> None:
         if self._bar is not None:
