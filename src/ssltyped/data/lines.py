@@ -70,10 +70,10 @@ def in_utf8(text: Path) -> Path:
     except UnicodeDecodeError as error:
         raise ValueError(f"{text} is no text: {error}") from error
     folder, content = cache_folder(), os.fsencode(data.replace("\r\n", "\n").replace("\r", "\n"))
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-        file.write(content)
+    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as temporary:
+        temporary.write(content)
     copy = folder / f"{hashlib.sha256(content).hexdigest()}.lines"
-    Path(file.name).replace(copy)
+    Path(temporary.name).replace(copy)
     return copy
 
 

@@ -183,13 +183,13 @@ class ReadTrain(Dataset[Reply]):
 
     def _read_spare(self, epoch: int, position: int, failed: list[Unreadable]) -> tuple[int, Views]:
         spare = self._spares.of(epoch, position)
-        if spare is not None and (views := self.reader.read(epoch, spare.index, failed)) is not None:
+        if spare is not None and (views := self.reader.read(epoch, spare.image, failed)) is not None:
             if spare.repeated:
                 reason = (
                     f"{failed[-1].reason}; no image is left for its place, so that another of the batch is there twice"
                 )
                 failed[-1] = dataclasses.replace(failed[-1], reason=reason, repeated=True)
-            return spare.index, views
+            return spare.image, views
         last = failed[-1]
         raise DataError(f"no image of a batch can be read, and none beside it: {last.name} ({last.reason})")
 

@@ -16,7 +16,7 @@ BLOCK = 4096
 class Spare(NamedTuple):
     """An image, and whether it is in the batch at another place too."""
 
-    index: int
+    image: int
     repeated: bool
 
 
