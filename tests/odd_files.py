@@ -157,7 +157,7 @@ def png_of(*chunks: tuple[bytes, bytes]) -> bytes:
 def jpegs() -> Iterator[tuple[str, Odd]]:
     image, noise = pixels(), Pillow.fromarray(np.random.default_rng(1).integers(0, 256, (50, 70, 3), dtype=np.uint8))
     plain = encoded(image, "JPEG")
-    for name, options in {
+    variants: dict[str, dict[str, object]] = {
         "progressive": {"progressive": True},
         "restarts": {"restart_marker_blocks": 1},
         "restarts_progressive": {"restart_marker_rows": 1, "progressive": True},
@@ -169,7 +169,8 @@ def jpegs() -> Iterator[tuple[str, Odd]]:
         "best": {"quality": 100},
         "profile": {"icc_profile": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()},
         "comment": {"comment": b"\xff\xd9 not the end"},
-    }.items():
+    }
+    for name, options in variants.items():
         yield f"{name}.jpg", same(encoded(noise, "JPEG", **options))
     yield "grey.jpg", same(encoded(image.convert("L"), "JPEG"))
     yield "cmyk.jpg", same(encoded(image.convert("CMYK"), "JPEG"))
