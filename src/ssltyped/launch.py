@@ -1,9 +1,10 @@
 """Run a recipe: in this process, in several that it starts, or in those that torchrun started."""
 
 import dataclasses
+import functools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ from ssltyped.config import ConfigError
 from ssltyped.config.hints import shown
 from ssltyped.config.overrides import override
 from ssltyped.config.resolve import Resolution
+from ssltyped.data.listing import Listing, known, remember
 from ssltyped.engine.checkpoint import CheckpointStore
 from ssltyped.engine.folder import Start, prepare, write_result
 from ssltyped.engine.parallel import Device, Place, device_for, process_group, say, seed_step
@@ -226,7 +228,8 @@ def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> R
         folder, resumed_from = start.folder, start.resume
         resume = "auto" if resolved.resume == "never" else resolved.resume
         named = config.replaced(asked, {"name": str(folder.relative_to(resolved.output)), "resume": resume})
-        run_ranks(_launch_rank, config.to_yaml(named), resolution.facts.world_size)
+        body = functools.partial(_launch_rank, searched=known())
+        run_ranks(body, config.to_yaml(named), resolution.facts.world_size)
         result = json.loads((folder / "result.json").read_text())
         newest = CheckpointStore(folder / "checkpoints").newest() or resumed_from
         assert newest is not None, "a run saves at its end, and when it is interrupted"
@@ -238,8 +241,9 @@ def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> R
     return Run(Outcome(result["outcome"]), folder, metrics=result["metrics"], first=result["first"], model=model)
 
 
-def _launch_rank(asked: str) -> None:
-    """The body of one of our processes, which is as if torchrun had started it."""
+def _launch_rank(asked: str, searched: Mapping[Path, Listing]) -> None:
+    """The body of one of our processes, which is as if torchrun had started it; `searched`: folders of images."""
+    remember(searched)
     launch(config.from_yaml(asked))
 
 

@@ -117,3 +117,28 @@ def test_wrong_rows_are_said(folder: Path) -> None:
         np.save(folder / f"{name}.npy", rows)
         with pytest.raises(ValueError, match=message):
             _ = ImageList(path=folder / "list.txt", labels=folder / f"{name}.npy").labelled
+
+
+def test_a_list_of_a_spreadsheet_elsewhere(folder: Path, tmp_path: Path) -> None:
+    """Byte order mark, carriage returns, a header, quotes; its labels beside it, and its paths relative to it."""
+    (folder / "lists").mkdir()
+    table = '\ufeff"file","class"\r\n"../002.png","7"\r\n\r\n"../000.png","0"\r\n'
+    (folder / "lists" / "a.csv").write_bytes(table.encode())
+    source = ImageList(path=folder / "lists" / "a.csv")
+    assert contents(source) == [("002.png", 7), ("000.png", 0)]
+    assert list(source.remarks) == [f'{folder}/lists/a.csv: its first line is taken for a header: "file","class"']
+    assert contents(pickle.loads(pickle.dumps(source))) == contents(source)
+    (folder / "lists" / "b.txt").write_bytes("\ufeff../003.png\r\n../001.png\r\n".encode("utf-16"))
+    (folder / "lists" / "labels.txt").write_bytes("\ufeffclass\r\n4\r\n5\r\n".encode())
+    source = ImageList(path=folder / "lists" / "b.txt", labels=folder / "lists" / "labels.txt")
+    assert contents(source) == [("003.png", 4), ("001.png", 5)]
+
+
+def test_why_a_list_has_no_labels(folder: Path) -> None:
+    (folder / "list.txt").write_text("000.png\n")
+    source = ImageList(path=folder / "list.txt")
+    assert not source.labelled
+    assert (
+        source.why_unlabelled
+        == f"{folder}/list.txt: its first line ends in no whole number, and there is no file of labels"
+    )

@@ -1,4 +1,5 @@
 import os
+import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 from images import write, write_plain
 
-from ssltyped.data.listing import Listing, is_image, listing
+from ssltyped.data.listing import Listing, is_image, known, listing, remember
 
 
 @pytest.fixture
@@ -69,6 +70,31 @@ def test_a_folder_is_searched_once(tmp_path: Path, searched: Callable[[], list[s
     assert len(searched()) == 4
     assert listing(tmp_path) is first
     assert searched() == []
+
+
+def test_another_process_need_not_search_again(
+    tmp_path: Path, searched: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_plain(tmp_path / "a", 2)
+    settle(tmp_path)
+    first = names(listing(tmp_path))
+    sent = pickle.dumps({folder: found for folder, found in known().items() if folder == tmp_path})
+    assert len(sent) < 2000
+    monkeypatch.setattr("ssltyped.data.listing._LISTINGS", {})
+    searched()
+    remember(pickle.loads(sent))
+    assert names(listing(tmp_path)) == first
+    assert searched() == []
+    write(tmp_path, {"a/new.png": b""})
+    assert len(names(listing(tmp_path))) == 3
+
+
+def test_a_folder_without_a_time_is_searched_again(tmp_path: Path, searched: Callable[[], list[str]]) -> None:
+    write_plain(tmp_path, 2)
+    os.utime(tmp_path, (0, 0))
+    listing(tmp_path)
+    listing(tmp_path)
+    assert len(searched()) == 2
 
 
 @pytest.mark.parametrize("change", ["added", "removed", "folder", "deep"])

@@ -1,7 +1,7 @@
 """A file that lists images."""
 
 import functools
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional, Union
 
@@ -10,12 +10,10 @@ from jaxtyping import Integer, Shaped
 
 from ssltyped.config import config_for
 from ssltyped.data.decode import WHITE, Colour
-from ssltyped.data.index import PathIndex, index_lines, save_mapped
+from ssltyped.data.index import PathIndex, save_mapped
+from ssltyped.data.lines import LineIndex, index_list, labelled, path_of, read_labels
 from ssltyped.data.sources import read_file
 from ssltyped.types import Image, Source
-
-LABELLED_LINE = re.compile(r"(.*[^\s,])[\s,]+(\d+)")
-"""A path, a separator (spaces, tabs or a comma) and a whole number at the end."""
 
 
 def _load_array(path: Path, most_dims: int = 1) -> Shaped[np.ndarray, "N ..."]:
@@ -31,12 +29,7 @@ def _load_array(path: Path, most_dims: int = 1) -> Shaped[np.ndarray, "N ..."]:
 
 def _as_npy(labels: Path) -> Path:
     """The label file, or what a text file of labels holds as a `.npy`."""
-    if labels.suffix == ".npy":
-        return labels
-    try:
-        return save_mapped(np.loadtxt(labels, dtype=np.int64, ndmin=1))
-    except ValueError as error:
-        raise ValueError(f"{labels}: labels are whole numbers, one a line: {error}") from error
+    return labels if labels.suffix == ".npy" else save_mapped(read_labels(labels))
 
 
 def load_labels(path: Path, num_images: int, most_dims: int) -> Integer[np.ndarray, "N ..."]:
@@ -56,9 +49,10 @@ class ImageList(Source):
     """The images that a file lists, in its order; read in place, by memory mapping.
 
     - `.npy`: an array of N paths (a text type, not objects).
-    - any other file: UTF-8 text, one image a line. If the first line ends in a separator (spaces, tabs or a
-      comma) and a whole number, every line is `path label`; otherwise, or when `labels` is given, every line is
-      a path.
+    - any other file: text (UTF-8, or UTF-16 with a byte order mark), one image a line. If the first line ends in a
+      separator (spaces, tabs, a comma or semicolon) and a whole number, every line is `path label`; otherwise, or when
+      `labels` is given, every line is a path. Either may be in quotes. Blank lines and those that begin with # are left
+      out, and a first line without the suffix of an image before others that have one is a header.
 
     Relative paths are below `root`. Raises ValueError on first use if a file is missing, empty or malformed, or
     if the number of labels is not the number of images.
@@ -78,13 +72,19 @@ class ImageList(Source):
 
     def __getstate__(self) -> dict[str, object]:
         # A memory map pickles as a copy of all it maps.
-        return {"path": self.path, "labels": self.labels, "root": self.root, "background": self.background}
+        kept = ("path", "labels", "root", "background", "_lines")
+        return {name: value for name, value in vars(self).items() if name in kept}
+
+    @functools.cached_property
+    def _lines(self) -> tuple[LineIndex, Optional[str]]:
+        """Of a text file: its entries and its header."""
+        return index_list(self.path, paths_only=self.labels is not None)
 
     @functools.cached_property
     def _entries(self) -> Union[PathIndex, Shaped[np.ndarray, "N"]]:
         if not self.path.is_file():
             raise ValueError(f"{self.path} {'is a folder, not a list' if self.path.exists() else 'does not exist'}")
-        entries = _load_array(self.path) if self.path.suffix == ".npy" else index_lines(self.path)
+        entries = _load_array(self.path) if self.path.suffix == ".npy" else self._lines[0]
         if isinstance(entries, np.ndarray) and entries.dtype.kind not in "US":
             raise ValueError(f"{self.path} holds {entries.dtype}; it must hold paths as text")
         if not len(entries):
@@ -98,23 +98,16 @@ class ImageList(Source):
 
     @functools.cached_property
     def _labels_in_list(self) -> bool:
-        return self.labels is None and self.path.suffix != ".npy" and bool(LABELLED_LINE.fullmatch(self._entry(0)))
+        return self.labels is None and self.path.suffix != ".npy" and labelled(self._entry(0))[1] is not None
 
     def _entry(self, index: int) -> str:
         entry: Union[str, bytes] = self._entries[index]
         return entry.decode() if isinstance(entry, bytes) else str(entry)
 
-    def _line(self, index: int) -> tuple[str, int]:
-        """Path and label of a labelled line."""
-        match = LABELLED_LINE.fullmatch(self._entry(index))
-        if match is None:
-            raise ValueError(
-                f"{self.path}, line {index + 1}: {self._entry(index)!r} has no label; the first line has one"
-            )
-        return match[1], int(match[2])
-
     def _file(self, index: int) -> Path:
-        entry = self._line(index)[0] if self._labels_in_list else self._entry(index)
+        entry = self._entry(index)
+        if self.path.suffix != ".npy":
+            entry = labelled(entry)[0] if self._labels_in_list else path_of(entry)
         return (self.path.parent if self.root is None else self.root) / entry
 
     def __len__(self) -> int:
@@ -131,12 +124,19 @@ class ImageList(Source):
         return self._labels is not None or self._labels_in_list
 
     @property
+    def remarks(self) -> Sequence[str]:
+        header = self._lines[1] if self.path.suffix != ".npy" and self.path.is_file() else None
+        return [f"{self.path}: its first line is taken for a header: {header}"] if header else []
+
+    @property
     def why_unlabelled(self) -> str:
         return f"{self.path}: its first line ends in no whole number, and there is no file of labels"
 
     def label(self, index: int) -> int | list[int]:
         if self._labels is None:
-            return self._line(index)[1]
+            found = labelled(self._entry(index))[1]
+            assert found is not None
+            return found
         label: int | list[int] = self._labels[index].tolist()
         return label
 

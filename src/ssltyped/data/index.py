@@ -44,7 +44,7 @@ class PathIndex:
 
     def __getitem__(self, index: int) -> str:
         start, end = self._offsets[index : index + 2]
-        return os.fsdecode(self._bytes[start:end].strip(b"\r\n"))
+        return os.fsdecode(self._bytes[start:end])
 
 
 def cache_folder() -> Path:
@@ -71,22 +71,7 @@ def write_index(names: Iterable[str]) -> PathIndex:
     return PathIndex(text=text, starts=save_mapped(np.array(starts)))
 
 
-def index_lines(text: Path) -> PathIndex:
-    """The index of the non-empty lines of a text file; blank ones may only stand at its end (else ValueError)."""
-    starts = array("q", [0])  # 8 bytes an entry
-    blank = 0
-    with text.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                blank = blank or number
-            elif blank:
-                raise ValueError(f"{text}, line {blank} is blank")
-            else:
-                starts.append(starts[-1] + len(line))
-    return PathIndex(text=text, starts=save_mapped(np.array(starts)))
-
-
-def save_mapped(values: Int64[np.ndarray, "P"]) -> Path:
+def save_mapped(values: Int64[np.ndarray, "P ..."]) -> Path:
     """A `.npy` of this array in the cache, to be memory-mapped."""
     folder = cache_folder()
     with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:

@@ -73,7 +73,8 @@ class Listing:
             times = {folder: os.stat(folder).st_mtime_ns for folder in self.changed}  # noqa: PTH116
         except OSError:
             return False
-        return times == self.changed and max(times.values()) < self.taken - SETTLED * 1e9
+        # A mounted object store may have no times at all.
+        return times == self.changed and min(times.values()) > 0 and max(times.values()) < self.taken - SETTLED * 1e9
 
 
 _LISTINGS: dict[Path, Listing] = {}
@@ -86,6 +87,16 @@ def listing(folder: Path) -> Listing:
     if found is None or not found.holds():
         found = _LISTINGS[folder] = _Search(folder).listing()
     return found
+
+
+def known() -> Mapping[Path, Listing]:
+    """What this process has searched, for others that it starts."""
+    return dict(_LISTINGS)
+
+
+def remember(listings: Mapping[Path, Listing]) -> None:
+    """Take over what another process has searched; what has changed since is searched again."""
+    _LISTINGS.update(listings)
 
 
 class _Search:

@@ -29,16 +29,17 @@ def whole_jpeg(data: bytes) -> bytes:
 
     Raises `UnreadableImageError` for one that ends, or holds what no JPEG holds, before its end marker.
     """
-    position = len(JPEG)
+    position, framed = len(JPEG), False
     while match := _MARKER.search(data, position):
         kind, position = match[1][0], match.end()
         if kind == _END_OF_IMAGE:
             return data[:position]
         if kind == _STANDS_ALONE:
             continue
-        if kind not in _SEGMENTS:
+        if kind not in _SEGMENTS or (kind in _FRAMES and framed):
             raise UnreadableImageError(f"damaged or truncated JPEG: marker {kind:02X} before the end marker")
         if kind in _FRAMES:
+            framed = True
             check_pixels(*(int.from_bytes(data[position + at : position + at + 2], "big") for at in (5, 3)))
         position += int.from_bytes(data[position : position + 2], "big")
     raise UnreadableImageError("truncated JPEG: it has no end marker")

@@ -1,0 +1,139 @@
+import codecs
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssltyped.data.lines import _has_label, index_list, labelled, read_labels
+
+
+def entries(text: Path, data: bytes, *, paths_only: bool = False) -> list[str]:
+    text.write_bytes(data)
+    index, _ = index_list(text, paths_only=paths_only)
+    return [index[i] for i in range(len(index))]
+
+
+PLAIN = "ä 1.jpg 3\nb/c d.png 0\nlast.tif 12"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        PLAIN.encode(),
+        (PLAIN + "\n").encode(),
+        PLAIN.replace("\n", "\r\n").encode(),
+        PLAIN.replace("\n", "\r").encode(),
+        codecs.BOM_UTF8 + PLAIN.encode(),
+        codecs.BOM_UTF8 + PLAIN.replace("\n", "\r\n").encode(),
+        PLAIN.encode("utf-16"),
+        PLAIN.replace("\n", "\r\n").encode("utf-16"),
+        codecs.BOM_UTF16_BE + PLAIN.encode("utf-16-be"),
+        ("\n\n" + PLAIN.replace("\n", "\n  \n\n") + "\n \n\n").encode(),
+        ("# made by hand\n" + PLAIN.replace("\n", "\n#b.jpg 7\n")).encode(),
+        ("  " + PLAIN.replace("\n", "  \n\t")).encode(),
+        ("path label\n" + PLAIN).encode(),
+        (codecs.BOM_UTF8.decode() + "path,label\r\n\r\n# x\r\n" + PLAIN.replace("\n", "\r\n")).encode(),
+    ],
+)
+def test_the_same_list_however_it_was_written(tmp_path: Path, data: bytes) -> None:
+    got = [labelled(entry) for entry in entries(tmp_path / "list.txt", data)]
+    assert got == [("ä 1.jpg", 3), ("b/c d.png", 0), ("last.tif", 12)]
+
+
+@pytest.mark.parametrize(
+    "line, path",
+    [
+        ("a b.jpg 3", "a b.jpg"),
+        ("a b.jpg\t3", "a b.jpg"),
+        ("a b.jpg,3", "a b.jpg"),
+        ("a b.jpg; 3", "a b.jpg"),
+        ('"a b, c.jpg",3', "a b, c.jpg"),
+        ("'a b.jpg' 3", "a b.jpg"),
+        ('"a b.jpg","3"', "a b.jpg"),
+        ("a b.jpg,3,", "a b.jpg"),
+        ("it's.jpg 3", "it's.jpg"),
+        ("#1.jpg 3", "#1.jpg"),
+    ],
+)
+def test_a_path_and_its_label(line: str, path: str) -> None:
+    assert labelled(line) == (path, 3)
+
+
+@settings(max_examples=500)
+@given(st.text("a1 ,;\t\"'.", min_size=1))
+def test_the_quick_look_for_a_label_sees_what_the_pattern_sees(text: str) -> None:
+    line = text.strip()
+    assert _has_label(line.encode()) == (labelled(line)[1] is not None)
+
+
+def test_paths_without_labels(tmp_path: Path) -> None:
+    data = b'"a, b.jpg"\n\nwith 5/c.jpg\n'
+    assert entries(tmp_path / "list.txt", data) == ['"a, b.jpg"', "with 5/c.jpg"]
+    assert labelled('"a, b.jpg"') == ("a, b.jpg", None)
+    assert entries(tmp_path / "numbers.txt", b"photo 1\nphoto\n", paths_only=True) == ["photo 1", "photo"]
+    assert entries(tmp_path / "bytes.txt", b"no\xffutf8.jpg\n") == [os.fsdecode(b"no\xffutf8.jpg")]
+    assert entries(tmp_path / "empty.txt", b"\xef\xbb\xbf\n# nothing\n") == []
+
+
+def test_a_header_is_told(tmp_path: Path) -> None:
+    for name, data, header in (
+        ("a", b"filename,class\na.jpg,1\n", "filename,class"),
+        ("b", b"image\na.jpg\n", "image"),
+        ("c", b"a.jpg\nno suffix\n", None),
+        ("d", b"one\ntwo\n", None),
+    ):
+        (tmp_path / name).write_bytes(data)
+        assert index_list(tmp_path / name, paths_only=False)[1] == header
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (b"a.jpg 1\n\nb.jpg\n", "line 3: 'b.jpg' has no label; the first line has one"),
+        (b"a.jpg\nb.jpg 1\n", "line 2: 'b.jpg 1' has a label; the first line has none"),
+        (b"a.jpg,cat\nb.jpg,dog\n", "line 1: 'a.jpg,cat' holds more than a path"),
+        (b"path,label,split\na.jpg,1,train\n", "line 2: 'a.jpg,1,train' holds more than a path"),
+        (b"\xff\xfea", "is no text"),
+    ],
+)
+def test_lines_that_are_no_list(tmp_path: Path, data: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        entries(tmp_path / "list.txt", data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"3\n1\n0\n",
+        b"\xef\xbb\xbf3\r\n1\r\n0",
+        b"label\n3\n\n1\n# none\n0\n\n",
+        b'"3"\n "1" \n0,\n',
+        "label\r\n3\r\n1\r\n0\r\n".encode("utf-16"),
+    ],
+)
+def test_the_same_labels_however_they_were_written(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "labels.csv").write_bytes(data)
+    assert read_labels(tmp_path / "labels.csv").tolist() == [3, 1, 0]
+
+
+def test_rows_of_labels(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes(b"cat,dog,cow\n1,0,-1\n0,0,1\n")
+    assert np.array_equal(read_labels(tmp_path / "rows.csv"), [[1, 0, -1], [0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (b"1\n2.5\n", "line 2: '2.5': labels are whole numbers"),
+        (b"cat\ndog\n", "line 2: 'dog': labels are whole numbers"),
+        (b"label\n", "line 1: 'label': labels are whole numbers"),
+        (b"1 0\n1\n", "line 2: '1': 1 numbers, and 2 in the lines before"),
+    ],
+)
+def test_what_are_no_labels(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "labels.txt").write_bytes(data)
+    with pytest.raises(ValueError, match=message):
+        read_labels(tmp_path / "labels.txt")
