@@ -24,7 +24,7 @@ from ssltyped.engine.parallel import Device, Place, device_for, process_group, s
 from ssltyped.engine.position import Position
 from ssltyped.engine.ranks import run_ranks, told
 from ssltyped.engine.strategy import Strategy
-from ssltyped.engine.trainer import Outcome
+from ssltyped.engine.trainer import Outcome, Trainer
 from ssltyped.experiment import Experiment, FactFinder, build_module, build_trainer, resolve_experiment
 from ssltyped.model.files import write_weights
 from ssltyped.model.model import SSLModel
@@ -75,11 +75,7 @@ def launch(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "ru
         outcome = trainer.fit(start.resume)
         if distributed.is_main():
             if outcome is Outcome.FINISHED:
-                write_weights(
-                    start.folder / "weights.pt",
-                    trainer.model,
-                    {"product": trainer.product_name, "method": type(trainer.loss).__name__, "step": trainer.step},
-                )
+                _write_models(trainer, start.folder)
             write_result(start.folder, outcome.value, trainer.metrics, trainer.first)
         distributed.barrier()
     model = trainer.model.eval()
@@ -100,6 +96,14 @@ def _refuse_what_is_no_recipe(recipe: object) -> None:
     else:
         message = f"{got}: want ExperimentConf(...)"
     raise ConfigError([Problem("recipe", message)])
+
+
+def _write_models(trainer: Trainer, folder: Path) -> None:
+    """The model that the run is for as weights.pt, and if that is another than the student, this too, as student.pt."""
+    about: dict[str, str | int] = {"method": type(trainer.loss).__name__, "step": trainer.step}
+    if trainer.model is not trainer.student:
+        write_weights(folder / "student.pt", trainer.student, {"product": "student", **about})
+    write_weights(folder / "weights.pt", trainer.model, {"product": trainer.product_name, **about})
 
 
 def _agree_on_start(asked: Experiment, resolution: Resolution[Experiment], held: ExitStack) -> Start:

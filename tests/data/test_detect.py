@@ -56,3 +56,16 @@ def test_a_folder_of_splits(tmp_path: Path) -> None:
     write_plain(tmp_path / "Val" / "cat", 1)
     with pytest.raises(ValueError, match=r"Val or .*train"):
         detect(tmp_path)
+
+
+def test_vendors_are_not_taken_for_classes(tmp_path: Path) -> None:
+    """With images only two folders deep, either level could be meant; with some directly in a folder it is clear."""
+    for vendor in ("acme", "zeta"):
+        for name in ("cat", "dog"):
+            write_plain(tmp_path / vendor / name, 2)
+    source, reason = detect(tmp_path)
+    assert source == FlatFolderConf(path=tmp_path)
+    assert reason.startswith("images lie deeper than one folder (acme/cat), so which folder is the class is not clear")
+    assert "source=ImageFolder" in reason
+    write_plain(tmp_path / "acme", 1)
+    assert detect(tmp_path)[0] == ImageFolderConf(path=tmp_path)

@@ -142,3 +142,41 @@ def test_why_a_list_has_no_labels(folder: Path) -> None:
         source.why_unlabelled
         == f"{folder}/list.txt: its first line ends in no whole number, and there is no file of labels"
     )
+
+
+def test_numbers_with_names(folder: Path, tmp_path: Path) -> None:
+    """So that they can be matched with the classes of another set."""
+    (folder / "list.txt").write_text("000.png 1\n001.png 0\n")
+    names = tmp_path / "names.txt"
+    names.write_bytes(b"\xef\xbb\xbfcat\r\nsnow leopard\r\n")
+    source = pickle.loads(pickle.dumps(ImageList(path=folder / "list.txt", class_names=names)))
+    assert source.classes == ("cat", "snow leopard")
+    assert source.label(0) == 1
+    assert ImageList(path=folder / "list.txt").classes == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (None, "class_names: .*names.txt does not exist"),
+        ("cat\ncat\n", "names.txt has cat more than once"),
+        ("cat\n", "1 is no class: .*names.txt names 1"),
+    ],
+)
+def test_names_that_do_not_fit(names: str | None, told: str, folder: Path, tmp_path: Path) -> None:
+    (folder / "list.txt").write_text("000.png 1\n001.png 0\n")
+    if names is not None:
+        (tmp_path / "names.txt").write_text(names)
+    source = ImageList(path=folder / "list.txt", class_names=tmp_path / "names.txt")
+    with pytest.raises(ValueError, match=told):
+        _ = source.classes, source.label(0)
+
+
+def test_a_label_file_must_fit_the_names(folder: Path, tmp_path: Path) -> None:
+    (folder / "list.txt").write_text("000.png\n001.png\n")
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    np.save(tmp_path / "labels.npy", np.array([0, 2]))
+    source = ImageList(path=folder / "list.txt", labels=tmp_path / "labels.npy", class_names=tmp_path / "names.txt")
+    assert source.label(0) == 0
+    with pytest.raises(ValueError, match=r"2 is no class: .*names\.txt names 2"):
+        source.label(1)

@@ -182,6 +182,7 @@ def test_weights_say_what_they_are(tmp_path: Path) -> None:
     """A DINO run gives its teacher: in weights.pt, and as run.model."""
     run = launch(replaced(METHODS["dino"], {"output": tmp_path, "steps": 2}), name="dino")
     assert about(run.folder / "weights.pt") == {"product": "teacher", "method": "DINOLoss", "step": 2}
+    assert about(run.folder / "student.pt") == {"product": "student", "method": "DINOLoss", "step": 2}
     paths = (run.folder, run.folder / "checkpoints" / "step_00000002")
     folder, checkpoint = (Load(path=path)(copy.deepcopy(run.model)) for path in paths)
     assert (folder.whose, checkpoint.whose) == ("teacher", "student")

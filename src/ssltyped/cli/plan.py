@@ -56,7 +56,9 @@ def _part_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
     for path, part in named:
         count = sum(parameter.numel() for parameter in part.parameters())
         yield f"  {path:<16} {type(part).__name__:<16} {count:>12,} parameters"
-    yield f"  product          {module.product_name(built.product)}: it is evaluated, and saved as weights.pt"
+    product = module.product_name(built.product)
+    too = "; the student as student.pt" if product != "student" else ""
+    yield f"  product          {product}: it is evaluated, and saved as weights.pt{too}"
     yield from (f"  starts with      {report}" for report in reports)
     memory = measure(module, built, resolution)
     yield ""

@@ -14,7 +14,7 @@ def mismatch(theirs: Source, ours: Source) -> str:
     if bool(theirs.classes) != bool(ours.classes):
         named, other = ("data.val", "data.train") if theirs.classes else ("data.train", "data.val")
         names = listed(theirs.classes or ours.classes)
-        return f"the classes of {named} have names ({names}), those of {other} are numbers: name them there too"
+        return f"the classes of {named} have names ({names}), those of {other} are numbers: give class_names there too"
     if unknown := sorted(set(theirs.classes) - set(ours.classes)):
         return f"data.val has classes that data.train has not: {listed(unknown)}; data.train has {listed(ours.classes)}"
     return ""

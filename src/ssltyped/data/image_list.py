@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from ssltyped.config import config_for
+from ssltyped.config.hints import listed
 from ssltyped.data.decode import WHITE, Colour
 from ssltyped.data.index import PathIndex, save_mapped
-from ssltyped.data.lines import LineIndex, index_list, labelled, path_of, read_labels
+from ssltyped.data.lines import LineIndex, in_utf8, index_list, labelled, lines, path_of, read_labels
 from ssltyped.data.sources import read_file
 from ssltyped.types import Image, Source
 
@@ -62,17 +63,25 @@ class ImageList(Source):
         labels: N labels: a .npy of whole numbers, or of rows of them, one a class (1: there, 0: not, -1: unknown); or
             text with one a line; null: those in the list, if any
         root: what relative paths are relative to; null: the folder of the list
+        class_names: names of the classes, one a line, in the order of their numbers; null: they have none
         background: red, green and blue (0 to 255) of what is transparent
     """
 
     def __init__(
-        self, *, path: Path, labels: Optional[Path] = None, root: Optional[Path] = None, background: Colour = WHITE
+        self,
+        *,
+        path: Path,
+        labels: Optional[Path] = None,
+        root: Optional[Path] = None,
+        class_names: Optional[Path] = None,
+        background: Colour = WHITE,
     ) -> None:
-        self.path, self.labels, self.root, self.background = path, labels, root, background
+        self.path, self.labels, self.root = path, labels, root
+        self.class_names, self.background = class_names, background
 
     def __getstate__(self) -> dict[str, object]:
         # A memory map pickles as a copy of all it maps.
-        kept = ("path", "labels", "root", "background", "_lines")
+        kept = ("path", "labels", "root", "class_names", "background", "_lines")
         return {name: value for name, value in vars(self).items() if name in kept}
 
     @functools.cached_property
@@ -123,6 +132,21 @@ class ImageList(Source):
     def labelled(self) -> bool:
         return self._labels is not None or self._labels_in_list
 
+    @functools.cached_property
+    def _classes(self) -> tuple[str, ...]:
+        if self.class_names is None:
+            return ()
+        if not self.class_names.is_file():
+            raise ValueError(f"class_names: {self.class_names} does not exist")
+        names = tuple(line.content.decode() for line in lines(in_utf8(self.class_names)))
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"class_names: {self.class_names} has {listed(twice)} more than once")
+        return names
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._classes
+
     @property
     def remarks(self) -> Sequence[str]:
         header = self._lines[1] if self.path.suffix != ".npy" and self.path.is_file() else None
@@ -133,12 +157,12 @@ class ImageList(Source):
         return f"{self.path}: its first line ends in no whole number, and there is no file of labels"
 
     def label(self, index: int) -> int | list[int]:
-        if self._labels is None:
-            found = labelled(self._entry(index))[1]
-            assert found is not None
-            return found
-        label: int | list[int] = self._labels[index].tolist()
-        return label
+        found: Optional[int | list[int]]
+        found = labelled(self._entry(index))[1] if self._labels is None else self._labels[index].tolist()
+        assert found is not None
+        if self._classes and (len(found) if isinstance(found, list) else found + 1) > len(self._classes):
+            raise ValueError(f"{self.name(index)}: {found} is no class: {self.class_names} names {len(self._classes)}")
+        return found
 
 
 ImageListConf = config_for(ImageList)

@@ -28,6 +28,7 @@ class Listing:
     Args:
         files: their paths in it: first those directly in it, then by sub-folder; sorted in each
         counts: number of images below each sub-folder, by its name, sorted; "" has those directly in it
+        direct: names of the sub-folders with an image directly in them, not only deeper
         left_out: number of other files by suffix
         twice: folders, relative to this one, that another path leads to as well
         changed: when each folder that was searched had changed, in ns
@@ -36,6 +37,7 @@ class Listing:
 
     files: PathIndex
     counts: Mapping[str, int]
+    direct: frozenset[str]
     left_out: Mapping[str, int]
     twice: frozenset[str]
     changed: Mapping[str, int]
@@ -105,6 +107,7 @@ class _Search:
     def __init__(self, folder: Path) -> None:
         self._folder, self._taken = folder, time.time_ns()
         self._counts: dict[str, int] = {"": 0}
+        self._direct: set[str] = set()
         self._left_out: Counter[str] = Counter()
         self._twice: set[str] = set()
         self._changed: dict[str, int] = {}
@@ -113,7 +116,8 @@ class _Search:
     def listing(self) -> Listing:
         files = write_index(self._images("", "", set()))
         twice = frozenset(self._twice)
-        return Listing(files, self._counts, dict(self._left_out), twice, self._changed, self._taken)
+        direct = frozenset(self._direct)
+        return Listing(files, self._counts, direct, dict(self._left_out), twice, self._changed, self._taken)
 
     def _images(self, place: str, top: str, seen: set[tuple[int, int]]) -> Iterator[str]:
         """The images in and below the folder at a place, which is in the folder `top`, where others have been seen."""
@@ -132,6 +136,8 @@ class _Search:
         for name in (name for name, is_folder in found if not is_folder):
             if is_image(name):
                 self._counts[top] += 1
+                if place == top:
+                    self._direct.add(top)
                 yield os.path.join(place, name)  # noqa: PTH118
             else:
                 self._left_out[os.path.splitext(name)[1].lower() or "without suffix"] += 1  # noqa: PTH122

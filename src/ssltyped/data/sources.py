@@ -1,6 +1,7 @@
 """Folders of image files."""
 
 import functools
+import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +50,10 @@ def not_classes(folder: Path) -> str:
         return f"not every sub-folder holds images ({names}), so they are no classes"
     if len(found.folders) == 1:
         return f"one sub-folder ({found.folders[0]}) is no set of classes"
+    if not found.direct:
+        example = os.path.dirname(found.files[0])  # a path in a listing is text
+        outer = f"source=ImageFolder with its path takes {found.folders[0]}"
+        return f"images lie deeper than one folder ({example}), so which folder is the class is not clear: {outer}"
     return ""
 
 

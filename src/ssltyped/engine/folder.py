@@ -2,7 +2,7 @@
 
 runs/simclr/asked.yaml  resolved.yaml  inferences.json      written before the first step
            metrics.jsonl  tensorboard/  checkpoints/        while it trains
-           weights.pt  result.json                          at the end
+           weights.pt  student.pt  result.json              at the end (student.pt where the other is a teacher)
 """
 
 import dataclasses
