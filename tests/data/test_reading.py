@@ -86,7 +86,8 @@ def test_a_global_batch_never_holds_an_image_twice(data: st.DataObject) -> None:
             try:
                 reply = read(Numbers(n, broken), sampler, step, micro)
             except DataError:
-                return event("no image of the batch can be read")
+                assert n - len(broken) < size * world * accumulation
+                return event("too few images, even if each is there twice")
             indices += reply.index.tolist()
             failed |= {record.index for record in reply.unreadable}
             repeated += sum(record.repeated for record in reply.unreadable)
@@ -94,6 +95,7 @@ def test_a_global_batch_never_holds_an_image_twice(data: st.DataObject) -> None:
             assert reply.views[0][:, 0, 0, 0].tolist() == reply.index.tolist()
     places = size * world * accumulation
     assert len(set(indices)) == min(places, n - len(broken)), "no image twice while there are enough"
+    assert max(map(indices.count, indices)) <= 2
     assert repeated == max(0, places - (n - len(broken)))
     assert not broken & set(indices)
     assert failed <= broken
@@ -148,7 +150,7 @@ def test_with_too_few_images_one_is_repeated_and_said() -> None:
 
 
 def test_nothing_to_read_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"no image of a batch can be read.*number .*broken on purpose"):
+    with pytest.raises(DataError, match=r"no image for place 0 of the batch can be read: number .*broken on purpose"):
         read(Numbers(20, frozenset(range(20))), Sampler(20, 8, seed=1), 0)
 
 

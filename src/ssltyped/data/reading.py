@@ -151,8 +151,8 @@ def _masks(views: Sequence[Views]) -> Iterator[Optional[Bool[np.ndarray, "B _ _"
 class ReadTrain(Dataset[Reply]):
     """Batches of full size: an unreadable image is replaced by another (`Sampler.replacements`, `Spares`).
 
-    A pure function of the request. No image is twice in a global batch while there are enough. Raises `DataError` if
-    none can be read.
+    A pure function of the request. No image is twice in a global batch while there are enough, and none three times:
+    then it raises `DataError`.
     """
 
     def __init__(self, source: Source, views: ViewMaker, sampler: Sampler) -> None:
@@ -190,8 +190,8 @@ class ReadTrain(Dataset[Reply]):
                 )
                 failed[-1] = dataclasses.replace(failed[-1], reason=reason, repeated=True)
             return spare.image, views
-        last = failed[-1]
-        raise DataError(f"no image of a batch can be read, and none beside it: {last.name} ({last.reason})")
+        last, slot = failed[-1], position % self._sampler.global_batch_size
+        raise DataError(f"no image for place {slot} of the batch can be read: {last.name} ({last.reason})")
 
 
 class ReadEval(Dataset[Reply]):

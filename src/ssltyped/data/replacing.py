@@ -24,8 +24,8 @@ class Spares:
     """For the places of a global batch whose own replacements (`Sampler.replacements`) are all broken: other images.
 
     They come from what no place of the batch takes, such as the rest of the epoch that is not trained on; the k-th
-    such place gets the k-th of them. When there are not enough, images of the batch are taken again. A pure function
-    of the epoch and the place: every rank finds the same, by reading the whole global batch, each image once in a run.
+    such place gets the k-th of them. When there are not enough, images of the batch are taken again, each once. A pure
+    function of the epoch and the place: every rank finds the same, by reading the whole global batch, each image once.
     """
 
     def __init__(self, source: Source, sampler: Sampler) -> None:
@@ -34,7 +34,7 @@ class Spares:
         self._found: tuple[int, int, dict[int, Spare]] = (-1, -1, {})
 
     def of(self, epoch: int, position: int) -> Optional[Spare]:
-        """What takes the place of this position; None if no image of the global batch, and no other, can be read."""
+        """What takes the place of this position; None if nothing is left, not even to repeat."""
         first = position - position % self._sampler.global_batch_size
         if self._found[:2] != (epoch, first):
             self._found = (epoch, first, self._assigned(epoch, first))
@@ -51,8 +51,8 @@ class Spares:
         used = set(taken.values())
         others = (image for image in self._every(epoch) if image not in used and self._can_be_read(image))
         spares = [Spare(image, repeated=False) for image in itertools.islice(others, len(needy))]
-        repeats = itertools.cycle(Spare(image, repeated=True) for image in taken.values())
-        return dict(zip(needy, itertools.chain(spares, repeats), strict=False))
+        repeats = [Spare(image, repeated=True) for image in taken.values()]
+        return dict(zip(needy, spares + repeats, strict=False))
 
     def _every(self, epoch: int) -> Iterator[int]:
         """All images, in the order of the epoch."""
