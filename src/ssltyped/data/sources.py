@@ -1,7 +1,6 @@
 """Folders of image files."""
 
 import functools
-import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,7 +50,7 @@ def not_classes(folder: Path) -> str:
     if len(found.folders) == 1:
         return f"one sub-folder ({found.folders[0]}) is no set of classes"
     if not found.direct:
-        example = os.path.dirname(found.files[0])  # a path in a listing is text
+        example = Path(found.files[0]).parent
         outer = f"source=ImageFolder with its path takes {found.folders[0]}"
         return f"images lie deeper than one folder ({example}), so which folder is the class is not clear: {outer}"
     return ""
