@@ -50,6 +50,8 @@ class Split(Component):
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         if config.source is not None:
+            if config.path is not None and getattr(config.source, "path", None) != config.path:
+                yield Problem("path", f"{config.path} and a source are both given: write source=null to go by the path")
             return
         if config.path is None:
             yield Problem("path", "give the path of the images, or a source")
