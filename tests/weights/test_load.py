@@ -212,7 +212,7 @@ def test_what_evaluates_a_dino_run_sees_its_teacher(tmp_path: Path) -> None:
     assert isinstance(followed, SSLModel)
     got, _ = trainer.features(Subset.VAL)
     teacher, student = (
-        Evaluation(model, trainer._data, trainer.device, trainer._report).features(Subset.VAL)[0]
+        Evaluation(model, trainer._data, trainer.device, trainer._unreadable).features(Subset.VAL)[0]
         for model in (followed, trainer.student)
     )
     assert torch.equal(got, teacher)
