@@ -1,4 +1,4 @@
-"""SimCLR learns: a break that no other test sees, because every number is finite and every shape is right, shows here."""
+"""SimCLR learns: a break that no other test sees, as every number is finite and every shape is right, shows here."""
 
 from __future__ import annotations
 
