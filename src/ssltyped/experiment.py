@@ -23,7 +23,7 @@ from ssltyped.engine.step import Step
 from ssltyped.engine.strategy import Product, StepModule, Strategy, strategy_for
 from ssltyped.engine.trainer import Trainer
 from ssltyped.model.batch_norm import lone_images
-from ssltyped.model.fits import misfit_of
+from ssltyped.model.fits import head_misfit_of, misfit_of
 from ssltyped.model.freeze import Freeze, Frozen, for_ever, hold
 from ssltyped.model.model import Passes, SSLModel, inferred_reads, wrong_inputs
 from ssltyped.optimizers.base import GroupedOptimizer
@@ -314,6 +314,12 @@ def _unfit(resolved: Experiment, facts: Facts) -> Iterator[Problem]:
     for size, whose in sizes.items():
         if reason := misfit_of(trunk, len(resolved.data.mean), size):
             yield Problem("trunk", f"does not fit {whose}, {size} pixels: {reason}")
+            return
+    for name, head in resolved.heads.items():
+        with torch.device("meta"):
+            built = config.build(head, f"heads.{name}")
+        if reason := head_misfit_of(built, trunk, len(resolved.data.mean), max(facts.crop_sizes)):
+            yield Problem(f"heads.{name}", reason)
 
 
 def _unknown_parts(resolved: Experiment, facts: Facts) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from typing import Literal, cast
 
 import pytest
 import torch
-from methods import vit
+from methods import METHODS, vit
 from tiny import tiny
 from torch import Tensor
 
@@ -19,7 +19,7 @@ from ssltyped.model.fits import misfit_of
 from ssltyped.transforms.geometry import CenterCropConf, RandomResizedCropConf
 from ssltyped.transforms.views import MultiCropConf, RepeatViewsConf
 from ssltyped.trunks.libraries import TimmTrunk, TimmTrunkConf, TorchvisionTrunk, TorchvisionTrunkConf
-from ssltyped.types import Features, Trunk, ViewMaker
+from ssltyped.types import Features, Head, Trunk, ViewMaker
 
 Kind = Literal["right", "narrow", "tensor", "values", "few"]
 
@@ -118,3 +118,49 @@ def test_images_of_an_evaluation_are_tried_too() -> None:
 def test_an_own_trunk_that_is_not_what_it_says_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"trunk: does not fit .*feature_dims says that flat is 5 wide"):
         launch(config.replaced(tiny(), {"trunk": OddConf(kind="narrow")}))
+
+
+class OddHead(Head):
+    """A head that does not give what it says.
+
+    Args:
+        says: the width that it states.
+        gives: what comes out.
+    """
+
+    def __init__(self, *, says: int = 8, gives: Literal["wide", "two", "text"] = "wide") -> None:
+        super().__init__()
+        self.says, self.gives = says, gives
+
+    @property
+    def out_dim(self) -> int:
+        return self.says
+
+    def forward(self, features: Tensor) -> Tensor | list[Tensor]:
+        rows = features[:, :8]
+        if self.gives == "text":
+            return cast(Tensor, "rows")
+        return [rows, rows] if self.gives == "two" else rows
+
+
+OddHeadConf = config_for(OddHead)
+
+
+@pytest.mark.parametrize(
+    ("says", "gives", "told"),
+    [
+        (7, "wide", r"out_dims says \[7\], and it gives rows of the shapes \[\(8,\)\]"),
+        (8, "two", r"out_dims says \[8\], and it gives rows of the shapes \[\(8,\), \(8,\)\]"),
+        (8, "text", "gives str, where a tensor, or a list of them, is wanted"),
+    ],
+)
+def test_an_own_head_that_is_not_what_it_says_is_refused(says: int, gives: str, told: str) -> None:
+    head = OddHeadConf(says=says, gives=gives)  # type: ignore[arg-type]  # one of them
+    with pytest.raises(ConfigError, match=rf"heads\.projector: {told}"):
+        launch(config.replaced(tiny(), {"heads": {"projector": head}}))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_heads_of_ours_are_what_they_say(name: str) -> None:
+    """None of them is refused, whatever it reads."""
+    assert resolve_experiment(METHODS[name]).config.heads
