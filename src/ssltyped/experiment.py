@@ -184,7 +184,7 @@ class FactFinder:
 
     def __call__(self, experiment: Experiment) -> Facts:
         train, world = experiment.data.train, experiment.distributed
-        num_images, train_labelled, why, labels, _ = self.sources.of(train, "data.train")
+        num_images, train_labelled, why, labels, source = self.sources.of(train, "data.train")
         labelled: Optional[bool] = False
         if (val := experiment.data.val) is not None:
             _, val_labelled, val_why, *_ = self.sources.of(val, "data.val")
@@ -211,6 +211,7 @@ class FactFinder:
             world_size=world.num_procs * world.nodes,
             num_images=num_images,
             labelled=labelled,
+            classes=tuple(source.classes) if source is not None and train_labelled else (),
             unmatched=self.sources.unmatched(experiment.data),
             evaluates=experiment.data.val is not None,
             uses_labels=_any_loss(experiment.loss, "uses_labels"),

@@ -75,7 +75,7 @@ def launch(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "ru
         outcome = trainer.fit(start.resume)
         if distributed.is_main():
             if outcome is Outcome.FINISHED:
-                _write_models(trainer, start.folder)
+                _write_models(trainer, start.folder, resolution.facts)
             write_result(start.folder, outcome.value, trainer.metrics, trainer.first)
         distributed.barrier()
     model = trainer.model.eval()
@@ -98,9 +98,11 @@ def _refuse_what_is_no_recipe(recipe: object) -> None:
     raise ConfigError([Problem("recipe", message)])
 
 
-def _write_models(trainer: Trainer, folder: Path) -> None:
+def _write_models(trainer: Trainer, folder: Path, facts: Facts) -> None:
     """The model that the run is for as weights.pt, and if that is another than the student, this too, as student.pt."""
     about: dict[str, str | int] = {"method": type(trainer.loss).__name__, "step": trainer.step}
+    if facts.uses_labels and facts.classes and not facts.pretext:
+        about["classes"] = "\n".join(facts.classes)
     if trainer.model is not trainer.student:
         write_weights(folder / "student.pt", trainer.student, {"product": "student", **about})
     write_weights(folder / "weights.pt", trainer.model, {"product": trainer.product_name, **about})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Optional
 
 import torch
@@ -71,6 +72,7 @@ class Taught(FrozenTeacher):
 
     def __init__(self, model: LinearModel) -> None:
         nn.Module.__init__(self)
+        self.weights = Path("none.pt")
         self.model = model.requires_grad_(False)  # type: ignore[assignment]  # it stands in for one
 
     def load(self) -> None:

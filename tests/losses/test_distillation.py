@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from losses.list import taught
-from losses.proofs import LinearModel, at, waves
+from losses.proofs import LinearModel, at, facts, waves
 from losses.told import problems
+from methods import crops, method
+from torch import nn
 
+from ssltyped import launch
+from ssltyped.data.digits import DigitsConf
+from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.distillation import (
     CropDistillationLoss,
     DINODistillationLoss,
@@ -18,7 +24,10 @@ from ssltyped.losses.distillation import (
     MSNDistillationLoss,
     Soft,
     SwAVDistillationLoss,
+    other_classes,
 )
+from ssltyped.losses.supervised import CrossEntropyLossConf
+from ssltyped.model.files import about, write_weights
 from ssltyped.types import Batch, Loss
 
 SCORES = partial(LinearModel, scored=(6,), embeds=False)
@@ -90,3 +99,29 @@ def test_the_number_of_outputs(
         told = problems(loss, outputs=dims)
         assert told.startswith(f"head: needs a head with {wanted}")
         assert told.endswith(f"; head has {len(dims)}")
+
+
+def test_a_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:
+    """Labels and outputs of the teacher are numbers of the same classes only if these have the same names and order."""
+    weights = tmp_path / "weights.pt"
+    write_weights(weights, nn.Linear(2, 2), {"classes": "ant\nbee"})
+    for classes, fine in ((("ant", "bee"), True), (("bee", "ant"), False), (("ant", "cat"), False), ((), True)):
+        found = [str(problem) for problem in other_classes(weights, facts(classes=classes))]
+        assert bool(found) is not fine
+        if found:
+            told = f"teacher.weights: its outputs are the classes ant, bee, the labels are {', '.join(classes)}"
+            assert found[0].startswith(told)
+    write_weights(weights, nn.Linear(2, 2), {})
+    assert not list(other_classes(weights, facts(classes=("bee", "ant")))), "it does not say"
+    weights.write_bytes(b"no weights")
+    assert not list(other_classes(weights, facts(classes=("bee", "ant"))))
+
+
+def test_a_run_that_learns_labels_says_which(tmp_path: Path) -> None:
+    asked = method(
+        views=crops(1),
+        heads={"classes": MLPHeadConf(dims=[10])},
+        loss=CrossEntropyLossConf(),
+        fields={"data.train.source": DigitsConf(), "steps": 1, "epochs": None, "output": tmp_path},
+    )
+    assert about(launch(asked, name="labels").folder / "weights.pt")["classes"] == "\n".join("0123456789")

@@ -60,6 +60,7 @@ class Facts:
         num_channels: channels of an image as the trunk reads it
         num_images: images to train on
         labelled: whether both the images to train on and those to evaluate on have labels
+        classes: names of the classes of the images to train on, by their labels; empty: they have none
         unmatched: why the labels of `data.val` cannot be told in those of `data.train`; empty: they can
         train_labelled: whether the images to train on have a label, of their own or of a pretext task
         unlabelled: why images have no labels, for the error of what needs them; empty if they have
@@ -91,6 +92,7 @@ class Facts:
     num_channels: Optional[int] = None
     num_images: Optional[int] = None
     labelled: Optional[bool] = None
+    classes: tuple[str, ...] = ()
     unmatched: str = ""
     train_labelled: Optional[bool] = None
     unlabelled: str = ""

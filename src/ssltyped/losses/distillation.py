@@ -1,7 +1,8 @@
 """Distillation of a trained, frozen teacher into a student."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Self
 
 import torch
@@ -11,10 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssltyped.config import INFERRED, config_for
+from ssltyped.config.hints import listed
 from ssltyped.losses.assignments import assign
 from ssltyped.losses.frozen_teacher import FrozenTeacher
 from ssltyped.losses.outputs import BALANCED, all_outputs, precise, softmax_range, wrong_crops
 from ssltyped.losses.supervised import CrossEntropyLoss, labels_of, needs_labels
+from ssltyped.model.files import about
 from ssltyped.types import Batch, Facts, Loss, LossRange, Model, Moment, Problem, StepOutput
 
 
@@ -68,6 +71,7 @@ class DistillationLoss(Loss):
         yield from super().problems(config, facts)
         if config.alpha < 1:
             yield from needs_labels(facts)
+            yield from other_classes(config.teacher.weights, facts)
         if config.soft is Soft.MSE and config.temperature != 1:
             yield Problem("temperature", "has no effect with mse: leave it out")
 
@@ -92,6 +96,17 @@ class DistillationLoss(Loss):
         if self.soft is Soft.KL:
             cross = cross - torch.special.entr(target).sum(dim=1).mean()
         return cross * self.temperature**2
+
+
+def other_classes(weights: Path, facts: Facts) -> Iterator[Problem]:
+    """A teacher of classes that are not those of the labels, or not in their order, would teach against them."""
+    try:
+        theirs = str(about(weights).get("classes", "")).split("\n") if weights.is_file() else [""]
+    except ValueError:  # of another kind, which loading it says
+        return
+    if facts.classes and theirs != [""] and tuple(theirs) != facts.classes:
+        names = f"its outputs are the classes {listed(theirs)}, the labels are {listed(facts.classes)}"
+        yield Problem("teacher.weights", f"{names}: they must be the same, or alpha=1 leaves the labels out")
 
 
 class CropDistillationLoss(Loss):

@@ -53,7 +53,7 @@ def write_weights(path: Path, model: nn.Module, about: Mapping[str, str | int]) 
 
 
 def about(path: Path) -> Mapping[str, str | int]:
-    """What `write_weights` was told about a file: product (student or teacher), method, step; empty for others' files.
+    """What `write_weights` was told about a file: product (student or teacher), method, step, classes; else empty.
 
     Raises ValueError for a file that holds no weights.
     """
