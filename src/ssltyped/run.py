@@ -9,13 +9,14 @@ from contextlib import suppress
 
 from ssltyped.cli.flags import FLAGS, fields, plans, trees
 from ssltyped.cli.recipe import shipped
-from ssltyped.cli.sweep import runs, sweep, train
+from ssltyped.cli.sweep import ended, runs, sweep
 from ssltyped.config import ConfigError
 from ssltyped.config.hints import brief
 from ssltyped.config.show import show_components
 from ssltyped.data.reading import DataError
 from ssltyped.engine.interrupt import end_once
 from ssltyped.engine.parallel import say
+from ssltyped.launch import launch
 
 DONE, FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif options.multirun:
             return DONE if sweep(members) else FAILED
         else:
-            train(members[0])
+            ended(launch(members[0].asked, name=members[0].name))
     except ConfigError as error:
         print(f"error: {brief(options.recipe)} is not started:", *error.problems, sep="\n  ", file=sys.stderr)
         return USER_MISTAKE

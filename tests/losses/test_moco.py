@@ -44,7 +44,7 @@ def test_the_accuracy_is_percent_and_equal_similarities_are_no_hit() -> None:
 
 def test_mistakes_are_named_before_the_run() -> None:
     asked = MoCoLossConf(queue_size=65536)
-    wrong = problems(asked, batch_size=24, world_size=8, ranks_per_node=8, num_views=3)
+    wrong = problems(asked, batch_size=24, world_size=8, ranks_per_node=8, num_views=3, num_images=1_281_167)
     assert "MoCo needs exactly 2 views of every image; the data makes 3" in wrong
     assert "queue_size: got 65536, which is no multiple of the 192 images of a step: 65472 is" in wrong
     assert problems(MoCoLossConf(queue_size=64)) == ""

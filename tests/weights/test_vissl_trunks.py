@@ -46,11 +46,13 @@ RECORDED: Mapping[str, Callable[[], StagedTrunk]] = {
     "regnet_16gf": partial(RegNet, depth=18, w_0=200, w_a=106.23, w_m=2.48, group_width=112),
     "mobilenetv3_tv": MobileNetV3,
     "vit_tiny64": tiny_vit,
-    "vit_b16_config": partial(VisionTransformer, dropout_rate=0.1),
+    "vit_b16_config": partial(VisionTransformer, dropout_rate=0.1, qkv_bias=False),
     # The configuration of this name is one of a plain vision transformer.
-    "convit_b_config": partial(VisionTransformer, num_heads=16, hidden_dim=1024, mlp_dim=4096, drop_path_rate=0.1),
+    "convit_b_config": partial(
+        VisionTransformer, num_heads=16, hidden_dim=1024, mlp_dim=4096, drop_path_rate=0.1, qkv_bias=False
+    ),
     "swin_tiny": SwinTransformer,
-    "beit_default": BEiT,
+    "beit_default": partial(BEiT, qkv_bias=False),
     "convnext_default": ConvNeXt,
 }
 

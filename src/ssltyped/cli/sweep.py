@@ -15,7 +15,7 @@ from ssltyped.engine.folder import finished
 from ssltyped.engine.parallel import Place, say
 from ssltyped.engine.trainer import Outcome
 from ssltyped.experiment import Experiment, FactFinder, resolve_experiment
-from ssltyped.launch import hindrances, launch
+from ssltyped.launch import Run, hindrances, launch
 
 
 class Member(NamedTuple):
@@ -42,9 +42,8 @@ def runs(recipe: str, overrides: Sequence[str], multirun: bool) -> list[Member]:
     return [Member(name, one, changes) for one, (_, changes) in zip(named, swept, strict=True)]
 
 
-def train(member: Member) -> Mapping[str, float]:
-    """The metrics of a run that is done. Raises KeyboardInterrupt, after it was saved, for one that was interrupted."""
-    run = launch(member.asked, name=member.name)
+def ended(run: Run) -> Mapping[str, float]:
+    """Say how a run ended, and its metrics. Raises KeyboardInterrupt for one that was interrupted, and is saved."""
     if run.outcome is Outcome.INTERRUPTED:
         say(f"interrupted, and saved in {run.folder}: resume=auto goes on from there")
         raise KeyboardInterrupt
@@ -85,7 +84,7 @@ def _done_before(members: Sequence[Member]) -> Iterator[Optional[Mapping[str, fl
 def _tried(member: Member) -> Optional[Mapping[str, float]]:
     """Its metrics; None, and it is told, if it failed. Processes of torchrun end together, and with them the sweep."""
     try:
-        return train(member)
+        return ended(launch(member.asked, name=member.name))
     except ConfigError as error:
         if Place.from_environment():
             raise

@@ -24,6 +24,14 @@ class Known(NamedTuple):
     source: Optional[Source]
 
 
+def _labels(source: Source) -> LabelCount:
+    """What its labels are; nothing is known of labels that are not there, which its own rules say."""
+    try:
+        return label_count(source)
+    except (OSError, ValueError):
+        return LabelCount()
+
+
 class Sources:
     """Of the splits of a config."""
 
@@ -39,7 +47,7 @@ class Sources:
             try:
                 source = config.build(split.source)
                 why = "" if source.labelled else source.why_unlabelled
-                self._known[key] = Known(len(source), source.labelled, why, label_count(source), source)
+                self._known[key] = Known(len(source), source.labelled, why, _labels(source), source)
             except (OSError, ValueError) as error:
                 if isinstance(error, ConfigError) or split.num_images is None:
                     raise ConfigError([Problem(f"{path}.source", str(error))]) from error
