@@ -299,7 +299,7 @@ def test_a_failed_run_exits_with_1_and_an_interrupted_one_with_130(
     def fail(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "run") -> Run:
         raise raised
 
-    monkeypatch.setattr("ssltyped.cli.sweep.launch", fail)
+    monkeypatch.setattr("ssltyped.run.launch", fail)
     found, _, err = run(capsys, "recipes.quickstart")
     assert found == code
     assert told in err

@@ -270,6 +270,7 @@ def replay(bundle: str | Path) -> StepOutput:
         resolved, device=torch.device("cpu"), folder=path.parent, facts=FactFinder()(resolved), starts=False
     )
     trainer.restore(saved)
+    trainer.step = saved["step"]  # of the run, whose steps were those of all its ranks
     seed_step(resolved.seed, saved["step"], saved["rank"], trainer.device, saved["part"])
     batch = saved["batch"]
     views, masks = tuple(batch["views"]), tuple(batch["masks"])

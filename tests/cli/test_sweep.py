@@ -36,6 +36,28 @@ def test_a_mistake_in_the_last_run_is_found_first() -> None:
         runs("recipes.quickstart", ["loss.temperature=0.1,-1"], multirun=True)
 
 
+def test_what_is_done_was_the_same_run_also_in_what_it_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Callbacks and the product may change in a run that goes on; the numbers of a table are of what was asked."""
+    command = (
+        "tiny",
+        "steps=1",
+        "epochs=null",
+        "callbacks=[KNN]",
+        "--multirun",
+        f"output={tmp_path}",
+        "callbacks.0.k=1,2",
+    )
+    evaluated = ["data.val=EvalSplit", "data.val.source=Patches", "data.val.transforms=[CenterCrop]"]
+    more = [*evaluated, "data.val.transforms.0.size=16", "data.val.num_workers=0", "callbacks.0.every_epochs=1"]
+    assert main([*command, *more]) == 0
+    assert main([*command, *more]) == 0
+    assert capsys.readouterr().out.count("was done before") == 2
+    assert main([*command[:-1], "callbacks.0.k=3,2", *more]) == 0
+    assert capsys.readouterr().out.count("was done before") == 1
+
+
 # --- a member that fails ------------------------------------------------------------------------------------------
 
 TINY = ("tiny", "steps=1", "epochs=null", "callbacks=[]", "--multirun", "seed=range(3)")

@@ -137,3 +137,14 @@ def test_what_are_no_labels(tmp_path: Path, data: bytes, message: str) -> None:
     (tmp_path / "labels.txt").write_bytes(data)
     with pytest.raises(ValueError, match=message):
         read_labels(tmp_path / "labels.txt")
+
+
+@pytest.mark.parametrize(
+    ("first", "is_header"),
+    [("path label", True), ("image", True), ("a.heic", False), ("a.jpg -1", False), ("x/y", False)],
+)
+def test_an_image_that_cannot_be_read_is_no_header(first: str, is_header: bool, tmp_path: Path) -> None:
+    """It is an entry, and an error at its line, or unreadable, but never left out."""
+    (tmp_path / "list.txt").write_text(f"{first}\nb.jpg\nc.jpg\n")
+    entries, header = index_list(tmp_path / "list.txt", paths_only=True)
+    assert (len(entries), header) == ((2, first) if is_header else (3, None))

@@ -47,3 +47,10 @@ def test_saved_and_read(tmp_path: Path) -> None:
     assert Position.of_checkpoint(tmp_path, at(0, 4)) == here
     torch.save({"step": 7}, tmp_path / "state.pt")
     assert Position.of_checkpoint(tmp_path, at(0, 4)) == at(7, 4), "one without counts as this run does"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"x": 1}, {**at(7, 8).to_state(), "steps_per_epoch": 0}, {**at(7, 8).to_state(), "step": "7"}]
+)
+def test_a_position_that_is_none_counts_as_the_run_does(wrong: dict[str, object]) -> None:
+    assert Position.of_state({"step": 7, "position": wrong}, at(0, 4)) == at(7, 4)

@@ -14,7 +14,7 @@ from tiny import PatchesConf, run_cli, sha256, start_cli, tiny, tiny_trainer
 
 from ssltyped.config import INFERRED, config_for
 from ssltyped.config.overrides import override
-from ssltyped.engine.checkpoint import CheckpointsConf
+from ssltyped.engine.checkpoint import CheckpointsConf, CheckpointStore
 from ssltyped.engine.trainer import Outcome, Trainer
 from ssltyped.launch import launch
 from ssltyped.losses.moco import MoCoLossConf
@@ -287,6 +287,20 @@ def test_in_the_middle_of_a_pass_less_than_a_step_is_done_again(
     second.fit(checkpoint(tmp_path, 2))
     assert capsys.readouterr().out.startswith("goes on from step 1 of 4 (after 0.5 epochs), ")
     assert second.step == 4
+
+
+def test_a_run_that_goes_on_with_a_larger_batch_has_a_checkpoint_at_once(tmp_path: Path) -> None:
+    """Killed before its first save it goes on from there, and callbacks have what was kept of them."""
+    kept = tiny(epochs=2, checkpoints=CheckpointsConf(keep=1), callbacks=[ProbeConf()])
+    tiny_trainer(kept, tmp_path).fit()
+    asked = tiny(epochs=2, batch_size=12, checkpoints=CheckpointsConf(keep=1), callbacks=[ProbeConf()])
+    again = tiny_trainer(asked, tmp_path)
+    assert again.fit(checkpoint(tmp_path, 6)) is Outcome.FINISHED
+    newest = CheckpointStore(tmp_path / "checkpoints").newest()
+    assert newest == checkpoint(tmp_path, 4)
+    third = tiny_trainer(asked, tmp_path)
+    third.fit(newest)
+    assert same(state_of(third), state_of(again))
 
 
 def test_captured_state_is_a_copy(tmp_path: Path) -> None:

@@ -164,3 +164,14 @@ def test_a_momentum_that_has_no_effect_is_refused() -> None:
     assert "norm_constant_momentum: has no effect on a norm_constant that is given" in problems(given)
     softmax = MemoryBankLossConf(contrast=Contrast.INFO_NCE, norm_constant_momentum=0.9)
     assert "norm_constant_momentum: has no effect with info_nce" in problems(softmax)
+
+
+def test_a_given_constant_stays_though_the_scores_overflow() -> None:
+    """An estimate that nobody uses is not multiplied by 0 either: inf would make it nan."""
+    loss = MemoryBankLoss(
+        heads=[HEAD], embedding_dim=5, num_images=30, num_negatives=4, temperature=0.001, norm_constant=50.0
+    )
+    model = LinearModel().float()
+    assert loss.step(model, batch(3, 17), at(0)).carry["z"].isinf()
+    loss.update(model, [loss.step(model, batch(3, 17), at(0)).carry], at(0))
+    assert loss.z == 50

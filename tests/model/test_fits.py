@@ -21,7 +21,7 @@ from ssltyped.transforms.views import MultiCropConf, RepeatViewsConf
 from ssltyped.trunks.libraries import TimmTrunk, TimmTrunkConf, TorchvisionTrunk, TorchvisionTrunkConf
 from ssltyped.types import Features, Head, Trunk, ViewMaker
 
-Kind = Literal["right", "narrow", "tensor", "values", "few"]
+Kind = Literal["right", "narrow", "tensor", "values", "few", "device", "tuple"]
 
 
 class Odd(Trunk):
@@ -42,12 +42,16 @@ class Odd(Trunk):
 
     def forward(self, images: Tensor, features: Sequence[str]) -> Features:
         x = self.conv(images)
+        if self.kind == "device":
+            raise RuntimeError("FastKernel only supports CUDA and CPU")
         if self.kind == "values" and x.sum().item() > 0:
             x = -x
         found = {"map": x, "flat": x.mean(dim=(2, 3))}
         chosen = [found[name] for name in features]
         if self.kind == "tensor":
             return cast(Features, x)  # what is to be found out
+        if self.kind == "tuple":
+            return cast(Features, tuple(chosen))
         return chosen[:1] if self.kind == "few" else chosen
 
 
@@ -55,6 +59,8 @@ OddConf = config_for(Odd)
 WRONG: dict[Kind, str] = {
     "right": "",
     "values": "",  # cannot be known without numbers
+    "device": "",  # nor what a kernel wants
+    "tuple": "",
     "narrow": "feature_dims says that flat is 5 wide, and it has the shape (B, 4)",
     "tensor": "gives Tensor, where a list of 2 features is wanted: map, flat",
     "few": "gives list, where a list of 2 features is wanted: map, flat",

@@ -12,7 +12,7 @@ from facts import FACTS
 from transforms.streams import IMAGE, Noted, Streams
 
 from ssltyped.config import ConfigError, build, check
-from ssltyped.config.resolve import problems_of
+from ssltyped.config.resolve import problems_of, warnings_of
 from ssltyped.transforms.blur import GaussianBlurConf
 from ssltyped.transforms.colour import ColorDistortion
 from ssltyped.transforms.geometry import (
@@ -242,15 +242,15 @@ def test_in_a_config() -> None:
         check(RandomApplyConf(transforms=[]))  # type: ignore[config-value]  # the point of it
 
 
-def test_a_blur_that_is_wider_than_the_view_is_refused_where_it_stands() -> None:
+def test_a_blur_that_is_wider_than_the_view_is_told_where_it_stands() -> None:
     """sigma 2 has a kernel of 13 pixels, also in a RandomApply; before the crop it may be as wide as it likes."""
     blur = RandomApplyConf(transforms=[GaussianBlurConf(radius_max=2.0)])
     for size, fits in ((13, True), (12, False)):
         views = RepeatViewsConf(transforms=[CenterCropConf(size=size), blur])
-        paths = [problem.path for problem in problems_of(views, FACTS)]
+        paths = [problem.path for problem in warnings_of(views, FACTS)]
         assert paths == ([] if fits else ["transforms.1.transforms.0.radius_max"])
-    assert not problems_of(RepeatViewsConf(transforms=[blur, CenterCropConf(size=8)]), FACTS)
-    (problem,) = problems_of(RepeatViewsConf(transforms=[CenterCropConf(size=12), GaussianBlurConf()]), FACTS)
+    assert not warnings_of(RepeatViewsConf(transforms=[blur, CenterCropConf(size=8)]), FACTS)
+    (problem,) = warnings_of(RepeatViewsConf(transforms=[CenterCropConf(size=12), GaussianBlurConf()]), FACTS)
     assert problem.message == "2 makes a kernel of 13 pixels for views of 12: at most 1.67 fits"
     fitting = GaussianBlurConf(radius_max=1.66)
-    assert not problems_of(RepeatViewsConf(transforms=[CenterCropConf(size=12), fitting]), FACTS)
+    assert not warnings_of(RepeatViewsConf(transforms=[CenterCropConf(size=12), fitting]), FACTS)

@@ -123,8 +123,7 @@ def _label_shape(built: Experiment, facts: Facts) -> tuple[int, ...]:
     source = built.data.train.source
     if facts.num_classes is not None or source is None or not source.labelled:
         return ()
-    label = source.label(0)
-    return () if isinstance(label, int) else (len(label),)
+    return np.shape(np.asarray(source.label(0)))  # numbers of numpy and torch too
 
 
 def _storage(tensor: Tensor) -> int:

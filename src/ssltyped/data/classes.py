@@ -57,8 +57,8 @@ class Renumbered(Source):
 
     def label(self, index: int) -> int | list[int]:
         label = self.source.label(index)
-        if isinstance(label, int):
-            return self.numbers[label]
+        if not isinstance(label, Sequence):
+            return self.numbers[int(label)]  # a number of numpy or torch too
         row = [-1] * len(self.classes)
         for number, value in zip(self.numbers, label, strict=True):
             row[number] = value

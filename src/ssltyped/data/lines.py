@@ -133,7 +133,9 @@ def _wrong(content: bytes, expected: bool) -> str:
 
 
 def _is_header(first: bytes, second: bytes) -> bool:
-    return _names_image(second) and not _names_image(first)
+    words = [word.strip(QUOTES) for word in re.split(rb"[\s,;]+", first) if word.strip(QUOTES)]
+    plain = not any(b"." in word or b"/" in word or word.lstrip(b"+-").isdigit() for word in words)
+    return plain and _names_image(second) and not _names_image(first)
 
 
 def _names_image(content: bytes) -> bool:

@@ -94,13 +94,14 @@ class CheckpointStore:
                 later.rename(aside)
         distributed.barrier()
 
-    def save(self, step: int, state: Mapping[str, object], *, best: bool = False) -> None:
+    def save(self, step: int, state: Mapping[str, object], *, best: bool = False, prune: bool = True) -> None:
         """Start to write `state`, which must not change any more; the previous write is awaited first (collective).
 
-        On rank 0 `state` is everything, on other ranks only what differs there.
+        On rank 0 `state` is everything, on other ranks only what differs there. Without `prune` all others stay.
         """
         self.finish()
-        self._writing = threading.Thread(target=self._write_guarded, args=(step, state, best), name="checkpoint")
+        arguments = (step, state, best, prune)
+        self._writing = threading.Thread(target=self._write_guarded, args=arguments, name="checkpoint")
         self._writing.start()
 
     def finish(self) -> None:
@@ -142,13 +143,13 @@ class CheckpointStore:
         found = (path for path in self.folder.glob("step_*") if not path.suffix and path.is_dir())
         return sorted(found, key=lambda path: path.name, reverse=True)
 
-    def _write_guarded(self, step: int, state: Mapping[str, object], best: bool) -> None:
+    def _write_guarded(self, step: int, state: Mapping[str, object], best: bool, prune: bool) -> None:
         try:
-            self._write(step, state, best)
+            self._write(step, state, best, prune)
         except BaseException as error:  # handed to the training thread by wait()
             self._failure = error
 
-    def _write(self, step: int, state: Mapping[str, object], best: bool) -> None:
+    def _write(self, step: int, state: Mapping[str, object], best: bool, prune: bool) -> None:
         final = self.folder / _name(step)
         partial = final.with_name(final.name + ".tmp")
         partial.mkdir(parents=True, exist_ok=True)
@@ -161,7 +162,8 @@ class CheckpointStore:
             _publish(partial, final, distributed.world_size(), self._given_up)
             if best:
                 write_text(self.folder / "best.txt", final.name)
-            self._prune()
+            if prune:
+                self._prune()
 
     def _prune(self) -> None:
         best = self.folder / "best.txt"

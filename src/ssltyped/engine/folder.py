@@ -84,7 +84,7 @@ def _checkpoint(folder: Path, resume: str, asked: str, resolved: str) -> Optiona
     if resume == "auto":
         _refuse_another(folder, asked, resolved)
         return CheckpointStore(folder / "checkpoints").newest()
-    return _asked_checkpoint(Path(resume).expanduser())
+    return _asked_checkpoint(Path(resume).expanduser().resolve())
 
 
 def write_result(folder: Path, outcome: str, metrics: Mapping[str, float], first: Mapping[str, float]) -> None:
@@ -98,7 +98,13 @@ def finished(folder: Path, asked: str, resolved: str) -> Optional[Mapping[str, f
     Raises `ConfigError` when the folder holds another experiment.
     """
     _refuse_another(folder, asked, resolved)
-    if not (folder / "weights.pt").exists() or not (folder / "result.json").exists():
+    if not all((folder / name).exists() for name in ("weights.pt", "result.json", "asked.yaml")):
+        return None
+    free = {"resume": "auto", "output": Path()}  # what it is called by, and not what it measures
+    before, now = (
+        config.replaced(config.from_yaml(text), free) for text in ((folder / "asked.yaml").read_text(), asked)
+    )
+    if config.to_yaml(before) != config.to_yaml(now):
         return None
     result = json.loads((folder / "result.json").read_text())
     return result["metrics"] if result["outcome"] == "finished" else None

@@ -107,7 +107,8 @@ def _taken(file: Path) -> Optional[int]:
         if not file.exists() or not os.path.samestat(os.fstat(handle), file.stat()):
             return _taken(file)  # its owner has removed it since it was opened
         if before is not None:
-            if before.host != socket.gethostname() and _beats(file):
+            # Its own host's lock is gone too if the owner has opened the file and closed it, as a copy of it does.
+            if (before.host != socket.gethostname() or _runs(before.pid)) and _beats(file):
                 raise _in_use(file, before)
             say(f"{before} has ended without a word; this run takes over {file.parent}")
         os.ftruncate(handle, 0)

@@ -25,7 +25,7 @@ class LossWatch:
         if _beyond(expected.lowest, loss) or _beyond(loss, expected.highest):
             where = f"the loss of step {step} is {loss:.4g}, outside of {expected.lowest:.4g} to {expected.highest:.4g}"
             self._say("range", f"{where}, where this method's lies" + f": {expected.remedy}" * bool(expected.remedy))
-        at_uniform = expected.uniform is not None and abs(loss - expected.uniform) <= _slack(expected.uniform)
+        at_uniform = expected.uniform is not None and abs(loss - expected.uniform) <= TOLERANCE
         self._uniform_at = [*self._uniform_at, step] if at_uniform else []
         if len(self._uniform_at) >= VALUES and step - self._uniform_at[0] >= SHARE * steps:
             since = f"from step {self._uniform_at[0]} to {step} the loss stays at {expected.uniform:.4g}"

@@ -49,6 +49,13 @@ class Position:
         """Whether a step's number means the same in `run`."""
         return dataclasses.replace(self, step=run.step) == run
 
+    def told(self, steps: int, checkpoint: Path) -> str:
+        """From where a run of so many steps goes on, or that it is at its end, in words."""
+        place = f"step {self.step} of {steps} (after {self.step / self.steps_per_epoch:g} epochs)"
+        if self.step == steps:
+            return f"nothing is left to train: {checkpoint} is the end of the run, {place}"
+        return f"goes on from {place}, {checkpoint}"
+
     def to_state(self) -> Mapping[str, int]:
         return dataclasses.asdict(self)
 
@@ -56,8 +63,10 @@ class Position:
     def of_state(cls, state: Mapping[str, object], run: Self) -> Self:
         """The position that a checkpoint holds; one of before positions were saved counts as `run` does."""
         step, found = state.get("step"), state.get("position")
-        if isinstance(found, dict):
-            return cls(**found)
+        if isinstance(found, dict) and set(found) == {field.name for field in dataclasses.fields(cls)}:
+            whole = cls(**found)
+            if all(isinstance(value, int) and value >= 0 for value in found.values()) and whole.steps_per_epoch:
+                return whole
         return dataclasses.replace(run, step=step if isinstance(step, int) else 0)
 
     @classmethod

@@ -139,7 +139,10 @@ class Trainer:
         """Train to the end, or until SIGTERM or Ctrl-C, after which everything is saved."""
         if resume is not None:
             self.restore(complete(load(resume, torch.device("cpu")), resume))
-            self._say_where(resume)
+            say(self.position.told(self.steps, resume))
+            if self._saved != self.step:  # counted in other steps: under its new number, before the old one goes
+                self._store.save(self.step, self.capture(self._kept), prune=False)
+                self._store.finish()
         self._store.clean(self.step)
         self.loss.on_train_start(self.student, self._one_pass)
         with handled_by(self._stop.note), self._pipeline(self.step) as batches, self._watched():
@@ -156,9 +159,10 @@ class Trainer:
                 outputs = self._step(micro, rates, moment, self._on_loss)
                 self.step += 1
                 images = sum(batch.index.shape[0] for batch in micro) * distributed.world_size()
-                is_last, logs = self.step == self.steps, self.step % self._log_every == 0
-                self._clock.stop(images, wait=logs or is_last or self.step % self.steps_per_epoch == 0)
-                if logs or is_last:
+                logs = self.step % self._log_every == 0 or self.step == self.steps
+                saves = self._checkpoints.due(self.step, self.steps_per_epoch, self.steps)
+                self._clock.stop(images, wait=logs or saves or self.step % self.steps_per_epoch == 0)
+                if logs:
                     self._log_step(outputs, rates)
                 self._after_step()
                 verdict = self._stop.agreed(failed=self._store.failed)
@@ -169,14 +173,6 @@ class Trainer:
                     return Outcome.INTERRUPTED
             self._stop.settle()
         return Outcome.FINISHED
-
-    def _say_where(self, checkpoint: Path) -> None:
-        """From where a run goes on, or that it was at its end."""
-        place = f"step {self.step} of {self.steps} (after {self.step / self.steps_per_epoch:g} epochs)"
-        if self.step == self.steps:
-            say(f"nothing is left to train: {checkpoint} is the end of the run, {place}")
-        else:
-            say(f"goes on from {place}, {checkpoint}")
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -284,11 +280,13 @@ class Trainer:
 
     # --- state ----------------------------------------------------------------------------------------------
 
-    def capture(self) -> dict[str, object]:
+    def capture(self, kept: Optional[Mapping[str, object]] = None) -> dict[str, object]:
         """The state that this rank writes, copied to the CPU (collective): all of it on rank 0, on the others what
         differs there. Nothing random is in it: see `seed_step`, and the sampler's key."""
         spread = self._step.strategy.capture(self._step.module, self._step.optimizer)
-        kept = {name: state for name, one in named_callbacks(self._callbacks) if (state := to_cpu(one.state_dict()))}
+        if kept is None:  # but for callbacks that have not started
+            named = named_callbacks(self._callbacks)
+            kept = {name: state for name, one in named if (state := to_cpu(one.state_dict()))}
         return {**spread, "callbacks": kept, **(self._counts() if distributed.is_main() else {})}
 
     def snapshot(self) -> dict[str, object]:
@@ -315,12 +313,13 @@ class Trainer:
             message = f"the checkpoint is of another model or optimizer: {brief(str(error))}"
             raise ConfigError([Problem("resume", message)]) from error
         scaler, kept = state["scaler"], state.get("callbacks", {})
-        best, metrics, first = state["best"], state["metrics"], state["first"]
+        best, metrics, first = state.get("best"), state["metrics"], state["first"]
         assert isinstance(scaler, dict)
         assert isinstance(kept, dict)
         assert isinstance(metrics, dict)
         assert isinstance(first, dict)
-        self._step.scaler.load_state_dict(scaler)
+        if scaler:  # empty for a run that does not scale
+            self._step.scaler.load_state_dict(scaler)
         saved = Position.of_state(state, self.position)
         self.step, self.metrics, self.first = saved.carried_to(self.position).step, dict(metrics), dict(first)
         self._saved = self.step if saved.is_counted_as(self.position) else -1

@@ -194,8 +194,10 @@ class MemoryBankLoss(Loss):
                 self.move(index, distributed.gather_no_grad(carry[f"heads.{head}"]))
         if self.contrast is Contrast.NCE:
             said = torch.stack([carry["z"] for carry in carries]).mean().to(self.z.dtype)
-            kept = torch.where(self.z > 0, self.norm_constant_momentum if self.norm_constant is None else 1.0, 0.0)
-            self.z.copy_(torch.lerp(said, self.z, kept))
+            momentum = self.norm_constant_momentum if self.norm_constant is None else 1.0
+            # Where it is kept as it is, an estimate that overflowed must not count, not even 0 times.
+            moved = self.z if momentum == 1 else torch.lerp(said, self.z, momentum)
+            self.z.copy_(torch.where(self.z > 0, moved, said))
 
     def move(self, index: Int64[Tensor, "N"], embedding: Float[Tensor, "N D"]) -> None:
         """Update the bank; of an image that is there several times, the last row counts, on every rank and device."""

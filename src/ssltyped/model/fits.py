@@ -22,9 +22,11 @@ def misfit_of(trunk: Trunk, channels: int, size: int) -> str:
     except NotImplementedError:
         return ""
     except Exception as error:  # whatever somebody's network raises
-        # What depends on values cannot be tried without them.
-        return "" if "meta" in str(error).lower() else str(error) if type(error) is ValueError else failure(error)
-    if not isinstance(found, list) or len(found) != len(names):
+        # What depends on values, or on a device, cannot be tried without them.
+        if any(word in str(error).lower() for word in ("meta", "cuda", "device")):
+            return ""
+        return str(error) if type(error) is ValueError else failure(error)
+    if not isinstance(found, list | tuple) or len(found) != len(names):
         return f"gives {type(found).__name__}, where a list of {len(names)} features is wanted: {', '.join(names)}"
     for name, feature in zip(names, found, strict=True):
         if trunk.feature_dims[name] not in feature.shape[1:]:

@@ -1,6 +1,7 @@
 """What the schedules of an optimizer must be: finite, not negative, and what their learning rate is meant for."""
 
 from collections.abc import Iterator, Sequence
+from numbers import Real
 from typing import Optional
 
 from ssltyped import config
@@ -17,8 +18,8 @@ def wrong_value(schedule: Scheduler) -> str:
             value: object = schedule(progress)
         except Exception as error:
             return f"fails at progress {progress:g}: {failure(error)}"
-        if not isinstance(value, float | int) or not 0 <= value < float("inf"):
-            shown = f"{value:g}" if isinstance(value, float) else repr(value)
+        if not isinstance(value, Real) or not 0 <= float(value) < float("inf"):
+            shown = f"{float(value):g}" if isinstance(value, Real) else repr(value)
             return f"gives {shown} at progress {progress:g}: every value must be a number, finite and not negative"
     return ""
 

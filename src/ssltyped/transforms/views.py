@@ -79,6 +79,9 @@ class RepeatViews(ViewMaker):
                 "no transform gives the views one size, so they cannot be stacked; add one with a `size`, "
                 "such as RandomResizedCrop",
             )
+
+    @classmethod
+    def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from wide_blurs("transforms", config.transforms)
 
     @property
