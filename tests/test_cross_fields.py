@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Self
 
 import pytest
 from methods import METHODS, PatchesConf
 from tiny import tiny
+from torch import Tensor
 
-from ssltyped.config import ConfigError, part_of, replaced
+from ssltyped.config import INFERRED, ConfigError, config_for, part_of, replaced
+from ssltyped.data.mixing import PairMixUpConf
 from ssltyped.data.splits import EvalSplitConf
 from ssltyped.evals.validation import ValidationConf
 from ssltyped.experiment import Experiment, resolve_experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.heads.plumbing import HeadSequenceConf, IdentityHeadConf
-from ssltyped.heads.prototypes import DINOHeadConf, PrototypesHeadConf
+from ssltyped.heads.prototypes import DINOHead, DINOHeadConf, PrototypesHeadConf
 from ssltyped.losses.dino import DINOLossConf
 from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.npid import MemoryBankLossConf
@@ -23,7 +27,7 @@ from ssltyped.losses.swav import SwAVLossConf
 from ssltyped.losses.teacher import cosine_momentum
 from ssltyped.meters.topk import TopKAccuracyConf
 from ssltyped.transforms.geometry import CenterCropConf
-from ssltyped.types import Head, Loss
+from ssltyped.types import Batch, Collator, Facts, Head, Inference, Loss, Random
 
 
 def warned(asked: Experiment) -> str:
@@ -114,6 +118,65 @@ def test_a_method_that_compares_with_prototypes_refuses_a_head_without(head: Hea
 def test_a_head_may_be_a_part_of_another() -> None:
     rows: list[Head] = [IdentityHeadConf(), DINOHeadConf(num_prototypes=6, hidden_dim=8, bottleneck_dim=4)]
     resolve_experiment(with_loss(DINOLossConf(momentum=0.5), HeadSequenceConf(heads=rows)))
+
+
+class Wrapped(Head):
+    """A head of one's own around a head with prototypes, which is no field of it.
+
+    Args:
+        in_dim: width of the feature.
+    """
+
+    def __init__(self, *, in_dim: int = INFERRED) -> None:
+        super().__init__()
+        self.in_dim = in_dim
+        self.inner = DINOHead(in_dim=in_dim, num_prototypes=6, hidden_dim=8, bottleneck_dim=4)
+
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        yield Inference("in_dim", facts.feature_dims["flatten"], "width of flatten")
+
+    @property
+    def out_dim(self) -> int:
+        return self.inner.out_dim
+
+    def forward(self, features: Tensor) -> Tensor | list[Tensor]:
+        found: list[Tensor] | Tensor = self.inner(features)
+        return found
+
+
+WrappedConf = config_for(Wrapped)
+
+
+def test_a_head_with_prototypes_within_is_one() -> None:
+    resolve_experiment(with_loss(DINOLossConf(momentum=0.5), WrappedConf()))
+
+
+class Coarse(Collator):
+    """Two classes of four.
+
+    Args:
+        fine: classes that become one.
+    """
+
+    def __init__(self, *, fine: int = 2) -> None:
+        self.fine = fine
+
+    def __call__(self, batch: Batch, random: Random) -> Batch:
+        return replace(batch, label=None if batch.label is None else batch.label // self.fine)
+
+
+CoarseConf = config_for(Coarse)
+
+
+@pytest.mark.parametrize("collator", [CoarseConf(), PairMixUpConf()])
+def test_classes_of_a_collator_of_ones_own_are_not_known(collator: Collator) -> None:
+    fields = {"data.train.collators": [collator]}
+    asked = with_loss(CrossEntropyLossConf(), MLPHeadConf(dims=[2]), fields)
+    if part_of(collator).kind is Coarse:
+        resolve_experiment(asked)
+    else:
+        assert "the labels are of 4 classes" in refused(asked)
 
 
 @pytest.mark.parametrize("loss", [CrossEntropyLossConf(), BCELossConf()])

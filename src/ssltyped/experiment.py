@@ -33,6 +33,7 @@ from ssltyped.optimizers.schedules import lr_problems, lr_warnings
 from ssltyped.transforms.views import last_size
 from ssltyped.types import (
     Callback,
+    Collator,
     Component,
     Facts,
     Head,
@@ -131,7 +132,7 @@ class Experiment(Component):
             elif config.epochs is not None:
                 yield Inference("steps", config.epochs * per_epoch, f"{config.epochs} epochs x {per_epoch} ({images})")
         yield from inferred_reads(config.heads, facts.feature_dims, "the trunk")
-        if getattr(part_of(config.loss).kind, "views_apart", False):
+        if _any_loss(config.loss, "views_apart"):
             rule = f"{part_of(config.loss).name} is defined view by view"
             yield Inference("passes", Passes.APART, rule, default=True)
 
@@ -174,12 +175,16 @@ def _any_loss(loss: Loss, flag: str) -> bool:
     return any(getattr(config.part_of(part).kind, flag, False) for _, part in config.walk(loss))
 
 
+def _keep_classes(collators: Iterable[Collator]) -> bool:
+    return all(getattr(part_of(one).kind, "keeps_classes", False) for one in collators)
+
+
 class FactFinder:
     """What is known about a config. What is costly to find out (a folder's length) is found out once."""
 
     def __init__(self) -> None:
         self._features: dict[str, Mapping[str, int]] = {}
-        self._outputs: dict[str, tuple[int, ...]] = {}
+        self._heads: dict[str, tuple[tuple[int, ...], tuple[type, ...]]] = {}
         self.sources = Sources()
 
     def __call__(self, experiment: Experiment) -> Facts:
@@ -200,7 +205,7 @@ class FactFinder:
             crop_sizes=tuple(views.crop_sizes),
             feature_dims=self._feature_dims(experiment.trunk),
             heads=tuple(experiment.heads),
-            output_dims={name: dims for name, head in experiment.heads.items() if (dims := self._out_dims(head))},
+            output_dims={name: dims for name, head in experiment.heads.items() if (dims := self._head(head)[0])},
             inputs=dict(views.inputs),
             mask_grids=tuple(views.mask_grids),
             num_classes=views.num_classes,
@@ -222,9 +227,9 @@ class FactFinder:
             base_lr_of_one_node=_inferred_lr(experiment.optimizer, one_node),
             epochs=experiment.epochs,
             steps=experiment.steps,
-            num_labels=labels.classes,
+            num_labels=labels.classes if _keep_classes(train.collators) else None,
             label_rows=labels.rows,
-            head_kinds={name: config.kinds_of(head) for name, head in experiment.heads.items()},
+            head_kinds={name: self._head(head)[1] for name, head in experiment.heads.items()},
         )
 
     def _feature_dims(self, trunk: Trunk) -> Mapping[str, int]:
@@ -234,15 +239,17 @@ class FactFinder:
                 self._features[key] = dict(config.build(trunk, "trunk").feature_dims)
         return self._features[key]
 
-    def _out_dims(self, head: Head) -> tuple[int, ...]:
+    def _head(self, head: Head) -> tuple[tuple[int, ...], tuple[type, ...]]:
+        """The widths of its outputs, and the classes of its modules; nothing of one that cannot be built yet."""
         key = config.to_yaml(head)
-        if key not in self._outputs:
+        if key not in self._heads:
             try:
                 with torch.device("meta"):
-                    self._outputs[key] = tuple(config.build(head).out_dims)
+                    built = config.build(head)
             except ValueError:  # it lacks its in_dim, or cannot be: its problems() says so
-                return ()
-        return self._outputs[key]
+                return (), config.kinds_of(head)
+            self._heads[key] = tuple(built.out_dims), tuple(dict.fromkeys(map(type, built.modules())))
+        return self._heads[key]
 
 
 def build_model(built: Experiment, facts: Facts) -> SSLModel:

@@ -48,6 +48,8 @@ class Mix(Collator):
         smoothing: of the labels.
     """
 
+    keeps_classes = True
+
     def __init__(
         self,
         *,
@@ -139,6 +141,8 @@ class PairMixUp(Collator):
     Args:
         alpha: a.
     """
+
+    keeps_classes = True
 
     def __init__(self, *, alpha: Annotated[float, Gt(0)] = 0.2) -> None:
         self.alpha = alpha

@@ -48,6 +48,8 @@ class OneHot(Collator):
         smoothing: share that is spread over all classes.
     """
 
+    keeps_classes = True
+
     def __init__(
         self, *, num_classes: Annotated[int, Gt(1)] = INFERRED, smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     ) -> None:

@@ -189,8 +189,8 @@ class BCELoss(SupervisedLoss):
         yield from super().problems(config, facts)
         for head in config.heads or []:
             for width in facts.widths(head):
-                lacks = facts.num_labels is not None and width < facts.num_labels
-                if lacks or (facts.label_rows and width != facts.num_labels):
+                known = facts.num_labels
+                if known is not None and (width < known or (facts.label_rows and width != known)):
                     yield Problem("heads", f"the labels are of {facts.num_labels} classes; {head} is {width} wide")
 
     def of_output(self, output: Tensor, label: Target) -> Float[Tensor, ""]:

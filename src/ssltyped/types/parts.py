@@ -237,6 +237,9 @@ class ViewMaker(Component, ABC):
 class Collator(Component, ABC):
     """A normalized batch on its device to the batch that the method sees, such as mixed images. Drawn from `random`."""
 
+    keeps_classes: bool = False
+    """Whether the labels after it are of the same classes, also as rows: their number is checked then."""
+
     @abstractmethod
     def __call__(self, batch: Batch, random: Random) -> Batch: ...
 
