@@ -148,3 +148,22 @@ def test_an_image_that_cannot_be_read_is_no_header(first: str, is_header: bool, 
     (tmp_path / "list.txt").write_text(f"{first}\nb.jpg\nc.jpg\n")
     entries, header = index_list(tmp_path / "list.txt", paths_only=True)
     assert (len(entries), header) == ((2, first) if is_header else (3, None))
+
+
+@pytest.mark.parametrize(
+    "line", ["a.jpg cat", "a.jpg|1", "a.jpg,3,7", "a.jpg 0.5", "a.jpg 0 1 1", '"a b.jpg" cat', "a.jpg\tcat"]
+)
+def test_more_than_a_path_and_a_number_is_told_with_its_line(line: str, tmp_path: Path) -> None:
+    """And not at the first batch, where no image can be read."""
+    text = tmp_path / "list.txt"
+    text.write_text(f"{line}\n")
+    with pytest.raises(ValueError, match=r"line 1: .* holds more than a path, or a path and a whole number"):
+        index_list(text, paths_only=False)
+
+
+@pytest.mark.parametrize(
+    "line", ["a b.jpg", "a.jpg/b 1/c.png", "x,y.jpg 3", "a.jpg 3", '"a b.jpg" 3', "a.jpg.d/001", "photo 7", "n01/3"]
+)
+def test_paths_as_odd_as_they_may_be(line: str, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(f"{line}\n")
+    assert len(index_list(tmp_path / "list.txt", paths_only=False)[0]) == 1

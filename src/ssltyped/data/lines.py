@@ -23,8 +23,10 @@ WIDE = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 ENTRY = re.compile(rb"""(?:(["'])(?P<quoted>.*?)\1|(?P<plain>.*?[^\s,;]))(?:[\s,;]+(["']?)(?P<label>\d+)\4)?[\s,;]*""")
 """A path, in quotes or not, and perhaps a separator (blanks, tabs, a comma or semicolon) and a whole number."""
 
+SUFFIXES = tuple(suffix.encode() for suffix in EXTENSIONS)
+
 MORE = re.compile(
-    rb"(?i)(?:" + b"|".join(re.escape(suffix.encode()) for suffix in EXTENSIONS) + rb")[\"']?\s*[,;\t]\s*\S"
+    rb"(?i)(?:" + b"|".join(re.escape(suffix.encode()) for suffix in EXTENSIONS) + rb")[\"']?[\s,;|]+[^\s,;|]"
 )
 """A path of an image and something behind it."""
 
@@ -125,7 +127,9 @@ def _has_label(content: bytes) -> bool:
 def _wrong(content: bytes, expected: bool) -> str:
     """What is wrong with a line of a list whose first line has a label, or has none; empty if nothing is."""
     has_label = _has_label(content)
-    if not has_label and any(map(content.__contains__, b",;\t")) and MORE.search(content):
+    path = content.strip(SEPARATORS)
+    path = path.strip(QUOTES).rstrip(b"0123456789").strip(SEPARATORS + QUOTES) if has_label else path
+    if not path.strip(QUOTES).lower().endswith(SUFFIXES) and MORE.search(path):
         return "holds more than a path, or a path and a whole number, which is its label"
     if has_label == expected:
         return ""
