@@ -19,6 +19,7 @@ from ssltyped.data.pipeline import Data
 from ssltyped.engine.checkpoint import Checkpoints
 from ssltyped.engine.names import name_faults
 from ssltyped.engine.parallel import Distributed, Precision, say
+from ssltyped.engine.position import Position
 from ssltyped.engine.step import Step
 from ssltyped.engine.strategy import Product, StepModule, Strategy, strategy_for
 from ssltyped.engine.trainer import Trainer
@@ -313,7 +314,7 @@ def resolve_experiment(
 
 
 def _unfit(resolved: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Images that the trunk does not take: the views to train on, and those of an evaluation."""
+    """Images that the trunk does not take, the views and those of an evaluation; heads that are not what they say."""
     sizes = dict.fromkeys(facts.crop_sizes, "the views of data.train")
     if resolved.data.val is not None and (size := last_size(resolved.data.val.transforms)):
         sizes.setdefault(size, "the images of data.val")
@@ -384,8 +385,7 @@ def build_trainer(
         checkpoints=built.checkpoints,
         callbacks=built.callbacks,
         folder=folder,
-        steps=built.steps,
-        steps_per_epoch=facts.steps_per_epoch or built.steps,
+        end=Position.at_end(built.steps, facts),
         accumulation=built.accumulation,
         seed=built.seed,
         log_every=built.log_every,

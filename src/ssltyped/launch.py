@@ -127,6 +127,7 @@ def _agree_on_start(asked: Experiment, resolution: Resolution[Experiment], held:
 def _prepare(asked: Experiment, resolution: Resolution[Experiment]) -> AbstractContextManager[Start]:
     resolved = resolution.config
     assert resolved.name is not None
+    assert resolved.steps is not None
     gone = [(number, load.path) for number, load in enumerate(resolved.init) if not load.path.exists()]
     return prepare(
         output=resolved.output,
@@ -135,17 +136,9 @@ def _prepare(asked: Experiment, resolution: Resolution[Experiment]) -> AbstractC
         asked=config.to_yaml(asked),
         resolved=config.to_yaml(resolved),
         inferences=resolution.to_json(),
-        end=_end(resolution),
+        end=Position.at_end(resolved.steps, resolution.facts),
         lacks=[Problem(f"init.{number}.path", f"{path} does not exist") for number, path in gone],
     )
-
-
-def _end(resolution: Resolution[Experiment]) -> Position:
-    """How far a run is when it is done."""
-    resolved, facts = resolution.config, resolution.facts
-    assert resolved.steps is not None
-    images = facts.num_images or facts.global_batch_size * resolved.steps
-    return Position(resolved.steps, facts.steps_per_epoch or resolved.steps, facts.global_batch_size, images)
 
 
 # --- several processes ----------------------------------------------------------------------------------------
@@ -270,7 +263,6 @@ def replay(bundle: str | Path) -> StepOutput:
         resolved, device=torch.device("cpu"), folder=path.parent, facts=FactFinder()(resolved), starts=False
     )
     trainer.restore(saved)
-    trainer.step = saved["step"]  # of the run, whose steps were those of all its ranks
     seed_step(resolved.seed, saved["step"], saved["rank"], trainer.device, saved["part"])
     batch = saved["batch"]
     views, masks = tuple(batch["views"]), tuple(batch["masks"])

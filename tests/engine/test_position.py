@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
+from facts import FACTS
 
 from ssltyped.engine.position import Position
 
@@ -54,3 +56,11 @@ def test_saved_and_read(tmp_path: Path) -> None:
 )
 def test_a_position_that_is_none_counts_as_the_run_does(wrong: dict[str, object]) -> None:
     assert Position.of_state({"step": 7, "position": wrong}, at(0, 4)) == at(7, 4)
+
+
+def test_the_end_of_a_run_counts_the_batches_of_all_ranks() -> None:
+    """Also where another number of ranks looks at it, as a replay in one process does."""
+    facts = dataclasses.replace(FACTS, world_size=4, batch_size=2, accumulation=1, num_images=43)
+    assert Position.at_end(12, facts) == Position(12, 5, 8, 43)
+    unknown = dataclasses.replace(facts, num_images=None)
+    assert Position.at_end(12, unknown) == Position(12, 12, 8, 96)

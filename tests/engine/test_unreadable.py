@@ -16,7 +16,9 @@ def test_each_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     first, second = Unreadable(3, "a.png", "cut short"), Unreadable(5, "b.png", "empty")
     images([first])
     images([first, second])
-    assert len(images) == 2
+    assert images.counts == {"unreadable_images": 2.0}
+    images([Unreadable(5, "b.png", "empty", repeated=True)])
+    assert images.counts == {"unreadable_images": 2.0, "repeated_images": 1.0}
     rows = [json.loads(line) for line in (tmp_path / "unreadable_rank0.jsonl").read_text().splitlines()]
     assert rows == [
         {"path": "a.png", "index": 3, "reason": "cut short"},

@@ -166,11 +166,10 @@ def test_a_momentum_that_has_no_effect_is_refused() -> None:
     assert "norm_constant_momentum: has no effect with info_nce" in problems(softmax)
 
 
-def test_a_given_constant_stays_though_the_scores_overflow() -> None:
+def test_a_fixed_constant_stays_though_the_scores_overflow() -> None:
     """An estimate that nobody uses is not multiplied by 0 either: inf would make it nan."""
-    loss = MemoryBankLoss(
-        heads=[HEAD], embedding_dim=5, num_images=30, num_negatives=4, temperature=0.001, norm_constant=50.0
-    )
+    loss = MemoryBankLoss(heads=[HEAD], embedding_dim=5, num_images=30, num_negatives=4, temperature=0.001)
+    loss.z.fill_(50.0)
     model = LinearModel().float()
     assert loss.step(model, batch(3, 17), at(0)).carry["z"].isinf()
     loss.update(model, [loss.step(model, batch(3, 17), at(0)).carry], at(0))

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from ssltyped.config.hints import listed
-from ssltyped.types import Image, Source
+from ssltyped.data.relabelled import WithOtherLabels
+from ssltyped.types import Source
 
 
 def mismatch(theirs: Source, ours: Source) -> str:
@@ -30,7 +31,7 @@ def matched(theirs: Source, ours: Source) -> Source:
     return Renumbered(source=theirs, numbers=[numbers[name] for name in theirs.classes], classes=ours.classes)
 
 
-class Renumbered(Source):
+class Renumbered(WithOtherLabels):
     """A source whose class c is class `numbers[c]` of `classes`; what those have beyond it is unknown in a row (-1).
 
     Args:
@@ -45,15 +46,6 @@ class Renumbered(Source):
     @property
     def classes(self) -> tuple[str, ...]:
         return self._classes
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def read(self, index: int) -> Image:
-        return self.source.read(index)
-
-    def name(self, index: int) -> str:
-        return self.source.name(index)
 
     def label(self, index: int) -> int | list[int]:
         label = self.source.label(index)

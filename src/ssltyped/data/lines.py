@@ -137,6 +137,7 @@ def _wrong(content: bytes, expected: bool) -> str:
 
 
 def _is_header(first: bytes, second: bytes) -> bool:
+    """Whether a first line is of plain words and the second one names an image: no path, and no number, is a header."""
     words = [word.strip(QUOTES) for word in re.split(rb"[\s,;]+", first) if word.strip(QUOTES)]
     plain = not any(b"." in word or b"/" in word or word.lstrip(b"+-").isdigit() for word in words)
     return plain and _names_image(second) and not _names_image(first)

@@ -73,7 +73,7 @@ class TrainPipeline(Iterator[Batch]):
         self._replies = Answers(read, requests, num_workers=split.num_workers, pin_memory=pin_memory)
         self._max_unreadable, self._on_unreadable = split.max_unreadable, on_unreadable
         self._first: list[Unreadable] = []
-        self.num_reads, self.num_unreadable, self.num_repeated = 0, 0, 0
+        self.num_reads, self.num_unreadable = 0, 0
 
     def __next__(self) -> Batch:
         reply = next(self._replies)
@@ -83,7 +83,6 @@ class TrainPipeline(Iterator[Batch]):
     def _count(self, reply: Reply) -> None:
         self.num_reads += len(reply.index) + len(reply.unreadable)
         self.num_unreadable += len(reply.unreadable)
-        self.num_repeated += sum(record.repeated for record in reply.unreadable)
         if not reply.unreadable:
             return
         self._first += reply.unreadable[: NAMED - len(self._first)]

@@ -13,7 +13,26 @@ from ssltyped.data.image_list import load_labels
 from ssltyped.types import Facts, Image, Problem, Source
 
 
-class RelabelledSource(Source):
+class WithOtherLabels(Source):
+    """The images of another source; who inherits from it says which labels they have."""
+
+    source: Source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, index: int) -> Image:
+        return self.source.read(index)
+
+    def name(self, index: int) -> str:
+        return self.source.name(index)
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        return self.source.remarks
+
+
+class RelabelledSource(WithOtherLabels):
     """Image i of another source, with entry i of a file as its label: clusters, or a teacher's classes.
 
     The second stage of ClusterFit (Yan et al. 2020, arXiv 1912.03330, section 3.1) trains on the clusters that
@@ -39,19 +58,6 @@ class RelabelledSource(Source):
     @functools.cached_property
     def _labels(self) -> Integer[np.ndarray, "N"]:
         return load_labels(self.labels, len(self.source), most_dims=1)
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def read(self, index: int) -> Image:
-        return self.source.read(index)
-
-    def name(self, index: int) -> str:
-        return self.source.name(index)
-
-    @property
-    def remarks(self) -> Sequence[str]:
-        return self.source.remarks
 
     def label(self, index: int) -> int:
         return int(self._labels[index])

@@ -57,8 +57,7 @@ def prepare(
 
     For the time of the block the folder belongs to this process. What changed since the checkpoint is said. Raises
     `ConfigError` when the folder is another's, when it holds another experiment, when a checkpoint to resume is not
-    valid or past the `end` of this run, or, for a run from the beginning, with what it
-    `lacks`.
+    valid or past the `end` of this run, or, for a run from the beginning, with what it `lacks`.
     """
     with ExitStack() as held:
         try:

@@ -1,8 +1,8 @@
 """One run at a time owns a folder: `lock` in it says which process, on which host, and goes when that ends.
 
 The lock is one of the operating system (fcntl), which a process that dies cannot keep. On a file system of several
-hosts these locks may be each host's own, so its owner also touches the file all the time: from another host, an owner
-that is not heard of for a while is dead.
+hosts these locks may be each host's own, and a process that opens its own lock and closes it (a copy of the folder
+does) has lost it. So the owner also touches the file all the time: one that is not heard of for a while is dead.
 """
 
 import errno
@@ -25,7 +25,7 @@ from ssltyped.types import Problem
 
 FILE = "lock"
 BEAT, SILENCE = 5.0, 20.0
-"""Seconds between two touches, and after which an owner on another host is taken for dead."""
+"""Seconds between two touches, and after which an owner whose lock is not to be seen is taken for dead."""
 
 _BUSY = (errno.EACCES, errno.EAGAIN)
 _held: set[Path] = set()
@@ -106,6 +106,8 @@ def _taken(file: Path) -> Optional[int]:
             raise _in_use(file, owner)
         if not file.exists() or not os.path.samestat(os.fstat(handle), file.stat()):
             return _taken(file)  # its owner has removed it since it was opened
+        if before is not None and before.is_launcher:
+            return None
         if before is not None:
             # Its own host's lock is gone too if the owner has opened the file and closed it, as a copy of it does.
             if (before.host != socket.gethostname() or _runs(before.pid)) and _beats(file):
@@ -134,10 +136,8 @@ def _locks(handle: int, before: Optional[Owner]) -> bool:
 def _runs(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it is another user's
-        return True
+    except OSError as error:  # one of another user's may not be asked, but is there
+        return not isinstance(error, ProcessLookupError)
     return True
 
 
@@ -157,7 +157,7 @@ def _beat(file: Path, over: threading.Event) -> None:
 
 
 def _beats(file: Path) -> bool:
-    """Whether the owner on another host is heard of: no clock is compared with another."""
+    """Whether the owner is heard of: no clock is compared with another."""
     say(f"waiting {SILENCE:.0f} s for a sign of the run that {file} names")
     seen, until = file.stat().st_mtime_ns, time.monotonic() + SILENCE
     while time.monotonic() < until:

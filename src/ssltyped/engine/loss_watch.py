@@ -6,7 +6,7 @@ from ssltyped.engine.parallel import say
 from ssltyped.types import LossRange
 
 TOLERANCE = 0.01
-"""Of a value (at least of 1): the accuracy of sums in low precision, and how near to a value is at it."""
+"""How near to the uniform value is at it; and, of a bound (at least of 1), the accuracy of sums in low precision."""
 SHARE, VALUES = 0.2, 10
 """A loss stays where it is if it is there for this share of the run, and at least so many logged values."""
 

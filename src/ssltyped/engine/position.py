@@ -8,6 +8,7 @@ from typing import Self
 import torch
 
 from ssltyped.engine.checkpoint import read
+from ssltyped.types import Facts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,12 @@ class Position:
     steps_per_epoch: int
     global_batch_size: int
     num_images: int
+
+    @classmethod
+    def at_end(cls, steps: int, facts: Facts) -> Self:
+        """How far a run of so many steps is when it is done."""
+        images = facts.num_images or facts.global_batch_size * steps
+        return cls(steps, facts.steps_per_epoch or steps, facts.global_batch_size, images)
 
     @property
     def epoch(self) -> int:

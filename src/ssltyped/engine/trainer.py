@@ -1,5 +1,6 @@
 """The training loop: reads batches, steps, logs, evaluates, saves; knows a method only as a `Loss`."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
@@ -52,7 +53,7 @@ class Outcome(Enum):
 
 
 class Trainer:
-    """Trains for `steps` optimizer steps from the newest checkpoint or from nothing; the `TrainState` of callbacks.
+    """Trains up to the position `end` from the newest checkpoint or from nothing; the `TrainState` of callbacks.
 
     Killed at any moment and started again, it ends with bitwise the same weights: a step depends on the state
     that is saved, on (seed, epoch, image, view) and on (seed, step, rank), and on nothing else.
@@ -68,14 +69,14 @@ class Trainer:
         checkpoints: Checkpoints,
         callbacks: Sequence[Callback],
         folder: Path,
-        steps: int,
-        steps_per_epoch: int,
+        end: Position,
         accumulation: int,
         seed: int,
         log_every: int,
         product: Product = Product.METHOD,
     ) -> None:
-        self.step, self.steps, self.steps_per_epoch, self.folder = 0, steps, steps_per_epoch, folder
+        self.step, self.steps, self.steps_per_epoch, self.folder = 0, end.step, end.steps_per_epoch, folder
+        self._end = end
         self.metrics: dict[str, float] = {}
         self._logged_at: dict[str, int] = {}
         self.first: dict[str, float] = {}
@@ -126,9 +127,7 @@ class Trainer:
     @property
     def position(self) -> Position:
         """How far the run is."""
-        train = self._data.train
-        num_images, per_step = train.num_images, train.batch_size * distributed.world_size() * self._accumulation
-        return Position(self.step, self.steps_per_epoch, per_step, num_images or per_step * self.steps_per_epoch)
+        return dataclasses.replace(self._end, step=self.step)
 
     @property
     def images(self) -> int:
@@ -220,8 +219,8 @@ class Trainer:
         for callback in self._callbacks:
             callback.on_step_end(self)
         if self.step % self.steps_per_epoch == 0 or self.step == self.steps:
-            if len(self._unreadable):
-                self.log({"unreadable_images": float(len(self._unreadable))})
+            if counts := self._unreadable.counts:
+                self.log(counts)
             for callback in self._callbacks:
                 callback.on_epoch_end(self)
         if self._checkpoints.due(self.step, self.steps_per_epoch, self.steps):

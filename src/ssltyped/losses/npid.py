@@ -182,7 +182,7 @@ class MemoryBankLoss(Loss):
     @torch.no_grad()
     def estimate(self, s: Float[Tensor, "B J"]) -> Float[Tensor, ""]:
         """Z as the scores of a batch say, where it is used."""
-        if self.contrast is Contrast.INFO_NCE:
+        if self.contrast is Contrast.INFO_NCE or self.norm_constant is not None:
             return self.z
         return self.num_images * distributed.all_reduce_mean(s.exp().mean())
 
@@ -194,9 +194,9 @@ class MemoryBankLoss(Loss):
                 self.move(index, distributed.gather_no_grad(carry[f"heads.{head}"]))
         if self.contrast is Contrast.NCE:
             said = torch.stack([carry["z"] for carry in carries]).mean().to(self.z.dtype)
-            momentum = self.norm_constant_momentum if self.norm_constant is None else 1.0
             # Where it is kept as it is, an estimate that overflowed must not count, not even 0 times.
-            moved = self.z if momentum == 1 else torch.lerp(said, self.z, momentum)
+            fixed = self.norm_constant_momentum == 1
+            moved = self.z if fixed else torch.lerp(said, self.z, self.norm_constant_momentum)
             self.z.copy_(torch.where(self.z > 0, moved, said))
 
     def move(self, index: Int64[Tensor, "N"], embedding: Float[Tensor, "N D"]) -> None:
