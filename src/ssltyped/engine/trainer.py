@@ -151,8 +151,9 @@ class Trainer:
                 if self.step % self.steps_per_epoch == 0:
                     self.loss.on_epoch_start(self.student, moment)
                 micro = [self._prepared(next(batches), part) for part in range(self._accumulation)]
-                for callback in self._callbacks:
-                    callback.on_step_start(self, micro[0])
+                with self._clock.paused():
+                    for callback in self._callbacks:
+                        callback.on_step_start(self, micro[0])
                 self._seed_part(0)
                 rates = self._rates()
                 outputs = self._step(micro, rates, moment, self._on_loss)

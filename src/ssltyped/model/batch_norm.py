@@ -1,12 +1,14 @@
 """Is there enough for BatchNorm to normalize by?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ssltyped.config import build
 from ssltyped.config.hints import listed
 from ssltyped.types import Problem, as_named
 
@@ -24,6 +26,13 @@ def lone_images(module: nn.Module, step: Callable[[], object]) -> tuple[list[Pro
         return [Problem("data.train.batch_size", f"{message} statistics: {remedy}")], []
     message = f"1 image a rank: BatchNorm normalizes by the statistics of a single image: {remedy}"
     return [], [Problem("data.train.batch_size", message)] if fewest else []
+
+
+def has_batch_norm(parts: Iterable[object]) -> bool:
+    """Whether there is a BatchNorm layer in what these configs describe."""
+    with torch.device("meta"):
+        built = [one for part in parts if isinstance(one := build(part), nn.Module)]
+    return any(isinstance(module, _BatchNorm) for one in built for module in one.modules())
 
 
 def values_seen(module: nn.Module, step: Callable[[], object]) -> dict[str, int]:
