@@ -139,7 +139,8 @@ class Trainer:
         if resume is not None:
             self.restore(complete(load(resume, torch.device("cpu")), resume))
             say(self.position.told(self.steps, resume))
-            if self._saved != self.step:  # counted in other steps: under its new number, before the old one goes
+            # Counted in other steps it is saved under its new number, before the old one goes; another run's, as ours.
+            if self._saved != self.step or not self._store.owns(resume):
                 self._store.save(self.step, self.capture(self._kept), prune=False)
                 self._store.finish()
         self._store.clean(self.step)
