@@ -124,6 +124,10 @@ def state_of(trainer: Trainer) -> dict[str, torch.Tensor]:
     }
 
 
+def module_state(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trainer._step.module.state_dict().items()}
+
+
 def same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
@@ -373,6 +377,28 @@ def test_captured_state_is_a_copy(tmp_path: Path) -> None:
     assert len(captured) == 3
     assert [flat(state) for state in captured] == frozen
     assert len(set(frozen)) == 3
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "scale"),
+    [("fp32", "fp16", 2.0**16), ("fp16", "fp32", 1.0), ("fp16", "fp16", 256.0), ("fp16", "bf16", 1.0)],
+)
+def test_a_run_goes_on_in_another_precision(before: str, after: str, scale: float, tmp_path: Path) -> None:
+    """Without a scale in its checkpoint fp16 starts with its own; one that is not needed is left out."""
+    first = tiny_trainer(override(tiny(steps=3), [f"precision={before}"]), tmp_path)
+    if before == "fp16":
+        first._step.scaler.load_state_dict({**first._step.scaler.state_dict(), "scale": 256.0})
+    first.fit()
+    second = tiny_trainer(override(tiny(steps=6), [f"precision={after}"]), tmp_path)
+    second.restore(load(checkpoint(tmp_path, 3), torch.device("cpu")))
+    assert second._step.scaler.get_scale() == scale
+    assert same(module_state(second), module_state(first))
+    second = tiny_trainer(override(tiny(steps=6), [f"precision={after}"]), tmp_path)
+    assert second.fit(checkpoint(tmp_path, 3)) is Outcome.FINISHED
+    assert second._step.scaler.is_enabled() is (after == "fp16")
+    moved = {name for name, value in module_state(second).items() if not torch.equal(value, module_state(first)[name])}
+    assert moved >= {name for name, _ in second._step.module.named_parameters()}
+    assert all(bool(torch.isfinite(value).all()) for value in module_state(second).values())
 
 
 def test_settings_are_the_recipes_after_a_resume(tmp_path: Path) -> None:
