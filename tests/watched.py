@@ -23,6 +23,7 @@ class Watched:
     steps_per_epoch: int = 3
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     device: torch.device = dataclasses.field(default_factory=lambda: torch.device("cpu"))
+    batch: int = 8
     callbacks: list[Callback] = dataclasses.field(default_factory=list)
     subsets: dict[Subset, tuple[Tensor, Tensor]] = dataclasses.field(default_factory=dict)
 
@@ -32,7 +33,7 @@ class Watched:
 
     @property
     def images(self) -> int:
-        return 8 * self.step
+        return self.batch * self.step
 
     @property
     def model(self) -> Model:

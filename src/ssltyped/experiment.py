@@ -1,7 +1,6 @@
 """The root of every recipe, and the one place where the parts meet."""
 
 import dataclasses
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Optional, Self, cast
@@ -14,6 +13,7 @@ from ssltyped import config
 from ssltyped.config import INFERRED, ConfigError, config_for, part_of
 from ssltyped.config.hints import nearest
 from ssltyped.config.resolve import Resolution, inferred_below, resolve
+from ssltyped.data.blank import blank_batch
 from ssltyped.data.known import Sources
 from ssltyped.data.pipeline import Data
 from ssltyped.engine.checkpoint import Checkpoints
@@ -24,7 +24,7 @@ from ssltyped.engine.step import Step
 from ssltyped.engine.strategy import Product, StepModule, Strategy, strategy_for
 from ssltyped.engine.trainer import Trainer
 from ssltyped.model.batch_norm import lone_images
-from ssltyped.model.fits import head_misfit_of, misfit_of
+from ssltyped.model.fits import misfits
 from ssltyped.model.freeze import Freeze, Frozen, for_ever, hold
 from ssltyped.model.model import Passes, SSLModel, inferred_reads, wrong_inputs
 from ssltyped.optimizers.base import GroupedOptimizer
@@ -40,6 +40,7 @@ from ssltyped.types import (
     Head,
     Inference,
     Loss,
+    Moment,
     Optimizer,
     Problem,
     Scheduler,
@@ -165,7 +166,6 @@ class Experiment(Component):
     @classmethod
     def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from lr_warnings(config.schedule, facts)
-        yield from lone_images([config.trunk, *config.heads.values()], config.distributed.sync_bn_group, facts)
 
 
 ExperimentConf = config_for(Experiment)
@@ -307,10 +307,13 @@ def resolve_experiment(
     """A recipe with everything inferred; `name` is that of the recipe."""
     named = asked if asked.name is not None else config.replaced(asked, {"name": name})
     resolution = resolve(named, find or FactFinder())
-    checks = (_unfit(resolution.config, resolution.facts), _unknown_parts(resolution.config, resolution.facts))
-    if wrong := list(itertools.chain(*checks)):
+    resolved, facts = resolution.config, resolution.facts
+    if wrong := [*_unfit(resolved, facts), *_unknown_parts(resolved, facts)]:
         raise ConfigError(wrong)
-    return resolution
+    wrong, unwise = _of_lone_images(resolved, facts)
+    if wrong:
+        raise ConfigError(wrong)
+    return dataclasses.replace(resolution, warnings=(*resolution.warnings, *unwise))
 
 
 def _unfit(resolved: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -320,15 +323,8 @@ def _unfit(resolved: Experiment, facts: Facts) -> Iterator[Problem]:
         sizes.setdefault(size, "the images of data.val")
     with torch.device("meta"):
         trunk = config.build(resolved.trunk, "trunk")
-    for size, whose in sizes.items():
-        if reason := misfit_of(trunk, len(resolved.data.mean), size):
-            yield Problem("trunk", f"does not fit {whose}, {size} pixels: {reason}")
-            return
-    for name, head in resolved.heads.items():
-        with torch.device("meta"):
-            built = config.build(head, f"heads.{name}")
-        if reason := head_misfit_of(built, trunk, len(resolved.data.mean), max(facts.crop_sizes)):
-            yield Problem(f"heads.{name}", reason)
+        heads = {name: config.build(head, f"heads.{name}") for name, head in resolved.heads.items()}
+    yield from misfits(trunk, heads, len(resolved.data.mean), sizes)
 
 
 def _unknown_parts(resolved: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -353,6 +349,16 @@ def _unknown_parts(resolved: Experiment, facts: Facts) -> Iterator[Problem]:
             except ValueError as error:
                 yield Problem(f"freeze.{number}.parts.{place}", str(error))
     yield from (Problem(f"optimizer.{p.path}", p.message) for p in faults(module, [group.parts for group in groups]))
+
+
+def _of_lone_images(resolved: Experiment, facts: Facts) -> tuple[list[Problem], list[Problem]]:
+    """What cannot be, and what may be unwise, where BatchNorm has one image of a step."""
+    if facts.batch_size * resolved.distributed.sync_bn_group > 1:
+        return [], []
+    with torch.device("meta"):
+        built = config.build(resolved)
+        module, _ = build_module(built, facts, Strategy(torch.device("meta")))
+    return lone_images(module, lambda: module(blank_batch(built.data, facts, 1), Moment(0, 1, 1)))
 
 
 def build_trainer(

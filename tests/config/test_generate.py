@@ -28,7 +28,8 @@ from trees import (
 )
 
 from ssltyped import config
-from ssltyped.config import ConfigError, build, check, config_for, walk
+from ssltyped.config import ConfigError, build, check, config_for, raised_by, walk
+from ssltyped.config.component import Problem
 from ssltyped.types import Component, Head
 
 
@@ -128,6 +129,12 @@ def test_a_type_that_is_not_there_at_run_time_is_named() -> None:
 def test_walk_visits_every_part_outer_ones_first() -> None:
     value = tree(leaves=[LeafConf(), OtherLeafConf()], named={"a": LeafConf()})
     assert [path for path, _ in walk(value)] == ["", "leaf", "leaves.0", "leaves.1", "named.a"]
+
+
+def test_what_a_part_raises_gets_its_path() -> None:
+    with pytest.raises(ConfigError) as caught, raised_by("loss"), raised_by("losses.first"):
+        raise ConfigError([Problem("teacher.weights", "is missing"), Problem("", "needs two views")])
+    assert str(caught.value) == "loss.losses.first.teacher.weights: is missing\nloss.losses.first: needs two views"
 
 
 def test_a_tree_and_back() -> None:

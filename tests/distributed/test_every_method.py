@@ -7,6 +7,8 @@ float64, so that what differs is not rounding. What a method refuses to accumula
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,23 +16,27 @@ from pathlib import Path
 import pytest
 import torch
 from methods import METHODS
+from other_methods import OTHERS, with_weights
 from ranks import run_on_ranks
 from tiny import tiny
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ssltyped import config, distributed
+from ssltyped import config, distributed, losses
 from ssltyped.config import ConfigError
 from ssltyped.data.pipeline import Data
 from ssltyped.experiment import Experiment, build_trainer, resolve_experiment
-from ssltyped.types import Batch
+from ssltyped.types import Batch, Loss
 
 STEPS, GLOBAL_BATCH = 4, 8
 LOGGED = "the loss"
-REFUSED = {"simclr", "multicrop_simclr", "barlow_twins", "swav", "swav_momentum", "msn", "npid"}
-"""Methods that compare images of a batch, or take a constant from the first one."""
+REFUSED = {
+    *("simclr", "multicrop_simclr", "barlow_twins", "swav", "swav_momentum", "msn", "npid"),
+    *("weighted_classes", "swav_distillation"),
+}
+"""Methods that compare or weigh the images of a batch, or take a constant from the first one."""
 
-EVERY = {"simclr": tiny(), **METHODS}
+EVERY = {"simclr": tiny(), **METHODS, **OTHERS}
 
 
 @contextmanager
@@ -51,10 +57,10 @@ def in_float64() -> Iterator[None]:
         setattr(Data, "normalize", normalize)  # noqa: B010  # as above
 
 
-def asked_of(name: str, accumulation: int) -> Experiment:
+def asked_of(name: str, accumulation: int, folder: Path) -> Experiment:
     """The method with the same images in every step; without dropout, which each batch draws for itself."""
     ranks = distributed.world_size()
-    asked = EVERY[name]
+    asked = with_weights(EVERY[name], folder / "teacher.pt")
     still = {f"trunk.{field}": 0.0 for field in ("dropout_rate", "drop_path_rate") if hasattr(asked.trunk, field)}
     fields = {
         "data.train.batch_size": GLOBAL_BATCH // ranks // accumulation,
@@ -72,7 +78,7 @@ def trained(name: str, accumulation: int, settled: bool, folder: Path) -> dict[s
     `settled`: BatchNorm does not learn from a batch, whose size it would see.
     """
     try:
-        resolution = resolve_experiment(asked_of(name, accumulation))
+        resolution = resolve_experiment(asked_of(name, accumulation, folder))
     except ConfigError as error:
         return [str(problem) for problem in error.problems]
     folder = folder / f"{name}_{accumulation}_{settled}_{distributed.world_size()}"
@@ -94,6 +100,16 @@ def same(one: dict[str, Tensor] | list[str], other: dict[str, Tensor] | list[str
     tolerances = {name: 1e-6 if name == LOGGED else 1e-8 for name in one}  # what is logged is float32
     apart = [name for name, rtol in tolerances.items() if not torch.allclose(one[name], other[name], rtol, 1e-9)]
     assert apart == []
+
+
+def test_every_loss_is_here() -> None:
+    """Of the package: those that are made by a name of their own."""
+    for module in pkgutil.iter_modules(losses.__path__, f"{losses.__name__}."):
+        importlib.import_module(module.name)
+    made = {part.target for part in config.parts().values() if part.target.__module__.startswith(losses.__name__)}
+    all_losses = {kind for kind in made if isinstance(kind, type) and issubclass(kind, Loss)}
+    used = {config.part_of(part).target for asked in EVERY.values() for _, part in config.walk(asked.loss)}
+    assert all_losses - used == set()
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from methods import vit
 from tiny import PatchesConf, tiny
 
 from ssltyped import config
@@ -15,6 +16,7 @@ from ssltyped.engine.checkpoint import CheckpointsConf, CheckpointStore
 from ssltyped.engine.folder import Start, finished, prepare, write_result
 from ssltyped.engine.position import Position
 from ssltyped.experiment import Experiment, resolve_experiment
+from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.moco import MoCoLossConf
 
 
@@ -89,6 +91,16 @@ def test_resume_of_a_damaged_checkpoint(tmp_path: Path) -> None:
         start(tmp_path, tiny(), str(asked))
 
 
+@pytest.mark.parametrize("asked", ["step_00000002", "."])
+def test_resume_of_the_checkpoint_or_the_folder_that_it_runs_in(asked: str, tmp_path: Path) -> None:
+    """A later checkpoint of the same folder is of what is done again, and what changed is taken from the folder."""
+    folder = start(tmp_path, tiny()).folder
+    save(folder, 2, 4)
+    checkpoints = folder / "checkpoints"
+    begun = start(tmp_path, tiny(epochs=3), str(checkpoints / asked) if asked != "." else str(folder))
+    assert begun == Start(folder=folder, resume=checkpoints / ("step_00000004" if asked == "." else asked))
+
+
 def test_another_config_is_refused_with_its_fields(tmp_path: Path) -> None:
     folder = start(tmp_path, tiny()).folder
     save(folder, 2)
@@ -146,6 +158,21 @@ def test_not_free_to_change(what: str, tmp_path: Path) -> None:
     save(start(tmp_path, tiny()).folder, 2)
     with pytest.raises(ConfigError, match="holds a run with another config"):
         start(tmp_path, NOT_FREE[what])
+
+
+def test_images_that_share_statistics_are_free_where_there_are_none(tmp_path: Path) -> None:
+    """Two ranks of 4 images, each by itself, are one of 8 to a network without BatchNorm; in a head it counts."""
+    without = config.replaced(tiny(), {"trunk": vit()})
+    apart = ["data.train.batch_size=4", "distributed.num_procs=2", "distributed.sync_bn_group=1"]
+    save(start(tmp_path, without).folder, 2)
+    assert start(tmp_path, override(without, apart)).resume is not None
+    with pytest.raises(ConfigError) as caught:
+        start(tmp_path, override(without, [*apart, "seed=3"]))
+    assert [problem.path for problem in caught.value.problems] == ["resume", "seed"]
+    head = config.replaced(without, {"heads.projector": MLPHeadConf(dims=[16, 8], use_bn=True)})
+    save(start(tmp_path / "head", head).folder, 2)
+    with pytest.raises(ConfigError, match="images that share BatchNorm statistics: was 8, is now 4"):
+        start(tmp_path / "head", override(head, apart))
 
 
 def test_accumulation_is_not_free_to_change(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -91,6 +92,34 @@ def test_a_killed_one_does_not_block(tmp_path: Path, capsys: pytest.CaptureFixtu
             assert owner is not None
             assert owner.pid == os.getpid()
     assert f"process {first.pid} on {socket.gethostname()}" in capsys.readouterr().out
+
+
+def test_a_copy_of_the_folder_does_not_let_it_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To open the file of a lock of one's own and close it lets the operating system's lock go."""
+    monkeypatch.setattr(lock, "BEAT", 0.1)
+    folder = tmp_path / "run"
+    with locked(folder):
+        shutil.copytree(folder, tmp_path / "copy")
+        command = [sys.executable, "-c", HOLD, str(folder)]
+        other = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, input="")
+        assert f"{folder} is in use by process {os.getpid()} on {socket.gethostname()}" in other.stderr
+        assert "held" not in other.stdout
+        owner = Owner.of(folder / FILE)
+        assert owner is not None
+        assert owner.pid == os.getpid(), "it is as it was"
+
+
+def test_a_copy_is_free_when_its_run_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It names a process that lives, and that does not touch it."""
+    monkeypatch.setattr(lock, "SILENCE", 0.3)
+    monkeypatch.setattr(lock, "BEAT", 0.1)
+    with locked(tmp_path / "run"):
+        shutil.copytree(tmp_path / "run", tmp_path / "copy")
+        with locked(tmp_path / "copy"):
+            pass
+    assert f"this run takes over {tmp_path / 'copy'}" in capsys.readouterr().out
 
 
 def test_a_dead_one_on_another_host_does_not_block(

@@ -14,7 +14,8 @@ from tiny import PatchesConf, run_cli, sha256, start_cli, tiny, tiny_trainer
 
 from ssltyped.config import INFERRED, config_for
 from ssltyped.config.overrides import override
-from ssltyped.engine.checkpoint import CheckpointsConf, CheckpointStore
+from ssltyped.engine.callbacks.metrics_file import MetricsFileConf
+from ssltyped.engine.checkpoint import CheckpointsConf, CheckpointStore, load
 from ssltyped.engine.trainer import Outcome, Trainer
 from ssltyped.launch import launch
 from ssltyped.losses.moco import MoCoLossConf
@@ -121,6 +122,10 @@ def state_of(trainer: Trainer) -> dict[str, torch.Tensor]:
         **{name: value.clone() for name, value in trainer._step.module.state_dict().items()},
         **{f"moment {index}": value for index, value in enumerate(moments.values())},
     }
+
+
+def module_state(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trainer._step.module.state_dict().items()}
 
 
 def same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
@@ -303,6 +308,53 @@ def test_a_run_that_goes_on_with_a_larger_batch_has_a_checkpoint_at_once(tmp_pat
     assert same(state_of(third), state_of(again))
 
 
+@pytest.mark.parametrize(
+    ("step", "batch", "here", "left"),
+    [
+        (3, 4, 6, [6, 12]),  # the run has a step 6, of 8 images
+        (3, 7, 3, [3, 6]),  # it takes the place of the one that it goes on from
+        (2, 16, 1, [1, 2]),  # before others
+        (2, 8, 2, [2, 3, 6]),
+    ],
+)
+def test_a_run_goes_on_from_an_earlier_checkpoint_of_its_own(
+    step: int, batch: int, here: int, left: list[int], tmp_path: Path
+) -> None:
+    """`resume=` of one of the folder's own: what it has done since is put aside, also where it has the same number."""
+    every = CheckpointsConf(every_steps=1, keep=9)
+    launch(tiny(output=tmp_path, checkpoints=every))
+    own = tmp_path / "tiny"
+    asked = tiny(output=tmp_path, batch_size=batch, checkpoints=CheckpointsConf(keep=9), callbacks=[MetricsFileConf()])
+    run = launch(override(asked, [f"resume={checkpoint(own, step)}"]))
+    assert run.outcome is Outcome.FINISHED
+    found = {
+        ending: {int(path.stem[-8:]) for path in (own / "checkpoints").iterdir() if path.suffix == ending}
+        for ending in ("", ".aside")
+    }
+    assert found[""] == {*range(1, here), *left}
+    assert found[".aside"] >= set(range(here + 1, 7)), "what it has done since"
+    again = launch(override(asked, ["name=again", f"resume={checkpoint(own, here)}"]))
+    assert sha256(again.folder / "weights.pt") == sha256(run.folder / "weights.pt")
+    rows = [json.loads(line) for line in (own / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(here + 1, 2 * (24 // batch) + 1))
+
+
+def test_what_goes_on_from_another_run_has_a_checkpoint_of_its_own_at_once(tmp_path: Path) -> None:
+    """In the place of one that the folder has of the same step: killed, it would go on from that."""
+    first = tiny_trainer(tiny(steps=3), tmp_path / "first")
+    first.fit()
+    other = tiny_trainer(override(tiny(steps=3), ["seed=5"]), tmp_path / "second")
+    other.fit()
+    again = tiny_trainer(tiny(steps=6), tmp_path / "second")
+    again._callbacks = [Probe(at=4, fail=True)]
+    with pytest.raises(RuntimeError, match="a callback fails"):
+        again.fit(checkpoint(tmp_path / "first", 3))
+    found = [load(checkpoint(tmp_path / name, 3), torch.device("cpu"))["module"] for name in ("first", "second")]
+    assert isinstance(found[0], dict)
+    assert isinstance(found[1], dict)
+    assert same(found[0], found[1])
+
+
 def test_captured_state_is_a_copy(tmp_path: Path) -> None:
     """What is being written does not change when training goes on."""
     trainer = tiny_trainer(tiny(steps=3, checkpoints=CheckpointsConf(every_steps=1)), tmp_path)
@@ -325,6 +377,28 @@ def test_captured_state_is_a_copy(tmp_path: Path) -> None:
     assert len(captured) == 3
     assert [flat(state) for state in captured] == frozen
     assert len(set(frozen)) == 3
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "scale"),
+    [("fp32", "fp16", 2.0**16), ("fp16", "fp32", 1.0), ("fp16", "fp16", 256.0), ("fp16", "bf16", 1.0)],
+)
+def test_a_run_goes_on_in_another_precision(before: str, after: str, scale: float, tmp_path: Path) -> None:
+    """Without a scale in its checkpoint fp16 starts with its own; one that is not needed is left out."""
+    first = tiny_trainer(override(tiny(steps=3), [f"precision={before}"]), tmp_path)
+    if before == "fp16":
+        first._step.scaler.load_state_dict({**first._step.scaler.state_dict(), "scale": 256.0})
+    first.fit()
+    second = tiny_trainer(override(tiny(steps=6), [f"precision={after}"]), tmp_path)
+    second.restore(load(checkpoint(tmp_path, 3), torch.device("cpu")))
+    assert second._step.scaler.get_scale() == scale
+    assert same(module_state(second), module_state(first))
+    second = tiny_trainer(override(tiny(steps=6), [f"precision={after}"]), tmp_path)
+    assert second.fit(checkpoint(tmp_path, 3)) is Outcome.FINISHED
+    assert second._step.scaler.is_enabled() is (after == "fp16")
+    moved = {name for name, value in module_state(second).items() if not torch.equal(value, module_state(first)[name])}
+    assert moved >= {name for name, _ in second._step.module.named_parameters()}
+    assert all(bool(torch.isfinite(value).all()) for value in module_state(second).values())
 
 
 def test_settings_are_the_recipes_after_a_resume(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from ssltyped.heads.mlp import MLPHead, MLPHeadConf
 from ssltyped.launch import launch
 from ssltyped.losses.distillation import DistillationLossConf
 from ssltyped.losses.frozen_teacher import FrozenTeacher, FrozenTeacherConf
+from ssltyped.losses.sum_loss import SumLossConf
 from ssltyped.trunks.resnet import ResNet, ResNetConf, Stem
 from ssltyped.types import Loss
 
@@ -71,7 +72,7 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_something_else_is_told(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "weights.pt"
     file.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"^loss.teacher.weights: .*weights.pt cannot be read as weights: "):
+    with pytest.raises(ConfigError, match=r"^weights: .*weights.pt cannot be read as weights: "):
         teacher(file).load()
 
 
@@ -79,7 +80,7 @@ def test_a_file_that_is_something_else_is_told(content: bytes, tmp_path: Path) -
 def test_a_file_of_something_else_than_weights_is_told(content: object, tmp_path: Path) -> None:
     file = tmp_path / "weights.pt"
     torch.save(content, file)
-    with pytest.raises(ConfigError, match=r"^loss.teacher.weights: .* holds no tensors by name: give the weights.pt"):
+    with pytest.raises(ConfigError, match=r"^weights: .* holds no tensors by name: give the weights.pt"):
         teacher(file).load()
 
 
@@ -95,6 +96,14 @@ def test_the_command_tells_wrong_weights(tmp_path: Path) -> None:
         ConfigError, match=r"^loss.teacher.weights: .* is not of this teacher: heads.projector.layers.2.weight"
     ):
         launch(asked)
+
+
+def test_the_teacher_of_a_part_of_a_sum_is_named_by_its_own_path(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pt"
+    file.write_bytes(b"junk")
+    sum_of_one = SumLossConf(losses={"taught": distilled(file)})
+    with pytest.raises(ConfigError, match=r"^loss\.losses\.taught\.teacher\.weights: .*cannot be read as weights"):
+        launch(tiny(output=tmp_path, steps=1, loss=sum_of_one))
 
 
 def test_missing_weights_are_found_by_the_plan(tmp_path: Path) -> None:

@@ -7,7 +7,11 @@ import torch
 from losses.list import swav as made
 from losses.proofs import LinearModel, at, waves
 from losses.told import inferred, problems
+from torch import nn
 
+from ssltyped.heads.mlp import MLPHead
+from ssltyped.heads.plumbing import HeadSequence
+from ssltyped.heads.prototypes import PrototypesHead
 from ssltyped.losses.swav import SwAVLoss, SwAVLossConf
 from ssltyped.types import Batch
 
@@ -58,5 +62,11 @@ def test_what_it_infers_and_refuses() -> None:
     assert "crops_for_assign: got [0, 5], but the data makes the crops 0 to 1" in wrong
     assert "queue_size: got 3840, no multiple of the 7 images of a step" in wrong
     assert "head: needs a head with an embedding and scores, as PrototypesHead gives them; head has 1" in wrong
+    bare = {"head": (MLPHead, nn.Linear)}
+    scores = "queue_size: the head head has no prototypes to score the queue with: use PrototypesHead"
+    assert problems(SwAVLossConf(queue_size=8), (128, 30), batch_size=8, head_kinds=bare) == scores
+    assert problems(SwAVLossConf(), (128, 30), batch_size=8, head_kinds=bare) == ""
+    kinds = {"head": (HeadSequence, PrototypesHead)}
+    assert problems(SwAVLossConf(queue_size=8), (128, 30), batch_size=8, head_kinds=kinds) == ""
     with pytest.raises(ValueError, match="needs an embedding and scores; the head gives 1 output"):
         swav().step(LinearModel(), batch(), at(0))

@@ -15,7 +15,7 @@ from ssltyped import config, launch
 from ssltyped.config import ConfigError, config_for
 from ssltyped.data.splits import EvalSplitConf
 from ssltyped.experiment import resolve_experiment
-from ssltyped.model.fits import misfit_of
+from ssltyped.model.fits import tried
 from ssltyped.transforms.geometry import CenterCropConf, RandomResizedCropConf
 from ssltyped.transforms.views import MultiCropConf, RepeatViewsConf
 from ssltyped.trunks.libraries import TimmTrunk, TimmTrunkConf, TorchvisionTrunk, TorchvisionTrunkConf
@@ -74,7 +74,7 @@ def on_meta(trunk: type[Trunk], **fields: object) -> Trunk:
 
 @pytest.mark.parametrize("kind", WRONG)
 def test_what_an_own_trunk_gives_is_looked_at(kind: Kind) -> None:
-    assert misfit_of(on_meta(Odd, kind=kind), 3, 16) == WRONG[kind]
+    assert tried(on_meta(Odd, kind=kind), 3, 16)[0] == WRONG[kind]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_what_an_own_trunk_gives_is_looked_at(kind: Kind) -> None:
     ],
 )
 def test_networks_by_name(trunk: Trunk, size: int, fits: bool) -> None:
-    assert (misfit_of(trunk, 3, size) == "") is fits
+    assert (tried(trunk, 3, size)[0] == "") is fits
 
 
 def two_sizes(large: int, small: int) -> ViewMaker:

@@ -132,3 +132,13 @@ def test_what_is_wrong() -> None:
     ]
     with pytest.raises(ValueError, match="no module and no parameter 'haed'; did you mean 'head'"):
         Frozen(Net(), [Freeze(parts=["haed"], steps=1)])
+
+
+@pytest.mark.parametrize(("freeze", "field"), [({"epochs": 2.0, "steps": 6}, "epochs"), ({"steps": 7}, "steps")])
+def test_longer_than_the_run_is_told(freeze: dict[str, float], field: str) -> None:
+    """A part that is to learn later would never do so."""
+    asked = FreezeConf(parts=["trunk", "heads"], **freeze)  # type: ignore[arg-type]  # one of both
+    (told,) = Freeze.warnings(asked, dataclasses.replace(FACTS, steps=6))
+    assert (told.path, told.message) == (field, "trunk, heads never learns: the run has 6 steps in all")
+    assert not list(Freeze.warnings(asked, dataclasses.replace(FACTS, steps=8)))
+    assert not list(Freeze.warnings(FreezeConf(parts=["trunk"]), dataclasses.replace(FACTS, steps=6)))

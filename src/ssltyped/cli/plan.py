@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,11 +10,12 @@ from ssltyped import config
 from ssltyped.config import ConfigError
 from ssltyped.config.hints import brief, failure, plain
 from ssltyped.config.resolve import Resolution
+from ssltyped.data.blank import blank_batch
 from ssltyped.engine.parallel import Place
 from ssltyped.engine.strategy import StepModule, Strategy
 from ssltyped.experiment import Experiment, FactFinder, build_module, build_optimizer, resolve_experiment
 from ssltyped.launch import misfit
-from ssltyped.types import Batch, Facts, Moment, Problem, Scheduler, Update
+from ssltyped.types import Moment, Problem, Scheduler, Update
 
 _BARS = "▁▂▃▄▅▆▇█"
 _COLUMNS = 60
@@ -75,7 +75,7 @@ def measure(module: StepModule, built: Experiment, resolution: Resolution[Experi
     Raises `ConfigError` for parts that do not fit together: the run would fail too, at its first step.
     """
     facts = resolution.facts
-    rows = min(facts.batch_size, _MEASURED_BATCH)
+    rows = max(2, min(facts.batch_size, _MEASURED_BATCH))  # BatchNorm has several, of this rank or of others
     saved: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ def measure(module: StepModule, built: Experiment, resolution: Resolution[Experi
         return tensor
 
     try:
-        batch = _batch(built, facts, rows)
+        batch = blank_batch(built.data, facts, rows)
         moment = Moment(0, built.steps or 1, facts.steps_per_epoch or 1)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             output = module(batch, moment)
@@ -105,25 +105,6 @@ def measure(module: StepModule, built: Experiment, resolution: Resolution[Experi
     images = sum(map(_bytes, views))
     gradients = sum(_bytes(parameter) for parameter in module.parameters() if parameter.requires_grad)
     return Memory(weights, gradients, state, activations * facts.batch_size // rows, images * facts.batch_size // rows)
-
-
-def _batch(built: Experiment, facts: Facts, rows: int) -> Batch:
-    """What one rank collates, without numbers."""
-    with torch.device("meta"):
-        views = tuple(torch.empty(rows, len(built.data.mean), size, size) for size in facts.crop_sizes)
-        masks = tuple(grid and torch.zeros(rows, *grid, dtype=torch.bool) for grid in facts.mask_grids)
-        label = torch.zeros(rows, *_label_shape(built, facts), dtype=torch.int64) if facts.train_labelled else None
-        index = torch.zeros(rows, dtype=torch.int64)
-        batch = Batch(views=views, index=index, label=label, masks=masks)
-        return built.data.train.collated(batch, np.random.default_rng(0))
-
-
-def _label_shape(built: Experiment, facts: Facts) -> tuple[int, ...]:
-    """Of an image's label: a class, or a row of them."""
-    source = built.data.train.source
-    if facts.num_classes is not None or source is None or not source.labelled:
-        return ()
-    return np.shape(np.asarray(source.label(0)))  # numbers of numpy and torch too
 
 
 def _storage(tensor: Tensor) -> int:

@@ -22,6 +22,7 @@ from ssltyped.config.generate import join as join
 from ssltyped.config.generate import kinds_of as kinds_of
 from ssltyped.config.generate import part_of as part_of
 from ssltyped.config.generate import parts as parts
+from ssltyped.config.generate import raised_by as raised_by
 from ssltyped.config.generate import walk as walk
 from ssltyped.config.overrides import override as override
 from ssltyped.config.tree import Tree as Tree

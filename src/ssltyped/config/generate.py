@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar, cast, get_type_hints
 
 import hydra_zen
@@ -139,6 +140,15 @@ def is_config(value: object) -> bool:
 
 def join(path: str, *steps: object) -> str:
     return ".".join(step for step in (path, *map(str, steps)) if step)
+
+
+@contextmanager
+def raised_by(path: str) -> Iterator[None]:
+    """Problems that the part at `path` raises in the block get paths from where that stands."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError([Problem(join(path, one.path), one.message) for one in error.problems]) from error
 
 
 def children(value: object) -> Iterator[tuple[str, Any]]:

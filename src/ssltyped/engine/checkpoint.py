@@ -78,6 +78,9 @@ class CheckpointStore:
         """Whether this rank could not write what it was given: all ranks are to `finish`, which raises."""
         return self._failure is not None
 
+    def owns(self, checkpoint: Path) -> bool:
+        return checkpoint.resolve().parent == self.folder.resolve()
+
     def clean(self, step: int) -> None:
         """Make room for a run that starts after `step` steps (collective, before the first save).
 
@@ -89,9 +92,7 @@ class CheckpointStore:
             for leftover in self.folder.glob("*.tmp"):
                 shutil.rmtree(leftover)
             for later in [path for path in self._finished() if path.name > _name(step)]:
-                aside = later.with_suffix(".aside")
-                shutil.rmtree(aside, ignore_errors=True)
-                later.rename(aside)
+                _put_aside(later)
         distributed.barrier()
 
     def save(self, step: int, state: Mapping[str, object], *, best: bool = False, prune: bool = True) -> None:
@@ -239,8 +240,16 @@ def _publish(partial: Path, final: Path, world_size: int, given_up: threading.Ev
     for name in names:
         (partial / f"{name}.sha256").unlink()
     write_text(partial / "checksums.json", json.dumps(checksums, indent=2))
+    if final.exists():  # of a run that counts its steps in another batch, or that goes on from elsewhere
+        _put_aside(final)
     partial.rename(final)
     sync(final.parent)
+
+
+def _put_aside(checkpoint: Path) -> None:
+    aside = checkpoint.with_suffix(".aside")
+    shutil.rmtree(aside, ignore_errors=True)
+    checkpoint.rename(aside)
 
 
 def _digest(path: Path) -> str:

@@ -1,6 +1,8 @@
 """How fast a run trains."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -21,6 +23,13 @@ class Clock:
 
     def start(self) -> None:
         self._started = time.perf_counter()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The time of the block, such as an evaluation before the first step, is not counted; nothing waits for it."""
+        begun = time.perf_counter()
+        yield
+        self._started += time.perf_counter() - begun
 
     def stop(self, images: int, *, wait: bool) -> None:
         """After a step of so many images; `wait`: until the device has done it."""

@@ -19,6 +19,7 @@ from ssltyped.engine.checkpoint import CheckpointStore, damage
 from ssltyped.engine.lock import locked
 from ssltyped.engine.parallel import say
 from ssltyped.engine.position import Position
+from ssltyped.model.batch_norm import has_batch_norm
 from ssltyped.model.files import write_text
 from ssltyped.types import Problem
 
@@ -153,7 +154,10 @@ def _changes(folder: Path, asked: str, resolved: str) -> list[Problem]:
     before = (folder / "asked.yaml", folder / "resolved.yaml")
     if not all(file.exists() for file in before):
         return []
-    return _differences(_identity(*(file.read_text() for file in before)), _identity(asked, resolved))
+    changed = _differences(_identity(*(file.read_text() for file in before)), _identity(asked, resolved))
+    whole = config.from_yaml(resolved) if any(one.path == _SHARED for one in changed) else None
+    without = whole is not None and not has_batch_norm([whole.trunk, *whole.heads.values(), whole.loss])
+    return [one for one in changed if not (without and one.path == _SHARED)]
 
 
 def _differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[Problem]:

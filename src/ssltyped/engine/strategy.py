@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ssltyped import distributed
+from ssltyped.config import raised_by
 from ssltyped.distributed.sync_batch_norm import convert_sync_batchnorm
 from ssltyped.engine.checkpoint import to_cpu
 from ssltyped.model.model import SSLModel
@@ -86,7 +87,8 @@ class Strategy:
     def prepare(self, model: SSLModel, loss: Loss) -> StepModule:
         """Model and method on their device: the method sets itself up when the model is where and as it will be."""
         model.to(self.device)
-        loss.setup(model)
+        with raised_by("loss"):
+            loss.setup(model)
         module = convert_sync_batchnorm(StepModule(model, loss).to(self.device), self._sync_bn_group)
         assert isinstance(module, StepModule)
         for part in module.modules() if self._compiled else ():

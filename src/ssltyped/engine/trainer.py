@@ -139,7 +139,8 @@ class Trainer:
         if resume is not None:
             self.restore(complete(load(resume, torch.device("cpu")), resume))
             say(self.position.told(self.steps, resume))
-            if self._saved != self.step:  # counted in other steps: under its new number, before the old one goes
+            # Counted in other steps it is saved under its new number, before the old one goes; another run's, as ours.
+            if self._saved != self.step or not self._store.owns(resume):
                 self._store.save(self.step, self.capture(self._kept), prune=False)
                 self._store.finish()
         self._store.clean(self.step)
@@ -151,8 +152,9 @@ class Trainer:
                 if self.step % self.steps_per_epoch == 0:
                     self.loss.on_epoch_start(self.student, moment)
                 micro = [self._prepared(next(batches), part) for part in range(self._accumulation)]
-                for callback in self._callbacks:
-                    callback.on_step_start(self, micro[0])
+                with self._clock.paused():
+                    for callback in self._callbacks:
+                        callback.on_step_start(self, micro[0])
                 self._seed_part(0)
                 rates = self._rates()
                 outputs = self._step(micro, rates, moment, self._on_loss)

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Le, Len
 from jaxtyping import Float
 from torch import Tensor
 
-from ssltyped.config import INFERRED, config_for
+from ssltyped.config import INFERRED, config_for, raised_by
 from ssltyped.config.hints import listed
 from ssltyped.losses.assignments import assign
 from ssltyped.losses.frozen_teacher import FrozenTeacher
@@ -76,7 +76,8 @@ class DistillationLoss(Loss):
             yield Problem("temperature", "has no effect with mse: leave it out")
 
     def setup(self, model: Model) -> None:
-        self.teacher.load()
+        with raised_by("teacher"):
+            self.teacher.load()
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         student = precise(model(batch.views, heads=[self.head]).of(self.head))
@@ -145,7 +146,8 @@ class CropDistillationLoss(Loss):
             yield Problem("swapped", "needs at least 2 crops of every image; the data makes 1")
 
     def setup(self, model: Model) -> None:
-        self.teacher.load()
+        with raised_by("teacher"):
+            self.teacher.load()
 
     def taught(self, batch: Batch) -> list[Tensor]:
         """The teacher's outputs."""

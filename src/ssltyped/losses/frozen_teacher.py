@@ -73,8 +73,8 @@ class FrozenTeacher(Component, nn.Module):
         self.model.load_state_dict(theirs)
 
     def _mistake(self, message: str) -> ConfigError:
-        """The file is the user's, and every loss with a teacher has it in this field."""
-        return ConfigError([Problem("loss.teacher.weights", f"{self.weights} {message}")])
+        """The file is the user's."""
+        return ConfigError([Problem("weights", f"{self.weights} {message}")])
 
     def train(self, mode: bool = True) -> FrozenTeacher:
         return super().train(False)

@@ -152,7 +152,7 @@ class MemoryBankLoss(Loss):
         if self.contrast is Contrast.INFO_NCE:
             return own
         noise = self.num_negatives * math.log1p(1 / self.num_negatives)
-        remedy = "the constant Z does not fit any more: set loss.norm_constant_momentum=0.99, or contrast=info_nce"
+        remedy = "the constant Z does not fit any more: set its norm_constant_momentum=0.99, or contrast=info_nce"
         return own + LossRange(highest=noise, uniform=noise, remedy=remedy)
 
     def noise(self, index: Int64[Tensor, "B"], place: int, moment: Moment) -> Int64[Tensor, "B K"]:

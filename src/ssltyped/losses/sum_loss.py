@@ -7,7 +7,7 @@ import torch
 from annotated_types import Gt, Len
 from torch import Tensor, nn
 
-from ssltyped.config import config_for, refuse
+from ssltyped.config import config_for, raised_by, refuse
 from ssltyped.config.hints import nearest
 from ssltyped.losses.shared_pass import SharedPass
 from ssltyped.types import Batch, Carry, Facts, Loss, LossRange, Model, Moment, Problem, StepOutput, can_be_named
@@ -50,8 +50,9 @@ class SumLoss(Loss):
                 yield Problem(field, f"there is no part {name!r}{nearest(name, known)}")
 
     def setup(self, model: Model) -> None:
-        for loss in self.losses.values():
-            loss.setup(model)
+        for name, loss in self.losses.items():
+            with raised_by(f"losses.{name}"):
+                loss.setup(model)
 
     def on_train_start(self, model: Model, batches: Callable[[], Iterator[Batch]]) -> None:
         for loss in self.losses.values():

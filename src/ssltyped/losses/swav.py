@@ -9,10 +9,11 @@ from annotated_types import Ge, Gt, Le, Len
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ssltyped.config import INFERRED, ConfigError, config_for
+from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.assignments import assign, hard
 from ssltyped.losses.outputs import (
     BALANCED,
+    PROTOTYPES,
     full_precision,
     inferred_width,
     more_than_images,
@@ -118,6 +119,10 @@ class SwAVLoss(CountingLoss):
         if config.queue_size % facts.global_batch_size:
             message = f"got {config.queue_size}, no multiple of the {facts.global_batch_size} images of a step"
             yield Problem("queue_size", message)
+        kinds = facts.head_kinds.get(config.head, ())
+        if config.queue_size and kinds and not any(hasattr(kind, PROTOTYPES[0]) for kind in kinds):
+            message = f"the head {config.head} has no prototypes to score the queue with: use PrototypesHead"
+            yield Problem("queue_size", message)
 
     @classmethod
     def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
@@ -147,9 +152,6 @@ class SwAVLoss(CountingLoss):
         return StepOutput(loss=loss, carry=carry, expected=sum(ranges[1:], ranges[0]))
 
     def setup(self, model: Model) -> None:
-        if self.local_queue_size and not prototypes_of(model, self.head):
-            message = f"the head {self.head} has no prototypes to score the queue with: use PrototypesHead"
-            raise ConfigError([Problem("loss.queue_size", message)])
         if self.momentum is not None:
             self.encoder = MomentumTeacher(model, batch_statistics=False)
 

@@ -44,6 +44,12 @@ class Freeze(Component):
         if not config.parts:
             yield Problem("parts", "is empty: name what is frozen, such as trunk")
 
+    @classmethod
+    def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        if config.steps is not None and facts.steps is not None and config.steps >= facts.steps:
+            field = "steps" if config.epochs is None else "epochs"
+            yield Problem(field, f"{', '.join(config.parts)} never learns: the run has {facts.steps} steps in all")
+
 
 FreezeConf = config_for(Freeze)
 

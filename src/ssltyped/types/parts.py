@@ -188,7 +188,10 @@ class Loss(Component, nn.Module, ABC):
         return model
 
     def setup(self, model: Model) -> None:
-        """Once, when the model is new and before a checkpoint is read: make what depends on it, such as a teacher."""
+        """Once, when the model is new and before a checkpoint is read: make what depends on it, such as a teacher.
+
+        What of the config does not fit is raised as a `ConfigError`, with paths from this loss.
+        """
 
     def on_train_start(self, model: Model, batches: Callable[[], Iterator[Batch]]) -> None:
         """Before the first step, also after a resume. `batches()` is this rank's share of one pass over the images."""

@@ -10,7 +10,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from ssltyped.config import ConfigError, config_for, join
+from ssltyped.config import ConfigError, config_for, raised_by
 from ssltyped.config.hints import nearest
 from ssltyped.model.files import about_of, read_file
 from ssltyped.types import Component, Problem, as_named, named
@@ -175,11 +175,8 @@ def start_from(loads: Sequence[Load], root: nn.Module, *, of_loss: bool) -> list
     reports: list[LoadReport] = []
     for number, load in enumerate(loads):
         if (load.into.partition(".")[0] == "loss") is of_loss:
-            try:
+            with raised_by(f"init.{number}"):
                 reports.append(load(root))
-            except ConfigError as error:
-                problems = [Problem(join(f"init.{number}", p.path), p.message) for p in error.problems]
-                raise ConfigError(problems) from error
     return reports
 
 

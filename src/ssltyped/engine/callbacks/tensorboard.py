@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 class TensorBoard(Callback):
     """Writes every metric as a scalar: `tensorboard --logdir runs`.
 
+    The axis that TensorBoard calls step is in images, `images` of `metrics.jsonl`: after a resume with another batch,
+    steps have other numbers.
+
     Args:
         folder_name: name of the folder of event files in the run's folder.
     """
@@ -29,7 +32,7 @@ class TensorBoard(Callback):
 
         self._writer = EventFileWriter(str(state.folder / self.folder_name))
         # What an earlier start wrote past the checkpoint that we go on from is not shown twice.
-        restart, first = SessionLog(status=SessionLog.START), state.step + 1 if state.step else 0
+        restart, first = SessionLog(status=SessionLog.START), state.images + 1 if state.step else 0
         self._writer.add_event(Event(step=first, wall_time=time.time(), session_log=restart))
 
     def on_metrics(self, state: TrainState, metrics: Mapping[str, float]) -> None:
@@ -38,7 +41,7 @@ class TensorBoard(Callback):
 
         if self._writer is not None:
             values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
-            self._writer.add_event(Event(step=state.step, wall_time=time.time(), summary=Summary(value=values)))
+            self._writer.add_event(Event(step=state.images, wall_time=time.time(), summary=Summary(value=values)))
 
     def on_train_end(self, state: TrainState) -> None:
         if self._writer is not None:
