@@ -234,7 +234,7 @@ def test_the_label_of_a_pretext_task_takes_the_place_of_the_images() -> None:
 
 class Rows(Numbers):
     def label(self, index: int) -> list[int]:
-        return [index, -1, index % 2]
+        return [index % 3 - 1, -1, index % 2]
 
 
 class Unlabelled(Numbers):
@@ -249,7 +249,7 @@ class Unlabelled(Numbers):
 def test_rows_of_labels() -> None:
     batch = reply_of(VIEWS, Rows(50)).batch()
     assert batch.label is not None
-    assert batch.label.tolist() == [[i, -1, i % 2] for i in batch.index.tolist()]
+    assert batch.label.tolist() == [[i % 3 - 1, -1, i % 2] for i in batch.index.tolist()]
 
 
 def test_an_unlabelled_source_has_labels_of_a_task_only() -> None:

@@ -15,7 +15,7 @@ from ssltyped.engine.parallel import Place
 from ssltyped.engine.strategy import StepModule, Strategy
 from ssltyped.experiment import Experiment, FactFinder, build_module, build_optimizer, resolve_experiment
 from ssltyped.launch import misfit
-from ssltyped.types import Batch, Facts, Moment, Problem, Scheduler, Update
+from ssltyped.types import Batch, Facts, Moment, Problem, Scheduler, Update, labels_of
 
 _BARS = "▁▂▃▄▅▆▇█"
 _COLUMNS = 60
@@ -123,7 +123,7 @@ def _label_shape(built: Experiment, facts: Facts) -> tuple[int, ...]:
     source = built.data.train.source
     if facts.num_classes is not None or source is None or not source.labelled:
         return ()
-    return np.shape(np.asarray(source.label(0)))  # numbers of numpy and torch too
+    return np.shape(next(labels_of(source, [0])))
 
 
 def _storage(tensor: Tensor) -> int:

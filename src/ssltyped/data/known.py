@@ -24,14 +24,6 @@ class Known(NamedTuple):
     source: Optional[Source]
 
 
-def _labels(source: Source) -> LabelCount:
-    """What its labels are; nothing is known of labels that are not there, which its own rules say."""
-    try:
-        return label_count(source)
-    except (OSError, ValueError):
-        return LabelCount()
-
-
 class Sources:
     """Of the splits of a config."""
 
@@ -47,7 +39,7 @@ class Sources:
             try:
                 source = config.build(split.source)
                 why = "" if source.labelled else source.why_unlabelled
-                self._known[key] = Known(len(source), source.labelled, why, _labels(source), source)
+                self._known[key] = Known(len(source), source.labelled, why, label_count(source), source)
             except (OSError, ValueError) as error:
                 if isinstance(error, ConfigError) or split.num_images is None:
                     raise ConfigError([Problem(f"{path}.source", str(error))]) from error
@@ -76,4 +68,6 @@ class Sources:
             if known.source is not None and split.num_images not in (None, known.length):
                 message = f"declared {split.num_images}, but there are {known.length} images: leave it out (null)"
                 found.append(Problem(f"data.{name}.num_images", message))
+            if known.labels.wrong:
+                found.append(Problem(f"data.{name}.source", known.labels.wrong))
         return found or (list(config.build(data, "data").trial()) if to_run else [])
