@@ -363,8 +363,8 @@ class Labels(Numbers):
         ((0, 1, 0.7), r"image 2 \(number 2\), gave the label 0\.7"),
         ((0, "cat", 1), r"image 1 \(number 1\), gave the label 'cat'"),
         ((None, 0, 1), r"image 0 \(number 0\), gave the label None"),
-        (([1, 0], [1, 0.5], [0, 0]), r"image 1 \(number 1\), gave the label a builtins\.list"),
-        (([1, 0], [1, 0, 0], [0, 0]), r"image 1 \(number 1\), gave a label of shape \(3,\); that of .* has \(2,\)"),
+        (([1, 0], [1, 0.5], [0, 0]), r"image 1 \(number 1\), gave the label \[1, 0\.5\]: a label is a whole"),
+        (([1, 0], [1, 0, 0], [0, 0]), r"image 1 \(number 1\), gave the label \[1, 0, 0\]: others are rows of 2"),
     ],
 )
 def test_what_is_no_label_is_named(given: Sequence[object], message: str) -> None:

@@ -76,6 +76,18 @@ def test_what_is_logged(classes: int, names: set[str], tmp_path: Path) -> None:
     assert 30 < wanted["top1"] < 100, "neither chance nor too easy to tell apart"
 
 
+def test_with_fewer_images_than_k_all_of_them_vote(tmp_path: Path) -> None:
+    """24 images, one of which is broken: 23 vote, which is told."""
+    asked = tiny(epochs=1, evaluated=True, source=PatchesConf(broken=[5]), callbacks=[KNNConf(k=24)])
+    trainer = tiny_trainer(asked, tmp_path)
+    trainer.fit()
+    sides = [*trainer.features(Subset.TRAIN), *trainer.features(Subset.VAL)]
+    wanted = knn_accuracy(*sides, k=23, temperature=0.07, num_classes=4)
+    assert len(sides[0]) == 23
+    assert trainer.metrics["knn_k"] == 23
+    assert trainer.metrics["knn_top1"] == pytest.approx(wanted["top1"])
+
+
 @pytest.mark.parametrize(("at_start", "start", "when"), [(True, 0, [0, 6, 7]), (False, 0, [6, 7]), (True, 3, [6, 7])])
 def test_when(at_start: bool, start: int, when: list[int], tmp_path: Path) -> None:
     """After every second epoch, at the end, and before the first step where asked; not again after a resume."""

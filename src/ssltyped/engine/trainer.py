@@ -25,6 +25,7 @@ from ssltyped.engine.interrupt import Interrupt, Verdict, handled_by
 from ssltyped.engine.loss_watch import LossWatch
 from ssltyped.engine.parallel import Rates, say, seed_step
 from ssltyped.engine.position import Position
+from ssltyped.engine.settled import Remembered
 from ssltyped.engine.step import Step
 from ssltyped.engine.strategy import Product
 from ssltyped.engine.unreadable import UnreadableImages
@@ -87,7 +88,7 @@ class Trainer:
         self._store = CheckpointStore(folder / "checkpoints", keep=checkpoints.keep)
         self._best: Optional[float] = None
         self._saved, self._part, self._watch = -1, 0, LossWatch()
-        self._stop, self._clock = Interrupt(), Clock(step.device)
+        self._stop, self._clock, self._settled = Interrupt(), Clock(step.device), dict[str, Remembered]()
         self._unreadable = UnreadableImages(folder)
         self._kept: Mapping[str, Mapping[str, object]] = {}
 
@@ -274,8 +275,8 @@ class Trainer:
 
     @property
     def _evaluation(self) -> Evaluation:
-        untrained = None if self.step else self._one_pass
-        return Evaluation(self.model, self._data, self.device, self._unreadable, untrained, self._step.precision)
+        precision, new = self._step.precision, None if self.step else self._one_pass
+        return Evaluation(self.model, self._data, self.device, self._unreadable, new, precision, self._settled)
 
     # --- state ----------------------------------------------------------------------------------------------
 
