@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from images import write, write_plain
 
-from ssltyped.data.listing import Listing, is_image, known, listing, remember
+from ssltyped.data.listing import Listing, is_image, listing, listings, remember
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_another_process_need_not_search_again(
     write_plain(tmp_path / "a", 2)
     settle(tmp_path)
     first = names(listing(tmp_path))
-    sent = pickle.dumps({folder: found for folder, found in known().items() if folder == tmp_path})
+    sent = pickle.dumps({folder: found for folder, found in listings().items() if folder == tmp_path})
     assert len(sent) < 2000
     monkeypatch.setattr("ssltyped.data.listing._LISTINGS", {})
     searched()

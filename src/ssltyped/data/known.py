@@ -1,11 +1,14 @@
 """What is known of the images of a run before it starts; what is costly to find out (a folder's length) only once."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple, Optional
 
 from ssltyped import config
 from ssltyped.config import ConfigError
 from ssltyped.data.classes import mismatch
 from ssltyped.data.label_count import LabelCount, label_count
+from ssltyped.data.listing import Listing, listings, remember
 from ssltyped.data.pipeline import Data
 from ssltyped.data.splits import Split
 from ssltyped.types import Problem, Source
@@ -24,11 +27,27 @@ class Known(NamedTuple):
     source: Optional[Source]
 
 
+class Findings(NamedTuple):
+    """What it cost to find out, for the other processes of a launch: the folders, and the labels by source."""
+
+    listings: Mapping[Path, Listing]
+    labels: Mapping[str, LabelCount]
+
+
 class Sources:
     """Of the splits of a config."""
 
     def __init__(self) -> None:
         self._known: dict[str, Known] = {}
+        self._told: Mapping[str, LabelCount] = {}
+
+    def findings(self) -> Findings:
+        return Findings(listings(), dict(self._told) | {key: one.labels for key, one in self._known.items()})
+
+    def take(self, findings: Findings) -> None:
+        """What another process has found is not looked for again, but for folders that have changed since."""
+        remember(findings.listings)
+        self._told = findings.labels
 
     def of(self, split: Split, path: str) -> Known:
         """The declared length where the images are not here. Raises `ConfigError` for a source that cannot be."""
@@ -39,7 +58,8 @@ class Sources:
             try:
                 source = config.build(split.source)
                 why = "" if source.labelled else source.why_unlabelled
-                self._known[key] = Known(len(source), source.labelled, why, label_count(source), source)
+                labels = self._told.get(key) or label_count(source)
+                self._known[key] = Known(len(source), source.labelled, why, labels, source)
             except (OSError, ValueError) as error:
                 if isinstance(error, ConfigError) or split.num_images is None:
                     raise ConfigError([Problem(f"{path}.source", str(error))]) from error

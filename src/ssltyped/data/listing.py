@@ -91,7 +91,7 @@ def listing(folder: Path) -> Listing:
     return found
 
 
-def known() -> Mapping[Path, Listing]:
+def listings() -> Mapping[Path, Listing]:
     """What this process has searched, for others that it starts."""
     return dict(_LISTINGS)
 
