@@ -63,3 +63,17 @@ def test_what_is_no_label_is_told_before_a_run(to_run: bool) -> None:
     (problem,) = Sources().problems(wrong.data, to_run=to_run)
     assert problem.path == "data.train.source"
     assert problem.message.startswith("SomeHaveNone, image 3 (patches/3.png), gave the label None: a label is")
+
+
+class SameNames(Patches):
+    """Four classes, two of the same name."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return ("a", "b", "a", "c")
+
+
+def test_classes_of_the_same_name_are_told_before_a_run() -> None:
+    wrong = config.replaced(tiny(), {"data.train.source": config_for(SameNames)()})
+    with pytest.raises(ConfigError, match=r"data\.train\.source: SameNames has classes of the same name: a$"):
+        Sources().of(wrong.data.train, "data.train")

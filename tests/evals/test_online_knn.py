@@ -42,6 +42,11 @@ def test_needs_labels() -> None:
         assert not list(KNN.problems(KNNConf(), dataclasses.replace(FACTS, labelled=known)))
 
 
+def test_needs_one_class_an_image() -> None:
+    (problem,) = KNN.problems(KNNConf(), dataclasses.replace(FACTS, labelled=True, num_labels=3, label_rows=True))
+    assert "needs one class an image, and the labels of data.train are rows" in str(problem)
+
+
 def test_needs_as_many_images_as_vote() -> None:
     (problem,) = KNN.problems(KNNConf(k=21), dataclasses.replace(FACTS, num_images=20))
     assert str(problem) == "k: got 21: data.train has only 20 images"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssltyped.types import Image, Label, Source, labels_of
+from ssltyped.types import Image, Label, Source, check_classes, labels_of
 
 
 class Given(Source):
@@ -93,3 +93,24 @@ def test_what_is_no_label(given: object, message: str) -> None:
 def test_what_does_not_go_with_the_others(given: Sequence[object], classes: Sequence[str], message: str) -> None:
     with pytest.raises(ValueError, match=rf"^Given, image 1 \(number 1\), gave the label {message}$"):
         labels(Given(given, classes))
+
+
+def test_names_of_classes() -> None:
+    for names in ((), ["a", "b"], ("0", "1")):
+        check_classes(Given([0], names))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("a", "b", "a"), "has classes of the same name: a$"),
+        ([0, 1], r"gave the classes \[0, 1\]: they are a list or tuple of texts"),
+        (None, "gave the classes None: they are"),
+        ("ab", "gave the classes 'ab': they are"),
+        (np.array(["a", "b"]), r"gave the classes a <U1 numpy array \[2\]: they are"),
+    ],
+)
+def test_what_are_no_names_of_classes(names: object, message: str) -> None:
+    """By a name that two classes have, those of another set would be taken for either."""
+    with pytest.raises(ValueError, match=f"^Given {message}"):
+        check_classes(Given([0], cast(Sequence[str], names)))

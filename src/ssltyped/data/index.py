@@ -86,5 +86,6 @@ def load_array(path: Path) -> Shaped[np.ndarray, "..."]:
     try:
         array: Shaped[np.ndarray, "..."] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{path}: {error}; save paths as text: np.save(file, np.array(paths, dtype=str))") from error
+        message = "is no array of numbers or text, as np.save(file, np.array(paths, dtype=str)) writes one"
+        raise ValueError(f"{path} {message}") from error
     return array

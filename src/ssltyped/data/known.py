@@ -11,7 +11,7 @@ from ssltyped.data.label_count import LabelCount, label_count
 from ssltyped.data.listing import Listing, listings, remember
 from ssltyped.data.pipeline import Data
 from ssltyped.data.splits import Split
-from ssltyped.types import Problem, Source
+from ssltyped.types import Problem, Source, check_classes
 
 
 class Known(NamedTuple):
@@ -57,6 +57,7 @@ class Sources:
         if key not in self._known:
             try:
                 source = config.build(split.source)
+                check_classes(source)
                 why = "" if source.labelled else source.why_unlabelled
                 labels = self._told.get(key) or label_count(source)
                 self._known[key] = Known(len(source), source.labelled, why, labels, source)

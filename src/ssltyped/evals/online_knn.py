@@ -52,6 +52,8 @@ class KNN(Callback):
         if facts.labelled is False:
             none = f"data.train or data.val has none{facts.why_unlabelled}"
             yield Problem("", f"needs labels, and {none}: remove this callback, or give labels")
+        if facts.label_rows:
+            yield Problem("", "needs one class an image, and the labels of data.train are rows of them: remove this")
         if facts.num_images is not None and config.k > facts.num_images:
             yield Problem("k", f"got {config.k}: data.train has only {facts.num_images} images")
 

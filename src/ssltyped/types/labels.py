@@ -1,11 +1,12 @@
 """The labels that a source gives, looked at where they come in: the wrong kind is an error with the image's number."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Optional, TypeAlias
 
 import numpy as np
 
-from ssltyped.config.hints import brief
+from ssltyped.config.hints import brief, listed
 from ssltyped.types.border import described
 from ssltyped.types.parts import Source
 
@@ -21,6 +22,16 @@ NO_LABEL = "a label is a whole number from 0, or a row of 1, 0 and -1"
 def image_of(source: Source, index: int) -> str:
     """Whose image it is, in an error."""
     return f"{type(source).__name__}, image {index} ({source.name(index)}),"
+
+
+def check_classes(source: Source) -> None:
+    """Raises ValueError for names of classes that are no texts, or by which two classes could not be told apart."""
+    names: object = source.classes
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        what = brief(str(names)) if isinstance(names, list | tuple) else described(names)
+        raise ValueError(f"{type(source).__name__} gave the classes {what}: they are a list or tuple of texts")
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise ValueError(f"{type(source).__name__} has classes of the same name: {listed(twice)}")
 
 
 def labels_of(source: Source, images: Iterable[int]) -> Iterator[Label]:
