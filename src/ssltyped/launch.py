@@ -17,7 +17,6 @@ from ssltyped.config import ConfigError
 from ssltyped.config.hints import shown
 from ssltyped.config.overrides import override
 from ssltyped.config.resolve import Resolution
-from ssltyped.data.known import Findings
 from ssltyped.engine.checkpoint import CheckpointStore
 from ssltyped.engine.folder import Start, prepare, write_result
 from ssltyped.engine.in_turn import in_turn
@@ -246,7 +245,7 @@ def _start_processes(asked: Experiment, resolution: Resolution[Experiment], find
     return Run(Outcome(result["outcome"]), folder, metrics=result["metrics"], first=result["first"], model=model)
 
 
-def _launch_rank(asked: str, found: Findings) -> None:
+def _launch_rank(asked: str, found: str) -> None:
     """The body of one of our processes, which is as if torchrun had started it; `found`: what is known of images."""
     recipe, find = config.from_yaml(asked), FactFinder()
     find.sources.take(found)

@@ -77,3 +77,13 @@ def test_classes_of_the_same_name_are_told_before_a_run() -> None:
     wrong = config.replaced(tiny(), {"data.train.source": config_for(SameNames)()})
     with pytest.raises(ConfigError, match=r"data\.train\.source: SameNames has classes of the same name: a$"):
         Sources().of(wrong.data.train, "data.train")
+
+
+def test_what_another_process_has_found_is_taken_over() -> None:
+    """It goes there as text; nothing is asked again."""
+    one = tiny(evaluated=True).data
+    first = Sources()
+    assert first.of(one.train, "data.train").labels == LabelCount(4)
+    second = Sources()
+    second.take(first.findings().replace('"classes": 4', '"classes": 7'))
+    assert second.of(one.train, "data.train").labels == LabelCount(7)

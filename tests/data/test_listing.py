@@ -140,3 +140,17 @@ def test_suffixes() -> None:
     found = [".jpg", ".JPEG", ".jpe", ".jfif", ".jp2", ".avif", ".png", ".tiff"]
     assert all(is_image(f"a{suffix}") for suffix in found)
     assert not any(map(is_image, ("a.txt", "jpg", ".jpg", "a.jpg.json", "a.npy")))
+
+
+def test_what_it_says_in_json_is_the_same(tmp_path: Path) -> None:
+    """Also of names that are no text, and links; classes stay in their order."""
+    write_plain(tmp_path / "b", 2)
+    write_plain(tmp_path / "a" / "deep", 1)
+    write(tmp_path, {"ä/\udcff.png": b"", "notes.txt": b""})
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    found = listing(tmp_path)
+    again = Listing.from_json(found.to_json())
+    assert names(again) == names(found)
+    assert list(again.counts) == list(found.counts)
+    assert {**vars(again), "files": None} == {**vars(found), "files": None}
+    assert again.holds() == found.holds()

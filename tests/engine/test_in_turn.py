@@ -20,7 +20,7 @@ place = Place.from_environment()
 for block in range(2):
     said = [f"{place.rank} in {block}"]
     try:
-        with in_turn(place, lambda: list(said), said.extend):
+        with in_turn(place, lambda: " ".join(said), said.append):
             said.append("found")
             if block and not place.rank:
                 raise ValueError
@@ -37,11 +37,11 @@ def test_the_first_rank_tells_the_others(tmp_path: Path) -> None:
     found = {file.name: file.read_text() for file in tmp_path.glob("?.?")}
     assert found == {
         "0.0": "0 in 0, found",
-        "1.0": "1 in 0, 0 in 0, found, found",
-        "2.0": "2 in 0, 0 in 0, found, found",
+        "1.0": "1 in 0, 0 in 0 found, found",
+        "2.0": "2 in 0, 0 in 0 found, found",
         "0.1": "0 in 1, found, failed",
-        "1.1": "1 in 1, 0 in 1, found, found",
-        "2.1": "2 in 1, 0 in 1, found, found",
+        "1.1": "1 in 1, 0 in 1 found, found",
+        "2.1": "2 in 1, 0 in 1 found, found",
     }
 
 

@@ -1,5 +1,7 @@
 """What is known of the images of a run before it starts; what is costly to find out (a folder's length) only once."""
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Optional
@@ -27,13 +29,6 @@ class Known(NamedTuple):
     source: Optional[Source]
 
 
-class Findings(NamedTuple):
-    """What it cost to find out, for the other processes of a launch: the folders, and the labels by source."""
-
-    listings: Mapping[Path, Listing]
-    labels: Mapping[str, LabelCount]
-
-
 class Sources:
     """Of the splits of a config."""
 
@@ -41,13 +36,17 @@ class Sources:
         self._known: dict[str, Known] = {}
         self._told: Mapping[str, LabelCount] = {}
 
-    def findings(self) -> Findings:
-        return Findings(listings(), dict(self._told) | {key: one.labels for key, one in self._known.items()})
+    def findings(self) -> str:
+        """What it cost to find out, for the other processes of a launch: the folders, and the labels by source."""
+        labels = dict(self._told) | {key: one.labels for key, one in self._known.items()}
+        found = {str(folder): listing.to_json() for folder, listing in listings().items()}
+        return json.dumps([found, {key: dataclasses.asdict(count) for key, count in labels.items()}])
 
-    def take(self, findings: Findings) -> None:
+    def take(self, findings: str) -> None:
         """What another process has found is not looked for again, but for folders that have changed since."""
-        remember(findings.listings)
-        self._told = findings.labels
+        found, labels = json.loads(findings)
+        remember({Path(folder): Listing.from_json(listing) for folder, listing in found.items()})
+        self._told = {key: LabelCount(**count) for key, count in labels.items()}
 
     def of(self, split: Split, path: str) -> Known:
         """The declared length where the images are not here. Raises `ConfigError` for a source that cannot be."""

@@ -2,22 +2,19 @@
 
 import itertools
 import os
-import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Optional, TypeVar
+from typing import Optional
 
 from torch.distributed import rendezvous
 
 from ssltyped.engine.parallel import Place
 
-T = TypeVar("T")
-
 _BLOCKS = itertools.count()
 
 
 @contextmanager
-def in_turn(place: Optional[Place], tell: Callable[[], T], take: Callable[[T], object]) -> Iterator[None]:
+def in_turn(place: Optional[Place], tell: Callable[[], str], take: Callable[[str], object]) -> Iterator[None]:
     """The first rank of a node runs the block alone, and the others then with what it tells, also if it failed.
 
     It is told through the store that torchrun keeps for the ranks, each of which runs the same blocks; without
@@ -30,10 +27,10 @@ def in_turn(place: Optional[Place], tell: Callable[[], T], take: Callable[[T], o
     store, _, _ = next(rendezvous("env://"))
     key = f"ssltyped/{place.rank - place.local_rank}/{block}"
     if place.local_rank:
-        take(pickle.loads(store.get(key)))
+        take(store.get(key).decode())
         yield
         return
     try:
         yield
     finally:
-        store.set(key, pickle.dumps(tell()))
+        store.set(key, tell())
