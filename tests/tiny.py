@@ -86,6 +86,21 @@ class Patches(Source):
 PatchesConf = config_for(Patches)
 
 
+class Vanishing(Patches):
+    """Of which a process can read one."""
+
+    read_one = False
+
+    def read(self, index: int) -> Image:
+        if Vanishing.read_one:
+            raise UnreadableImageError("gone")
+        Vanishing.read_one = True
+        return super().read(index)
+
+
+VanishingConf = config_for(Vanishing)
+
+
 def tiny(
     *,
     output: Path = Path("runs"),

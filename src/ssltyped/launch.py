@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import ModuleType
@@ -17,9 +17,9 @@ from ssltyped.config import ConfigError
 from ssltyped.config.hints import shown
 from ssltyped.config.overrides import override
 from ssltyped.config.resolve import Resolution
-from ssltyped.data.listing import Listing, known, remember
 from ssltyped.engine.checkpoint import CheckpointStore
 from ssltyped.engine.folder import Start, prepare, write_result
+from ssltyped.engine.in_turn import in_turn
 from ssltyped.engine.parallel import Device, Place, device_for, process_group, say, seed_step
 from ssltyped.engine.position import Position
 from ssltyped.engine.ranks import run_ranks, told
@@ -55,14 +55,19 @@ def launch(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "ru
     what is inferred, more processes than there are.
     """
     _refuse_what_is_no_recipe(recipe)
-    asked = override(recipe, overrides)
-    find = FactFinder()
-    resolution = resolve_experiment(asked, name, find)
+    asked, find = override(recipe, overrides), FactFinder()
+    with in_turn(Place.from_environment(), find.sources.findings, find.sources.take):
+        resolution = resolve_experiment(asked, name, find)
+    return _run(asked, resolution, find)
+
+
+def _run(asked: Experiment, resolution: Resolution[Experiment], find: FactFinder) -> Run:
+    """Train what was asked for, as it was resolved."""
     resolved, place = resolution.config, Place.from_environment()
     if wrong := hindrances(resolution, find):
         raise ConfigError(wrong)
     if place is None and resolution.facts.world_size > 1:
-        return _start_processes(asked, resolution)
+        return _start_processes(asked, resolution, find)
     place = place or Place(rank=0, world_size=1, local_rank=0, local_world_size=1)
     device = device_for(resolved.distributed.device, place.local_rank)
     with process_group(place, device, resolved.distributed.timeout_s), told(), ExitStack() as held:
@@ -220,14 +225,14 @@ def _strangers(resolved: Experiment, facts: Facts) -> list[Problem]:
     return []
 
 
-def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> Run:
+def _start_processes(asked: Experiment, resolution: Resolution[Experiment], find: FactFinder) -> Run:
     """One process a rank on this machine; signals are passed on, so that all of them save."""
     resolved = resolution.config
     with _prepare(asked, resolution) as start:  # a mistake is found here, and every process takes this folder
         folder, resumed_from = start.folder, start.resume
         resume = "auto" if resolved.resume == "never" else resolved.resume
         named = config.replaced(asked, {"name": str(folder.relative_to(resolved.output)), "resume": resume})
-        body = functools.partial(_launch_rank, searched=known())
+        body = functools.partial(_launch_rank, found=find.sources.findings())
         run_ranks(body, config.to_yaml(named), resolution.facts.world_size)
         result = json.loads((folder / "result.json").read_text())
         newest = CheckpointStore(folder / "checkpoints").newest() or resumed_from
@@ -240,10 +245,11 @@ def _start_processes(asked: Experiment, resolution: Resolution[Experiment]) -> R
     return Run(Outcome(result["outcome"]), folder, metrics=result["metrics"], first=result["first"], model=model)
 
 
-def _launch_rank(asked: str, searched: Mapping[Path, Listing]) -> None:
-    """The body of one of our processes, which is as if torchrun had started it; `searched`: folders of images."""
-    remember(searched)
-    launch(config.from_yaml(asked))
+def _launch_rank(asked: str, found: str) -> None:
+    """The body of one of our processes, which is as if torchrun had started it; `found`: what is known of images."""
+    recipe, find = config.from_yaml(asked), FactFinder()
+    find.sources.take(found)
+    _run(recipe, resolve_experiment(recipe, find=find), find)
 
 
 # --- replay ---------------------------------------------------------------------------------------------------

@@ -69,3 +69,8 @@ def test_vendors_are_not_taken_for_classes(tmp_path: Path) -> None:
     assert "source=ImageFolder" in reason
     write_plain(tmp_path / "acme", 1)
     assert detect(tmp_path)[0] == ImageFolderConf(path=tmp_path)
+
+
+def test_a_device_is_there_and_is_no_list() -> None:
+    with pytest.raises(ValueError, match="/dev/null is a pipe or device; it must be a folder of images or a list"):
+        detect(Path("/dev/null"))

@@ -1,3 +1,4 @@
+import os
 import pickle
 from pathlib import Path
 
@@ -77,6 +78,9 @@ def test_what_is_wrong_is_said(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"line 2: '002.png' has no label"):
         ImageList(path=text).label(1)
     labels.write_text("1\n2\n3\n")
+    with pytest.raises(ValueError, match=r"line 1: '001.png 3' holds more than a path, and the labels have their own"):
+        len(ImageList(path=text, labels=labels))
+    text.write_text("001.png\n002.png\n")
     with pytest.raises(ValueError, match=r"3 labels.*2 images"):
         _ = ImageList(path=text, labels=labels).labelled
     labels.write_text("cat\ndog\n")
@@ -173,10 +177,50 @@ def test_names_that_do_not_fit(names: str | None, told: str, folder: Path, tmp_p
 
 
 def test_a_label_file_must_fit_the_names(folder: Path, tmp_path: Path) -> None:
+    """Which is told when it is read, not at the first batch that has such a label."""
     (folder / "list.txt").write_text("000.png\n001.png\n")
     (tmp_path / "names.txt").write_text("cat\ndog\n")
-    np.save(tmp_path / "labels.npy", np.array([0, 2]))
-    source = ImageList(path=folder / "list.txt", labels=tmp_path / "labels.npy", class_names=tmp_path / "names.txt")
-    assert source.label(0) == 0
-    with pytest.raises(ValueError, match=r"2 is no class: .*names\.txt names 2"):
-        source.label(1)
+    for labels, message in (
+        (np.array([0, 2]), r"labels\.npy, label 2: 2 is no class: .*names\.txt names 2, from 0"),
+        (np.array([[0, 1, 0], [1, 0, 0]]), r"labels\.npy: its rows have 3 classes; .*names\.txt names 2"),
+    ):
+        np.save(tmp_path / "labels.npy", labels)
+        source = ImageList(path=folder / "list.txt", labels=tmp_path / "labels.npy", class_names=tmp_path / "names.txt")
+        with pytest.raises(ValueError, match=message):
+            _ = source.labelled
+
+
+@pytest.mark.parametrize("names", [b"", b"# none\n"])
+def test_names_must_be_there_and_be_text(names: bytes, folder: Path, tmp_path: Path) -> None:
+    (folder / "list.txt").write_text("000.png 0\n")
+    for content, message in (
+        (names, r"names\.txt is empty"),
+        (b"cat\nl\xf6we\n", r"names\.txt, line 2: is no text in UTF-8"),
+    ):
+        (tmp_path / "names.txt").write_bytes(content)
+        with pytest.raises(ValueError, match=f"class_names: .*{message}"):
+            _ = ImageList(path=folder / "list.txt", class_names=tmp_path / "names.txt").classes
+
+
+@pytest.mark.parametrize("line", ["0 001.png 3", "train,001.png,3", "id 7\t001.png", 'x "001.png"'])
+def test_a_column_before_a_path_that_is_there(line: str, folder: Path) -> None:
+    """`0 001.png` could be a file's name, and is none."""
+    (folder / "list.txt").write_text(f"\n{line}\n")
+    with pytest.raises(ValueError, match=r"list\.txt, line 2: .* begins with more than the path; 001\.png is there"):
+        len(ImageList(path=folder / "list.txt"))
+    (folder / "list.txt").write_text("0 gone.png 3\n")
+    assert len(ImageList(path=folder / "list.txt")) == 1, "it may come"
+    (folder / "0 001.png").write_bytes((folder / "001.png").read_bytes())
+    (folder / "list.txt").write_text("0 001.png 3\n")
+    assert contents_of_name(ImageList(path=folder / "list.txt")) == ("0 001.png", 3)
+
+
+def contents_of_name(source: ImageList) -> tuple[str, int | list[int]]:
+    return Path(source.name(0)).name, source.label(0)
+
+
+def test_bytes_that_are_no_text_are_a_path_too(folder: Path) -> None:
+    (folder / os.fsdecode(b"\xe4.png")).write_bytes((folder / "001.png").read_bytes())
+    np.save(folder / "list.NPY", np.array([b"\xe4.png"]))
+    (folder / "list.NPY.npy").rename(folder / "list.NPY")
+    assert int(ImageList(path=folder / "list.NPY").read(0)[0, 0, 0]) == 1

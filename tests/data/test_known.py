@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
-from tiny import PatchesConf, tiny
+from tiny import Patches, PatchesConf, tiny
 
 from ssltyped import config
-from ssltyped.config import ConfigError
+from ssltyped.config import ConfigError, config_for
 from ssltyped.data.digits import DigitsConf
 from ssltyped.data.image_list import ImageListConf
 from ssltyped.data.known import Sources
@@ -44,3 +45,45 @@ def test_a_run_needs_the_images_and_a_plan_only_the_right_number() -> None:
     (problem,) = Sources().problems(wrong.data, to_run=False)
     assert problem.path == "data.val.num_images"
     assert "declared 9, but there are" in problem.message
+
+
+class SomeHaveNone(Patches):
+    """Image 3 has no label."""
+
+    def label(self, index: int) -> int:
+        return cast(int, None) if index == 3 else super().label(index)
+
+
+SomeHaveNoneConf = config_for(SomeHaveNone)
+
+
+@pytest.mark.parametrize("to_run", [False, True])
+def test_what_is_no_label_is_told_before_a_run(to_run: bool) -> None:
+    wrong = config.replaced(tiny(evaluated=True), {"data.train.source": SomeHaveNoneConf()})
+    (problem,) = Sources().problems(wrong.data, to_run=to_run)
+    assert problem.path == "data.train.source"
+    assert problem.message.startswith("SomeHaveNone, image 3 (patches/3.png), gave the label None: a label is")
+
+
+class SameNames(Patches):
+    """Four classes, two of the same name."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return ("a", "b", "a", "c")
+
+
+def test_classes_of_the_same_name_are_told_before_a_run() -> None:
+    wrong = config.replaced(tiny(), {"data.train.source": config_for(SameNames)()})
+    with pytest.raises(ConfigError, match=r"data\.train\.source: SameNames has classes of the same name: a$"):
+        Sources().of(wrong.data.train, "data.train")
+
+
+def test_what_another_process_has_found_is_taken_over() -> None:
+    """It goes there as text; nothing is asked again."""
+    one = tiny(evaluated=True).data
+    first = Sources()
+    assert first.of(one.train, "data.train").labels == LabelCount(4)
+    second = Sources()
+    second.take(first.findings().replace('"classes": 4', '"classes": 7'))
+    assert second.of(one.train, "data.train").labels == LabelCount(7)

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssltyped.data.lines import _has_label, index_list, labelled, read_labels
+from ssltyped.data.lines import _label, index_list, labelled
 
 
 def entries(text: Path, data: bytes, *, paths_only: bool = False) -> list[str]:
     text.write_bytes(data)
-    index, _ = index_list(text, paths_only=paths_only)
+    index = index_list(text, paths_only=paths_only).entries
     return [index[i] for i in range(len(index))]
 
 
@@ -66,7 +66,8 @@ def test_a_path_and_its_label(line: str, path: str) -> None:
 @given(st.text("a1 ,;\t\"'.", min_size=1))
 def test_the_quick_look_for_a_label_sees_what_the_pattern_sees(text: str) -> None:
     line = text.strip()
-    assert _has_label(line.encode()) == (labelled(line)[1] is not None)
+    quick = _label(line.encode())
+    assert (int(quick) if quick else None) == labelled(line)[1]
 
 
 def test_paths_without_labels(tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_a_header_is_told(tmp_path: Path) -> None:
         ("d", b"one\ntwo\n", None),
     ):
         (tmp_path / name).write_bytes(data)
-        assert index_list(tmp_path / name, paths_only=False)[1] == header
+        assert index_list(tmp_path / name, paths_only=False).header == header
 
 
 @pytest.mark.parametrize(
@@ -105,53 +106,17 @@ def test_lines_that_are_no_list(tmp_path: Path, data: bytes, message: str) -> No
 
 
 @pytest.mark.parametrize(
-    "data",
-    [
-        b"3\n1\n0\n",
-        b"\xef\xbb\xbf3\r\n1\r\n0",
-        b"label\n3\n\n1\n# none\n0\n\n",
-        b'"3"\n "1" \n0,\n',
-        "label\r\n3\r\n1\r\n0\r\n".encode("utf-16"),
-    ],
-)
-def test_the_same_labels_however_they_were_written(tmp_path: Path, data: bytes) -> None:
-    (tmp_path / "labels.csv").write_bytes(data)
-    assert read_labels(tmp_path / "labels.csv").tolist() == [3, 1, 0]
-
-
-def test_rows_of_labels(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_bytes(b"cat,dog,cow\n1,0,-1\n0,0,1\n")
-    assert np.array_equal(read_labels(tmp_path / "rows.csv"), [[1, 0, -1], [0, 0, 1]])
-
-
-@pytest.mark.parametrize(
-    "data, message",
-    [
-        (b"1\n2.5\n", "line 2: '2.5': labels are whole numbers"),
-        (b"cat\ndog\n", "line 2: 'dog': labels are whole numbers"),
-        (b"label\n", "line 1: 'label': labels are whole numbers"),
-        (b"1 0\n1\n", "line 2: '1': 1 numbers, and 2 in the lines before"),
-    ],
-)
-def test_what_are_no_labels(tmp_path: Path, data: bytes, message: str) -> None:
-    (tmp_path / "labels.txt").write_bytes(data)
-    with pytest.raises(ValueError, match=message):
-        read_labels(tmp_path / "labels.txt")
-
-
-@pytest.mark.parametrize(
-    ("first", "is_header"),
-    [("path label", True), ("image", True), ("a.heic", False), ("a.jpg -1", False), ("x/y", False)],
+    ("first", "is_header"), [("path label", True), ("image", True), ("a.heic", False), ("x/y", False)]
 )
 def test_an_image_that_cannot_be_read_is_no_header(first: str, is_header: bool, tmp_path: Path) -> None:
-    """It is an entry, and an error at its line, or unreadable, but never left out."""
+    """It is an entry, and unreadable, but never left out."""
     (tmp_path / "list.txt").write_text(f"{first}\nb.jpg\nc.jpg\n")
-    entries, header = index_list(tmp_path / "list.txt", paths_only=True)
-    assert (len(entries), header) == ((2, first) if is_header else (3, None))
+    listed = index_list(tmp_path / "list.txt", paths_only=True)
+    assert (len(listed.entries), listed.header) == ((2, first) if is_header else (3, None))
 
 
 @pytest.mark.parametrize(
-    "line", ["a.jpg cat", "a.jpg|1", "a.jpg,3,7", "a.jpg 0.5", "a.jpg 0 1 1", '"a b.jpg" cat', "a.jpg\tcat"]
+    "line", ["a.jpg cat", "a.jpg|1", "a.jpg,3,7", "a.jpg 0.5", "a.jpg -1", "a.jpg 0 1 1", '"a b.jpg" cat', "a.jpg\tcat"]
 )
 def test_more_than_a_path_and_a_number_is_told_with_its_line(line: str, tmp_path: Path) -> None:
     """And not at the first batch, where no image can be read."""
@@ -159,6 +124,8 @@ def test_more_than_a_path_and_a_number_is_told_with_its_line(line: str, tmp_path
     text.write_text(f"{line}\n")
     with pytest.raises(ValueError, match=r"line 1: .* holds more than a path, or a path and a whole number"):
         index_list(text, paths_only=False)
+    with pytest.raises(ValueError, match=r"line 1: .* holds more than a path, and the labels have their own file"):
+        index_list(text, paths_only=True)
 
 
 @pytest.mark.parametrize(
@@ -167,3 +134,46 @@ def test_more_than_a_path_and_a_number_is_told_with_its_line(line: str, tmp_path
 def test_paths_as_odd_as_they_may_be(line: str, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(f"{line}\n")
     assert len(index_list(tmp_path / "list.txt", paths_only=False)[0]) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["0,a.jpg,3", "0\ta.jpg\t3", "3,a.jpg", "0;a.jpg", '"0","a.jpg","3"', "0, a b.jpg", "0\t5.0\ta.jpg", "0,1,3"],
+)
+@pytest.mark.parametrize("paths_only", [False, True])
+def test_a_column_before_the_path_is_told_with_its_line(line: str, paths_only: bool, tmp_path: Path) -> None:
+    """As pandas and MXNet write their lists: no such file could be found."""
+    (tmp_path / "list.csv").write_text(f"{'x.jpg' if paths_only or line[-1] == 'g' else 'x.jpg,1'}\n{line}\n")
+    with pytest.raises(ValueError, match=r"list\.csv, line 2: .* begins with a number: the path comes first"):
+        index_list(tmp_path / "list.csv", paths_only=paths_only)
+
+
+@pytest.mark.parametrize("line", ['"0,a.jpg",3', "1,3", "17", "0 a.jpg 3", "0_a.jpg,3", "12.jpg;3", "0/a.jpg,3"])
+def test_paths_that_begin_with_a_number(line: str, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(line)
+    assert len(index_list(tmp_path / "list.txt", paths_only=False).entries) == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le"])
+def test_two_bytes_a_character_without_a_mark_are_told(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes("a.jpg 3\nb.jpg 4\n".encode(encoding))
+    with pytest.raises(ValueError, match=r"list\.txt, line 1: is no text in UTF-8, .*: save it as UTF-8"):
+        index_list(tmp_path / "list.txt", paths_only=False)
+
+
+def test_a_label_that_no_tensor_holds_is_told_with_its_line(tmp_path: Path) -> None:
+    text = tmp_path / "list.txt"
+    text.write_text("a.jpg 9223372036854775807\n")
+    labels = index_list(text, paths_only=False).labels
+    assert labels is not None
+    assert np.load(labels).tolist() == [2**63 - 1]
+    for label in ("9223372036854775808", "9" * 5000):
+        text.write_text(f"a.jpg 0\n\nb.jpg {label}\n")
+        with pytest.raises(ValueError, match=r"line 3: 'b\.jpg 9.* has a label above 9223372036854775807"):
+            index_list(text, paths_only=False)
+
+
+def test_the_line_of_an_entry(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf# x\n\npath label\na.jpg 3\n\n  b.jpg 4")
+    listed = index_list(tmp_path / "list.txt", paths_only=False)
+    assert [listed.entries.number(index) for index in range(2)] == [4, 6]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from images import write, write_plain
 
-from ssltyped.data.listing import Listing, is_image, known, listing, remember
+from ssltyped.data.listing import Listing, is_image, listing, listings, remember
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_another_process_need_not_search_again(
     write_plain(tmp_path / "a", 2)
     settle(tmp_path)
     first = names(listing(tmp_path))
-    sent = pickle.dumps({folder: found for folder, found in known().items() if folder == tmp_path})
+    sent = pickle.dumps({folder: found for folder, found in listings().items() if folder == tmp_path})
     assert len(sent) < 2000
     monkeypatch.setattr("ssltyped.data.listing._LISTINGS", {})
     searched()
@@ -140,3 +140,17 @@ def test_suffixes() -> None:
     found = [".jpg", ".JPEG", ".jpe", ".jfif", ".jp2", ".avif", ".png", ".tiff"]
     assert all(is_image(f"a{suffix}") for suffix in found)
     assert not any(map(is_image, ("a.txt", "jpg", ".jpg", "a.jpg.json", "a.npy")))
+
+
+def test_what_it_says_in_json_is_the_same(tmp_path: Path) -> None:
+    """Also of names that are no text, and links; classes stay in their order."""
+    write_plain(tmp_path / "b", 2)
+    write_plain(tmp_path / "a" / "deep", 1)
+    write(tmp_path, {"ä/\udcff.png": b"", "notes.txt": b""})
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    found = listing(tmp_path)
+    again = Listing.from_json(found.to_json())
+    assert names(again) == names(found)
+    assert list(again.counts) == list(found.counts)
+    assert {**vars(again), "files": None} == {**vars(found), "files": None}
+    assert again.holds() == found.holds()

@@ -13,7 +13,7 @@ from jaxtyping import Int64
 from torchvision.transforms.v2 import functional
 
 from ssltyped.data.digits import Digits, DigitSplit
-from ssltyped.data.pipeline import Data, DataConf, TrainPipeline, iterate
+from ssltyped.data.pipeline import Data, DataConf, TrainPipeline, iterate, spread
 from ssltyped.data.reading import DataError, Unreadable
 from ssltyped.data.sampler import Sampler
 from ssltyped.data.sources import FlatFolder, ImageFolder
@@ -302,9 +302,23 @@ class Broken(Digits):
         raise UnreadableImageError("broken")
 
 
+class BrokenButOne(Broken):
+    def read(self, index: int) -> torch.Tensor:
+        return Digits.read(self, index) if index == 1260 else super().read(index)
+
+
+def test_some_images_are_tried_until_one_can_be_read() -> None:
+    """Of 1,400 they are 0, 140, ...: a folder whose paths are all wrong is told before the run."""
+    assert not list(data(Digits(), BrokenButOne()).trial())
+    (problem,) = data(Digits(), Broken()).trial()
+    assert problem.path == "data.val"
+    assert problem.message == "none of 10 images that were tried can be read: digits/train/0: broken"
+    assert spread(1400, 10) == list(range(0, 1400, 140))
+    assert [spread(count, 10) for count in (0, 1, 3)] == [[], [0], [0, 1, 2]]
+
+
 def test_the_first_image_of_each_split_is_tried() -> None:
     assert not list(data(Digits(), Digits()).trial())
-    assert not list(data(Broken(), Broken()).trial())
     wrong = {problem.path: problem.message for problem in data(Floats(), Five()).trial()}
     assert sorted(wrong) == ["data.train", "data.val"]
     assert wrong["data.train"].startswith("Floats, image 0 (digits/train/0), gave a torch.float32 tensor [3, 32, 32]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from ssltyped.evals.online_knn import KNNConf
 from ssltyped.heads.mlp import MLPHead
 from ssltyped.model.model import SSLModel
 from ssltyped.trunks.resnet import ResNet, Stem
-from ssltyped.types import Subset
+from ssltyped.types import Batch, Subset
 
 
 def model() -> SSLModel:
@@ -101,3 +102,28 @@ def test_before_the_first_step_it_is_what_an_evaluation_sees(tmp_path: Path) -> 
     wanted = knn_accuracy(*sides, k=3, temperature=0.07, num_classes=4)
     assert trainer.first["knn_top1"] == pytest.approx(wanted["top1"])
     assert not torch.allclose(trainer.features(Subset.VAL)[0], sides[2]), "after the first step, the model itself"
+
+
+def test_the_batches_are_run_once_for_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An evaluation of both subsets reads the batches of the training once; other weights have other statistics."""
+    trainer = tiny_trainer(tiny(epochs=1, evaluated=True), tmp_path)
+    passes: list[int] = []
+    one_pass = trainer._one_pass
+
+    def counted() -> Iterator[Batch]:
+        passes.append(1)
+        yield from one_pass()
+
+    monkeypatch.setattr(trainer, "_one_pass", counted)
+    before = [trainer.features(subset)[0] for subset in (Subset.TRAIN, Subset.VAL, Subset.VAL)]
+    assert len(passes) == 1
+    assert torch.equal(before[1], before[2])
+    list(trainer.outputs(Subset.VAL))
+    assert len(passes) == 2, "the heads have statistics too"
+    fresh = tiny_trainer(tiny(epochs=1, evaluated=True), tmp_path)
+    with torch.no_grad():
+        for own in (trainer, fresh):
+            next(own.student.trunk.parameters()).mul_(-2)
+    assert torch.equal(trainer.features(Subset.VAL)[0], fresh.features(Subset.VAL)[0])
+    assert len(passes) == 3
+    assert not torch.equal(trainer.features(Subset.VAL)[0], before[1])

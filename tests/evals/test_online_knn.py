@@ -42,6 +42,11 @@ def test_needs_labels() -> None:
         assert not list(KNN.problems(KNNConf(), dataclasses.replace(FACTS, labelled=known)))
 
 
+def test_needs_one_class_an_image() -> None:
+    (problem,) = KNN.problems(KNNConf(), dataclasses.replace(FACTS, labelled=True, num_labels=3, label_rows=True))
+    assert "needs one class an image, and the labels of data.train are rows" in str(problem)
+
+
 def test_needs_as_many_images_as_vote() -> None:
     (problem,) = KNN.problems(KNNConf(k=21), dataclasses.replace(FACTS, num_images=20))
     assert str(problem) == "k: got 21: data.train has only 20 images"
@@ -74,6 +79,18 @@ def test_what_is_logged(classes: int, names: set[str], tmp_path: Path) -> None:
     wanted = knn_accuracy(*subsets[Subset.TRAIN], *subsets[Subset.VAL], k=3, temperature=0.07, num_classes=classes)
     assert state.metrics["knn_top1"] == wanted["top1"]
     assert 30 < wanted["top1"] < 100, "neither chance nor too easy to tell apart"
+
+
+def test_with_fewer_images_than_k_all_of_them_vote(tmp_path: Path) -> None:
+    """24 images, one of which is broken: 23 vote, which is told."""
+    asked = tiny(epochs=1, evaluated=True, source=PatchesConf(broken=[5]), callbacks=[KNNConf(k=24)])
+    trainer = tiny_trainer(asked, tmp_path)
+    trainer.fit()
+    sides = [*trainer.features(Subset.TRAIN), *trainer.features(Subset.VAL)]
+    wanted = knn_accuracy(*sides, k=23, temperature=0.07, num_classes=4)
+    assert len(sides[0]) == 23
+    assert trainer.metrics["knn_k"] == 23
+    assert trainer.metrics["knn_top1"] == pytest.approx(wanted["top1"])
 
 
 @pytest.mark.parametrize(("at_start", "start", "when"), [(True, 0, [0, 6, 7]), (False, 0, [6, 7]), (True, 3, [6, 7])])

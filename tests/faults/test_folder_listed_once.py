@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from images import write, write_plain
+from tiny import environment
 
 from ssltyped.run import main
 
@@ -41,6 +44,62 @@ def test_once_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pyte
     assert main(["recipes.simclr_folder", *overrides]) == 0
     assert capfd.readouterr().out.count(f"data.train: {images}: {said}") == 1
     assert {folder: listed[folder] for folder in folders} == dict.fromkeys(folders, 1)
+
+
+COUNTED = """
+import os
+import sys
+from pathlib import Path
+
+from ssltyped import launch
+from ssltyped.config import config_for, replaced
+from ssltyped.data.sources import FlatFolderConf
+from tiny import Patches, tiny
+
+FOLDER = Path(__file__).parent
+
+def note(what):
+    with open(FOLDER / "noted.txt", "a") as file:
+        file.write(f"{what} {os.getpid()}\\n")
+
+class Asked(Patches):
+    def label(self, index):
+        note("asked")
+        return super().label(index)
+
+AskedConf = config_for(Asked)
+
+def hook(event, args):
+    if event == "os.scandir" and str(args[0]).startswith(str(FOLDER / "images")):
+        note("listed")
+
+if __name__ == "counted":
+    sys.addaudithook(hook)
+else:
+    import counted
+    train = {"data.train.source": counted.AskedConf(count=24), "data.train.batch_size": 2, "distributed.num_procs": 2}
+    val = {"data.val.source": FlatFolderConf(path=FOLDER / "images"), "data.val.transforms.0.size": 8}
+    launch(replaced(tiny(output=FOLDER / "runs", steps=1, evaluated=True), {**train, **val}))
+"""
+
+
+@pytest.mark.parametrize("by", ["torchrun", "us"])
+def test_once_for_all_ranks(by: str, tmp_path: Path) -> None:
+    """However they were started: one process lists the folders, and asks for more labels than it trains on."""
+    for name in ("ant", "bee"):
+        write_plain(tmp_path / "images" / name, 6)
+    for folder in (tmp_path / "images", *(tmp_path / "images").iterdir()):
+        os.utime(folder, (time.time() - 100, time.time() - 100))
+    (tmp_path / "counted.py").write_text(COUNTED)
+    run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"] if by == "torchrun" else []
+    own = {**environment(), "PYTHONPATH": f"{environment()['PYTHONPATH']}:{tmp_path}"}
+    ended = subprocess.run(
+        [sys.executable, *run, str(tmp_path / "counted.py")], env=own, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    noted = Counter((tmp_path / "noted.txt").read_text().splitlines())
+    assert sum(count for what, count in noted.items() if what.startswith("listed")) == 3
+    assert sum(count >= 24 for what, count in noted.items() if what.startswith("asked")) == 1
 
 
 def test_an_empty_class_folder_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

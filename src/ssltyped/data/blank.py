@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ssltyped.data.pipeline import Data
-from ssltyped.types import Batch, Facts
+from ssltyped.types import Batch, Facts, labels_of
 
 
 def blank_batch(data: Data, facts: Facts, rows: int) -> Batch:
@@ -23,4 +23,4 @@ def _label_shape(data: Data, facts: Facts) -> tuple[int, ...]:
     source = data.train.source
     if facts.num_classes is not None or source is None or not source.labelled:
         return ()
-    return np.shape(np.asarray(source.label(0)))  # numbers of numpy and torch too
+    return np.shape(next(labels_of(source, [0])))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ssltyped.config.hints import listed
 from ssltyped.data.relabelled import WithOtherLabels
-from ssltyped.types import Source
+from ssltyped.types import Label, Source, labels_of
 
 
 def mismatch(theirs: Source, ours: Source) -> str:
@@ -47,10 +47,10 @@ class Renumbered(WithOtherLabels):
     def classes(self) -> tuple[str, ...]:
         return self._classes
 
-    def label(self, index: int) -> int | list[int]:
-        label = self.source.label(index)
-        if not isinstance(label, Sequence):
-            return self.numbers[int(label)]  # a number of numpy or torch too
+    def label(self, index: int) -> Label:
+        label = next(labels_of(self.source, [index]))
+        if isinstance(label, int):
+            return self.numbers[label]
         row = [-1] * len(self.classes)
         for number, value in zip(self.numbers, label, strict=True):
             row[number] = value

@@ -24,6 +24,8 @@ def detect(path: Path) -> tuple[object, str]:
     try:
         if path.is_dir():
             return _detect_folder(path)
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is a pipe or device; it must be a folder of images or a list ({' '.join(LISTS)})")
         if not path.is_file():
             raise ValueError(f"{path} does not exist (one with blanks or other signs needs quotes)")
     except OSError as error:

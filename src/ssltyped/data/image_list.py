@@ -1,6 +1,8 @@
 """A file that lists images."""
 
 import functools
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional, Union
@@ -9,41 +11,13 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from ssltyped.config import config_for
-from ssltyped.config.hints import listed
+from ssltyped.config.hints import listed, shown
 from ssltyped.data.decode import WHITE, Colour
-from ssltyped.data.index import PathIndex, save_mapped
-from ssltyped.data.lines import LineIndex, in_utf8, index_list, labelled, lines, path_of, read_labels
+from ssltyped.data.index import PathIndex, load_array
+from ssltyped.data.label_file import load_labels
+from ssltyped.data.lines import Line, Listed, in_utf8, index_list, labelled, lines, path_of
 from ssltyped.data.sources import read_file
-from ssltyped.types import Image, Source
-
-
-def _load_array(path: Path, most_dims: int = 1) -> Shaped[np.ndarray, "N ..."]:
-    """A `.npy` with one entry an image, memory-mapped. Raises ValueError for one that holds Python objects."""
-    try:
-        array: Shaped[np.ndarray, "N ..."] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}; save paths as text: np.save(file, np.array(paths, dtype=str))") from error
-    if not 1 <= array.ndim <= most_dims:
-        raise ValueError(f"{path} has shape {array.shape}; it must have one entry an image")
-    return array
-
-
-def _as_npy(labels: Path) -> Path:
-    """The label file, or what a text file of labels holds as a `.npy`."""
-    return labels if labels.suffix == ".npy" else save_mapped(read_labels(labels))
-
-
-def load_labels(path: Path, num_images: int, most_dims: int) -> Integer[np.ndarray, "N ..."]:
-    """The labels of N images, or a row of them each with `most_dims` 2. Raises ValueError if they are not that."""
-    if not path.is_file():
-        raise ValueError(f"labels: {path} does not exist")
-    labels = _load_array(_as_npy(path), most_dims)
-    if labels.dtype.kind not in "iu":
-        raise ValueError(f"labels: {path} holds {labels.dtype}; labels are whole numbers")
-    if len(labels) != num_images:
-        what = f"labels: {path} holds {labels.dtype} of shape {labels.shape}"
-        raise ValueError(f"{what}: {len(labels)} labels for {num_images} images")
-    return labels
+from ssltyped.types import Image, Label, Source
 
 
 class ImageList(Source):
@@ -85,39 +59,79 @@ class ImageList(Source):
         return {name: value for name, value in vars(self).items() if name in kept}
 
     @functools.cached_property
-    def _lines(self) -> tuple[LineIndex, Optional[str]]:
-        """Of a text file: its entries and its header."""
-        return index_list(self.path, paths_only=self.labels is not None)
+    def _lines(self) -> Optional[Listed]:
+        """What a text file holds; None for an array."""
+        if self.path.suffix.lower() == ".npy":
+            return None
+        listed = index_list(self.path, paths_only=self.labels is not None)
+        if len(listed.entries) and (fault := self._unlike_a_path(listed.entries[0], listed.labels is not None)):
+            raise ValueError(f"{self.path}, line {listed.entries.number(0)}: {fault}")
+        return listed
+
+    def _unlike_a_path(self, entry: str, has_label: bool) -> str:
+        """What is wrong with an entry that names no file, where a part of it does: a column stands before the path."""
+        path = labelled(entry)[0] if has_label else path_of(entry)
+        if self._is_file(path):
+            return ""
+        behind = (path_of(path[separator.end() :]) for separator in re.finditer(r"[\s,;]+", path))
+        named = next(filter(self._is_file, behind), None)
+        return f"{shown(entry)} begins with more than the path; {named} is there" if named else ""
+
+    def _is_file(self, path: str) -> bool:
+        return os.path.isfile(self._below / path)  # noqa: PTH113  # pathlib's raises for a name that is too long
+
+    @property
+    def _below(self) -> Path:
+        """What relative paths are relative to."""
+        return self.path.parent if self.root is None else self.root
 
     @functools.cached_property
     def _entries(self) -> Union[PathIndex, Shaped[np.ndarray, "N"]]:
         if not self.path.is_file():
             raise ValueError(f"{self.path} {'is a folder, not a list' if self.path.exists() else 'does not exist'}")
-        entries = _load_array(self.path) if self.path.suffix == ".npy" else self._lines[0]
+        entries = load_array(self.path) if self._lines is None else self._lines.entries
         if isinstance(entries, np.ndarray) and entries.dtype.kind not in "US":
             raise ValueError(f"{self.path} holds {entries.dtype}; it must hold paths as text")
+        if isinstance(entries, np.ndarray) and entries.ndim != 1:
+            raise ValueError(f"{self.path} has shape {entries.shape}; it must have one entry an image")
         if not len(entries):
             raise ValueError(f"{self.path} lists no image")
         return entries
 
     @functools.cached_property
     def _labels(self) -> Optional[Integer[np.ndarray, "N ..."]]:
-        """The labels of the label file."""
-        return None if self.labels is None else load_labels(self.labels, len(self), most_dims=2)
+        """Those of the label file, or in the list. Raises ValueError if one is no class that has a name."""
+        self._entries  # noqa: B018  # what is wrong with the list is told first
+        if self.labels is not None:
+            labels = load_labels(self.labels, len(self), most_dims=2)
+        elif self._lines is not None and self._lines.labels is not None:
+            labels = load_array(self._lines.labels)
+        else:
+            return None
+        if self._classes:
+            self._check_named(labels, len(self._classes))
+        return labels
 
-    @functools.cached_property
-    def _labels_in_list(self) -> bool:
-        return self.labels is None and self.path.suffix != ".npy" and labelled(self._entry(0))[1] is not None
+    def _check_named(self, labels: Integer[np.ndarray, "N ..."], num_classes: int) -> None:
+        """Raises ValueError if a label is no class that has a name."""
+        names = f"{self.class_names} names {num_classes}"
+        if labels.ndim > 1 and labels.shape[1] != num_classes:
+            raise ValueError(f"{self.labels}: its rows have {labels.shape[1]} classes; {names}")
+        if labels.ndim == 1 and (label := labels.max()) >= num_classes:
+            raise ValueError(f"{self._place(int(labels.argmax()))}: {label} is no class: {names}, from 0")
 
-    def _entry(self, index: int) -> str:
-        entry: Union[str, bytes] = self._entries[index]
-        return entry.decode() if isinstance(entry, bytes) else str(entry)
+    def _place(self, index: int) -> str:
+        """Where the label of an image stands."""
+        if self.labels is None and self._lines is not None:
+            return f"{self.path}, line {self._lines.entries.number(index)}"
+        return f"{self.labels}, label {index + 1}"
 
     def _file(self, index: int) -> Path:
-        entry = self._entry(index)
-        if self.path.suffix != ".npy":
-            entry = labelled(entry)[0] if self._labels_in_list else path_of(entry)
-        return (self.path.parent if self.root is None else self.root) / entry
+        entry: Union[str, bytes] = self._entries[index]
+        path = os.fsdecode(entry)
+        if self._lines is not None:
+            path = path_of(path) if self._lines.labels is None else labelled(path)[0]
+        return self._below / path
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -130,7 +144,7 @@ class ImageList(Source):
 
     @property
     def labelled(self) -> bool:
-        return self._labels is not None or self._labels_in_list
+        return self._labels is not None
 
     @functools.cached_property
     def _classes(self) -> tuple[str, ...]:
@@ -138,10 +152,19 @@ class ImageList(Source):
             return ()
         if not self.class_names.is_file():
             raise ValueError(f"class_names: {self.class_names} does not exist")
-        names = tuple(line.content.decode() for line in lines(in_utf8(self.class_names)))
+        names = tuple(map(self._class_name, lines(in_utf8(self.class_names))))
+        if not names:
+            raise ValueError(f"class_names: {self.class_names} is empty")
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"class_names: {self.class_names} has {listed(twice)} more than once")
         return names
+
+    def _class_name(self, line: Line) -> str:
+        try:
+            return line.content.decode()
+        except UnicodeDecodeError as error:
+            message = "is no text in UTF-8: save it as UTF-8"
+            raise ValueError(f"class_names: {self.class_names}, line {line.number}: {message}") from error
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -149,20 +172,17 @@ class ImageList(Source):
 
     @property
     def remarks(self) -> Sequence[str]:
-        header = self._lines[1] if self.path.suffix != ".npy" and self.path.is_file() else None
+        header = self._lines.header if self.path.is_file() and self._lines is not None else None
         return [f"{self.path}: its first line is taken for a header: {header}"] if header else []
 
     @property
     def why_unlabelled(self) -> str:
         return f"{self.path}: its first line ends in no whole number, and there is no file of labels"
 
-    def label(self, index: int) -> int | list[int]:
-        found: Optional[int | list[int]]
-        found = labelled(self._entry(index))[1] if self._labels is None else self._labels[index].tolist()
-        assert found is not None
-        if self._classes and (len(found) if isinstance(found, list) else found + 1) > len(self._classes):
-            raise ValueError(f"{self.name(index)}: {found} is no class: {self.class_names} names {len(self._classes)}")
-        return found
+    def label(self, index: int) -> Label:
+        assert self._labels is not None
+        label: Label = self._labels[index].tolist()
+        return label
 
 
 ImageListConf = config_for(ImageList)

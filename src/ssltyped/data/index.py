@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 
 
 class PathIndex:
@@ -79,3 +79,13 @@ def save_mapped(values: Int64[np.ndarray, "P ..."]) -> Path:
     saved = folder / f"{hashlib.sha256(values.tobytes()).hexdigest()}.npy"
     Path(file.name).replace(saved)
     return saved
+
+
+def load_array(path: Path) -> Shaped[np.ndarray, "..."]:
+    """What is in a `.npy`, memory-mapped. Raises ValueError for one that holds Python objects, or is none."""
+    try:
+        array: Shaped[np.ndarray, "..."] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        message = "is no array of numbers or text, as np.save(file, np.array(paths, dtype=str)) writes one"
+        raise ValueError(f"{path} {message}") from error
+    return array

@@ -1,14 +1,19 @@
 """What is known of the images of a run before it starts; what is costly to find out (a folder's length) only once."""
 
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple, Optional
 
 from ssltyped import config
 from ssltyped.config import ConfigError
 from ssltyped.data.classes import mismatch
 from ssltyped.data.label_count import LabelCount, label_count
+from ssltyped.data.listing import Listing, listings, remember
 from ssltyped.data.pipeline import Data
 from ssltyped.data.splits import Split
-from ssltyped.types import Problem, Source
+from ssltyped.types import Problem, Source, check_classes
 
 
 class Known(NamedTuple):
@@ -24,19 +29,24 @@ class Known(NamedTuple):
     source: Optional[Source]
 
 
-def _labels(source: Source) -> LabelCount:
-    """What its labels are; nothing is known of labels that are not there, which its own rules say."""
-    try:
-        return label_count(source)
-    except (OSError, ValueError):
-        return LabelCount()
-
-
 class Sources:
     """Of the splits of a config."""
 
     def __init__(self) -> None:
         self._known: dict[str, Known] = {}
+        self._told: Mapping[str, LabelCount] = {}
+
+    def findings(self) -> str:
+        """What it cost to find out, for the other processes of a launch: the folders, and the labels by source."""
+        labels = dict(self._told) | {key: one.labels for key, one in self._known.items()}
+        found = {str(folder): listing.to_json() for folder, listing in listings().items()}
+        return json.dumps([found, {key: dataclasses.asdict(count) for key, count in labels.items()}])
+
+    def take(self, findings: str) -> None:
+        """What another process has found is not looked for again, but for folders that have changed since."""
+        found, labels = json.loads(findings)
+        remember({Path(folder): Listing.from_json(listing) for folder, listing in found.items()})
+        self._told = {key: LabelCount(**count) for key, count in labels.items()}
 
     def of(self, split: Split, path: str) -> Known:
         """The declared length where the images are not here. Raises `ConfigError` for a source that cannot be."""
@@ -46,8 +56,10 @@ class Sources:
         if key not in self._known:
             try:
                 source = config.build(split.source)
+                check_classes(source)
                 why = "" if source.labelled else source.why_unlabelled
-                self._known[key] = Known(len(source), source.labelled, why, _labels(source), source)
+                labels = self._told.get(key) or label_count(source)
+                self._known[key] = Known(len(source), source.labelled, why, labels, source)
             except (OSError, ValueError) as error:
                 if isinstance(error, ConfigError) or split.num_images is None:
                     raise ConfigError([Problem(f"{path}.source", str(error))]) from error
@@ -76,4 +88,6 @@ class Sources:
             if known.source is not None and split.num_images not in (None, known.length):
                 message = f"declared {split.num_images}, but there are {known.length} images: leave it out (null)"
                 found.append(Problem(f"data.{name}.num_images", message))
+            if known.labels.wrong:
+                found.append(Problem(f"data.{name}.source", known.labels.wrong))
         return found or (list(config.build(data, "data").trial()) if to_run else [])

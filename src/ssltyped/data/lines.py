@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 import numpy as np
-from jaxtyping import Integer
 
+from ssltyped.config.hints import shown
 from ssltyped.data.decode import EXTENSIONS
 from ssltyped.data.index import PathIndex, cache_folder, save_mapped
+from ssltyped.types.labels import MOST
 
 BOM, COMMENT = b"\xef\xbb\xbf", b"#"
 SEPARATORS, QUOTES = b" \t\r\f\v,;", b"\"'"
-WIDE = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-"""How files of two bytes a character begin, which Windows writes."""
+WIDE = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+"""How files of two or four bytes a character begin, which Windows writes."""
 
 ENTRY = re.compile(rb"""(?:(["'])(?P<quoted>.*?)\1|(?P<plain>.*?[^\s,;]))(?:[\s,;]+(["']?)(?P<label>\d+)\4)?[\s,;]*""")
 """A path, in quotes or not, and perhaps a separator (blanks, tabs, a comma or semicolon) and a whole number."""
@@ -29,6 +30,9 @@ MORE = re.compile(
     rb"(?i)(?:" + b"|".join(re.escape(suffix.encode()) for suffix in EXTENSIONS) + rb")[\"']?[\s,;|]+[^\s,;|]"
 )
 """A path of an image and something behind it."""
+
+NUMBERED = re.compile(rb"""(?:\d+|"\d+"|'\d+')[ \t]*[,;\t]\s*(?!["']?\d+["']?[\s,;]*$)[^\s,;]""")
+"""A number, a comma, semicolon or tab, and more than a number: only a path in quotes begins so."""
 
 
 class Line(NamedTuple):
@@ -45,12 +49,29 @@ class LineIndex(PathIndex):
     def __getitem__(self, index: int) -> str:
         return super().__getitem__(index).partition("\n")[0].strip()
 
+    def number(self, index: int) -> int:
+        """Which line of the file it is, from 1."""
+        return 1 + self._bytes[: self._offsets[index]].count(b"\n")
+
+
+class Listed(NamedTuple):
+    """What a list of images holds: its entries, a `.npy` of their labels, and a header; None: it has none."""
+
+    entries: LineIndex
+    labels: Optional[Path]
+    header: Optional[str]
+
 
 def lines(text: Path) -> Iterator[Line]:
-    """The lines of a file that are neither blank nor comments (which begin with #), without blanks around them."""
+    """The lines of a file that are neither blank nor comments (which begin with #), without blanks around them.
+
+    Raises ValueError for what is no text in UTF-8.
+    """
     start = 0
     with text.open("rb") as file:
         for number, line in enumerate(file, 1):
+            if b"\0" in line:
+                raise ValueError(f"{text}, line {number}: is no text in UTF-8, it holds zero bytes: save it as UTF-8")
             mark = len(BOM) if number == 1 and line.startswith(BOM) else 0
             content = line[mark:].strip()
             if content and not content.startswith(COMMENT):
@@ -65,10 +86,11 @@ def in_utf8(text: Path) -> Path:
     """
     with text.open("rb") as file:
         begin = file.read(1 << 16)
-    if begin[:2] not in WIDE and (b"\r" not in begin or b"\n" in begin):
+    wide = next((encoding for mark, encoding in WIDE.items() if begin.startswith(mark)), None)
+    if wide is None and (b"\r" not in begin or b"\n" in begin):
         return text
     try:
-        data = text.read_bytes().decode(WIDE.get(begin[:2], "utf-8"), "surrogateescape")
+        data = text.read_bytes().decode(wide or "utf-8", "surrogateescape")
     except UnicodeDecodeError as error:
         raise ValueError(f"{text} is no text: {error}") from error
     folder, content = cache_folder(), os.fsencode(data.replace("\r\n", "\n").replace("\r", "\n"))
@@ -92,13 +114,14 @@ def labelled(entry: str) -> tuple[str, Optional[int]]:
     return os.fsdecode(match["plain"] if match["quoted"] is None else match["quoted"]), int(match["label"])
 
 
-def index_list(text: Path, *, paths_only: bool) -> tuple[LineIndex, Optional[str]]:
-    """The lines of a list of images, and the header, if it has one: a first line without a file's suffix.
+def index_list(text: Path, *, paths_only: bool) -> Listed:
+    """The entries of a list of images, and the header, if it has one: a first line without a file's suffix.
 
-    Raises ValueError if not all lines are a path, or all a path and a label; with `paths_only` every line is a path.
+    Raises ValueError, with the number of the line, if not all lines are a path, or all a path and a label; with
+    `paths_only` every line is a path.
     """
     source, header = in_utf8(text), None
-    starts = array("q")  # 8 bytes an entry
+    starts, labels = array("q"), array("q")  # 8 bytes an entry each
     first: Optional[Line] = None
     has_labels = False
     for line in lines(source):
@@ -106,32 +129,52 @@ def index_list(text: Path, *, paths_only: bool) -> tuple[LineIndex, Optional[str
             header, first = os.fsdecode(first.content), None
             starts.pop()
         if first is None:
-            first, has_labels = line, _has_label(line.content)
+            first, has_labels = line, not paths_only and bool(_label(line.content))
+        label = b"" if paths_only else _label(line.content)
+        if wrong := _more_than_a_path(line.content, label, paths_only) or _unlike_the_first(label, has_labels):
+            raise ValueError(f"{text}, line {line.number}: {shown(os.fsdecode(line.content))} {wrong}")
         starts.append(line.start)
-        if not paths_only and (wrong := _wrong(line.content, has_labels)):
-            raise ValueError(f"{text}, line {line.number}: {os.fsdecode(line.content)!r} {wrong}")
+        if label:
+            labels.append(int(label))
     starts.append(source.stat().st_size)
-    return LineIndex(text=source, starts=save_mapped(np.array(starts))), header
+    entries = LineIndex(text=source, starts=save_mapped(np.array(starts)))
+    return Listed(entries, save_mapped(np.array(labels)) if labels else None, header)
 
 
-def _has_label(content: bytes) -> bool:
-    """Whether a line ends in a separator and a whole number, as `ENTRY` says; without it where possible, for speed."""
+def _label(content: bytes) -> bytes:
+    """The whole number at the end of a line, behind a separator, as `ENTRY` says; without it where possible, for speed.
+
+    Empty if there is none.
+    """
     end = content.strip(SEPARATORS)
     if end.strip(QUOTES) != end:
         match = ENTRY.fullmatch(content)
-        return match is not None and match["label"] is not None
+        return b"" if match is None else match["label"] or b""
     path = end.rstrip(b"0123456789")
-    return len(path) < len(end) and path.strip(SEPARATORS) not in (b"", path)
+    return end[len(path) :] if path.strip(SEPARATORS) not in (b"", path) else b""
 
 
-def _wrong(content: bytes, expected: bool) -> str:
-    """What is wrong with a line of a list whose first line has a label, or has none; empty if nothing is."""
-    has_label = _has_label(content)
+def _more_than_a_path(content: bytes, label: bytes, paths_only: bool) -> str:
+    """What a line holds beside a path and its label; empty if nothing."""
     path = content.strip(SEPARATORS)
-    path = path.strip(QUOTES).rstrip(b"0123456789").strip(SEPARATORS + QUOTES) if has_label else path
+    path = path.strip(QUOTES).rstrip(b"0123456789").strip(SEPARATORS + QUOTES) if label else path
+    if NUMBERED.match(content):
+        return "begins with a number: the path comes first, in quotes if it begins so, and then its label"
     if not path.strip(QUOTES).lower().endswith(SUFFIXES) and MORE.search(path):
-        return "holds more than a path, or a path and a whole number, which is its label"
-    if has_label == expected:
+        allowed = (
+            ", and the labels have their own file"
+            if paths_only
+            else ", or a path and a whole number, which is its label"
+        )
+        return f"holds more than a path{allowed}"
+    return ""
+
+
+def _unlike_the_first(label: bytes, expected: bool) -> str:
+    """What is wrong with the label of a line of a list whose first line has one, or has none; empty if nothing is."""
+    if len(label) > len(str(MOST)) or (label and int(label) > MOST):
+        return f"has a label above {MOST}, which is the largest"
+    if bool(label) == expected:
         return ""
     return "has no label; the first line has one" if expected else "has a label; the first line has none"
 
@@ -145,34 +188,3 @@ def _is_header(first: bytes, second: bytes) -> bool:
 
 def _names_image(content: bytes) -> bool:
     return labelled(os.fsdecode(content))[0].lower().endswith(EXTENSIONS)
-
-
-def read_labels(text: Path) -> Integer[np.ndarray, "N ..."]:
-    """The whole numbers of a text file, one a line, or K a line for rows; its first line may be a header.
-
-    Raises ValueError for what is no whole number, and for lines of different lengths.
-    """
-    values: array[int] = array("q")
-    width = 0
-    header: Optional[Line] = None
-    for line in lines(in_utf8(text)):
-        words = [word.strip(b"\"'") for word in re.split(rb"[\s,;]+", line.content) if word]
-        try:
-            row = [int(word) for word in words]
-        except ValueError as error:
-            if header is None and not values:
-                header = line
-                continue
-            raise ValueError(_no_label(text, line, "labels are whole numbers, one a line")) from error
-        if values and len(row) != width:
-            raise ValueError(_no_label(text, line, f"{len(row)} numbers, and {width} in the lines before"))
-        width = len(row)
-        values.extend(row)
-    if header is not None and not values:
-        raise ValueError(_no_label(text, header, "labels are whole numbers, one a line"))
-    table = np.array(values, dtype=np.int64)
-    return table.reshape(-1, width) if width > 1 else table
-
-
-def _no_label(text: Path, line: Line, message: str) -> str:
-    return f"labels: {text}, line {line.number}: {os.fsdecode(line.content)!r}: {message}"

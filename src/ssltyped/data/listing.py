@@ -1,11 +1,13 @@
 """What a folder holds: searched once by a process, and again only when one of its folders has changed."""
 
 import dataclasses
+import json
 import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Self
 
 from ssltyped.data.decode import EXTENSIONS
 from ssltyped.data.index import PathIndex, write_index
@@ -78,6 +80,18 @@ class Listing:
         # A mounted object store may have no times at all.
         return times == self.changed and min(times.values()) > 0 and max(times.values()) < self.taken - SETTLED * 1e9
 
+    def to_json(self) -> str:
+        """All of it but the files, which stay where they are on this machine."""
+        files = [str(self.files.text), str(self.files.starts)]
+        return json.dumps({**vars(self), "files": files, "direct": list(self.direct), "twice": list(self.twice)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        state = json.loads(text)
+        names, starts = map(Path, state.pop("files"))
+        direct, twice = frozenset(state.pop("direct")), frozenset(state.pop("twice"))
+        return cls(files=PathIndex(text=names, starts=starts), direct=direct, twice=twice, **state)
+
 
 _LISTINGS: dict[Path, Listing] = {}
 
@@ -91,7 +105,7 @@ def listing(folder: Path) -> Listing:
     return found
 
 
-def known() -> Mapping[Path, Listing]:
+def listings() -> Mapping[Path, Listing]:
     """What this process has searched, for others that it starts."""
     return dict(_LISTINGS)
 

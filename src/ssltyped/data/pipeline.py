@@ -30,6 +30,15 @@ NAMED = 10
 """Unreadable images that an error names."""
 
 
+TRIED = 10
+"""Images of a split that are tried before a run, one after the other until one can be read."""
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most so many of the numbers below `count`, equally far from each other, from 0 on."""
+    return sorted({count * place // most for place in range(most)}) if count else []
+
+
 def ignore(records: Sequence[Unreadable]) -> None:
     """Report nothing."""
 
@@ -195,13 +204,25 @@ class Data(Component):
                 yield from (f"data.{name}: {remark}" for remark in split.source.remarks)
 
     def trial(self) -> Iterator[Problem]:
-        """What is wrong with image 0 of each split on its way to the model; nothing is said of one that is broken."""
+        """What is wrong with an image of each split on its way to the model, or that none of `TRIED` can be read."""
         for path, split in (("data.train", self.train), ("data.val", self.val)):
             try:
-                if split is not None and len((reply := _reader(split).readable(0, [0])).index):
-                    self.normalize(reply.batch())
+                if split is not None:
+                    self._try(split)
             except ValueError as error:
                 yield Problem(path, ", ".join([str(error), *getattr(error, "__notes__", [])]))
+
+    def _try(self, split: TrainSplit | EvalSplit) -> None:
+        reader, broken = _reader(split), list[Unreadable]()
+        for index in spread(len(split.images()), TRIED):
+            reply = reader.readable(0, [index])
+            if len(reply.index):
+                self.normalize(reply.batch())
+                return
+            broken += reply.unreadable
+        if broken:
+            tried = f"none of {len(broken)} images that were tried can be read" if broken[1:] else "it cannot be read"
+            raise ValueError(f"{tried}: {broken[0].name}: {broken[0].reason}")
 
     def normalize(self, batch: Batch) -> Batch:
         """The batch with its views as float32 with mean 0 and deviation 1, on its device."""

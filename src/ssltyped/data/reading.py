@@ -17,6 +17,7 @@ from ssltyped.transforms.views import applied
 from ssltyped.types import (
     Batch,
     Image,
+    Label,
     Promise,
     Random,
     Source,
@@ -25,7 +26,8 @@ from ssltyped.types import (
     ViewMaker,
     Views,
     check_image,
-    check_labels,
+    image_of,
+    labels_of,
 )
 
 
@@ -109,7 +111,7 @@ class Reader:
         except UnreadableImageError as error:
             failed.append(Unreadable(index, self._source.name(index), str(error)))
             return None
-        check_image(image, self._giver(index))
+        check_image(image, image_of(self._source, index))
         try:
             return self._views(image, functools.partial(random_of, self._seed, epoch, index))
         except Exception as error:
@@ -122,15 +124,10 @@ class Reader:
         read = {index: views for index in images if (views := self.read(epoch, index, failed)) is not None}
         return self.reply(list(read.values()), list(read), failed)
 
-    def _giver(self, index: int) -> str:
-        """Whose image it is, in an error."""
-        return f"{type(self._source).__name__}, image {index} ({self._source.name(index)}),"
-
     def reply(self, views: Sequence[Views], index: Sequence[int], failed: Sequence[Unreadable]) -> Reply:
-        label: list[int | Sequence[int]] = [one.label for one in views if one.label is not None]
+        label: list[Label] = [one.label for one in views if one.label is not None]
         if not label and self._source.labelled:
-            label = [self._source.label(i) for i in index]
-            check_labels(label, lambda place: self._giver(index[place]))
+            label = list(labels_of(self._source, index))
         images = [one.images for one in views]
         return Reply(
             views=tuple(stack(same, view) for view, same in enumerate(zip(*images, strict=True))),

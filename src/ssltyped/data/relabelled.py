@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from ssltyped.config import config_for
-from ssltyped.data.image_list import load_labels
+from ssltyped.data.label_file import load_labels
 from ssltyped.types import Facts, Image, Problem, Source
 
 

@@ -1,13 +1,12 @@
 """Folders of image files."""
 
+import bisect
 import functools
+import itertools
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
-from jaxtyping import Int64
 
 from ssltyped.config import config_for
 from ssltyped.data.decode import EXTENSIONS, WHITE, Colour, decode
@@ -107,7 +106,7 @@ class ClassFolders(NamedTuple):
 
     files: PathIndex
     classes: tuple[str, ...]
-    starts: Int64[np.ndarray, "K1"]
+    starts: Sequence[int]
 
 
 class ImageFolder(Source):
@@ -134,7 +133,7 @@ class ImageFolder(Source):
             raise ValueError(f"{self.path} has no sub-folders, which would be the classes; use FlatFolder")
         if found.empty:
             raise ValueError(f"no image in these class folders of {self.path}: {', '.join(found.empty[:MOST_NAMED])}")
-        return ClassFolders(found.files, classes, np.cumsum(list(found.counts.values())))
+        return ClassFolders(found.files, classes, list(itertools.accumulate(found.counts.values())))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -142,11 +141,11 @@ class ImageFolder(Source):
         return self._scanned.classes
 
     def __len__(self) -> int:
-        return int(self._scanned.starts[-1] - self._scanned.starts[0])
+        return self._scanned.starts[-1] - self._scanned.starts[0]
 
     def _file(self, index: int) -> Path:
         # Images beside the class folders come first, and have no class.
-        return self.path / self._scanned.files[index + int(self._scanned.starts[0])]
+        return self.path / self._scanned.files[index + self._scanned.starts[0]]
 
     def read(self, index: int) -> Image:
         return read_file(self._file(index), self.background)
@@ -160,7 +159,7 @@ class ImageFolder(Source):
 
     def label(self, index: int) -> int:
         starts = self._scanned.starts
-        return int(np.searchsorted(starts, index + starts[0], side="right")) - 1
+        return bisect.bisect_right(starts, index + starts[0]) - 1
 
 
 FlatFolderConf = config_for(FlatFolder)

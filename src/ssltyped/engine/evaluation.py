@@ -11,7 +11,7 @@ from torch import Tensor
 from ssltyped import distributed
 from ssltyped.data.pipeline import Data, Report, nothing_to_read
 from ssltyped.engine.parallel import Precision, autocast
-from ssltyped.engine.settled import BATCHES, settled
+from ssltyped.engine.settled import BATCHES, Remembered, settled
 from ssltyped.model.model import SSLModel, default_feature
 from ssltyped.types import Batch, Outputs, Subset, Target
 
@@ -30,6 +30,7 @@ class Evaluation:
         batches: if the model has not been trained yet, what it will be trained on: its BatchNorm layers are evaluated
             with the statistics of some of these (`settled`).
         precision: what the forward pass computes in, as in training.
+        remembered: statistics that were found before; those that are found now are kept there.
     """
 
     def __init__(
@@ -40,15 +41,16 @@ class Evaluation:
         report: Report,
         batches: Optional[Callable[[], Iterator[Batch]]] = None,
         precision: Precision = Precision.FP32,
+        remembered: Optional[dict[str, Remembered]] = None,
     ) -> None:
-        self._precision = precision
+        self._precision, self._remembered = precision, {} if remembered is None else remembered
         self._model, self._data, self._device, self._report, self._batches = model, data, device, report, batches
 
     def features(self, subset: Subset) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"]]:
         """The trunk's last feature and the labels, of all images, on every rank (collective)."""
         trunk = self._model.trunk
         name = default_feature(trunk)
-        model = self._settled(lambda model, view: model.extract(view, name))
+        model = self._settled("trunk", lambda model, view: model.extract(view, name))
         features, labels = [], []
         for image, label in self._images(subset, model):
             with torch.no_grad(), autocast(self._precision, self._device):
@@ -62,18 +64,19 @@ class Evaluation:
 
     def outputs(self, subset: Subset) -> Iterator[tuple[Outputs, Target]]:
         """The model's outputs and the labels, of this rank's share, a batch at a time."""
-        model = self._settled(lambda model, view: model([view]))
+        model = self._settled("model", lambda model, view: model([view]))
         for image, label in self._images(subset, model):
             with torch.no_grad(), autocast(self._precision, self._device):
                 found = model([image])
             heads = {name: tuple(output.float() for output in outputs) for name, outputs in found.heads.items()}
             yield Outputs(heads, found.features), label
 
-    def _settled(self, run: Callable[[SSLModel, Tensor], object]) -> SSLModel:
-        """The model that is evaluated: a copy of one that has not been trained."""
+    def _settled(self, part: str, run: Callable[[SSLModel, Tensor], object]) -> SSLModel:
+        """The model that is evaluated: a copy of one that has not been trained; `part`: what of it is run."""
         if self._batches is None:
             return self._model
-        return settled(self._model, (batch.views[0] for batch in islice(self._batches(), BATCHES)), run)
+        views = (batch.views[0] for batch in islice(self._batches(), BATCHES))
+        return settled(self._model, views, run, self._remembered.setdefault(part, Remembered()))
 
     def _images(self, subset: Subset, model: SSLModel) -> Iterator[tuple[Tensor, Target]]:
         """This rank's images, normalized; the model is in eval mode until the last one."""

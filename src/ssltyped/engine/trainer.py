@@ -25,6 +25,7 @@ from ssltyped.engine.interrupt import Interrupt, Verdict, handled_by
 from ssltyped.engine.loss_watch import LossWatch
 from ssltyped.engine.parallel import Rates, say, seed_step
 from ssltyped.engine.position import Position
+from ssltyped.engine.settled import Remembered
 from ssltyped.engine.step import Step
 from ssltyped.engine.strategy import Product
 from ssltyped.engine.unreadable import UnreadableImages
@@ -77,9 +78,8 @@ class Trainer:
     ) -> None:
         self.step, self.steps, self.steps_per_epoch, self.folder = 0, end.step, end.steps_per_epoch, folder
         self._end = end
-        self.metrics: dict[str, float] = {}
+        self.metrics, self.first = dict[str, float](), dict[str, float]()
         self._logged_at: dict[str, int] = {}
-        self.first: dict[str, float] = {}
         self._step, self._data, self._schedule, self._checkpoints = step, data, schedule, checkpoints
         self._accumulation, self._seed, self._log_every = accumulation, seed, log_every
         self._schedules, self._product = schedules, product
@@ -87,7 +87,7 @@ class Trainer:
         self._store = CheckpointStore(folder / "checkpoints", keep=checkpoints.keep)
         self._best: Optional[float] = None
         self._saved, self._part, self._watch = -1, 0, LossWatch()
-        self._stop, self._clock = Interrupt(), Clock(step.device)
+        self._stop, self._clock, self._settled = Interrupt(), Clock(step.device), dict[str, Remembered]()
         self._unreadable = UnreadableImages(folder)
         self._kept: Mapping[str, Mapping[str, object]] = {}
 
@@ -276,8 +276,8 @@ class Trainer:
 
     @property
     def _evaluation(self) -> Evaluation:
-        untrained = None if self.step else self._one_pass
-        return Evaluation(self.model, self._data, self.device, self._unreadable, untrained, self._step.precision)
+        precision, new = self._step.precision, None if self.step else self._one_pass
+        return Evaluation(self.model, self._data, self.device, self._unreadable, new, precision, self._settled)
 
     # --- state ----------------------------------------------------------------------------------------------
 

@@ -18,7 +18,8 @@ class KNN(Callback):
     """Weighted k-nearest-neighbour accuracy of `data.val` among the images of `data.train`, on the frozen trunk.
 
     Both are read without augmentation, with the transforms of `data.val`. Logs `knn_top1` (and `knn_top5` for
-    more than five classes), in percent. Wu et al. 2018 (arXiv 1805.01978), section 3.4.
+    more than five classes), in percent. Wu et al. 2018 (arXiv 1805.01978), section 3.4. Where fewer than `k` images can
+    be read all of them vote, and `knn_k` is logged, how many.
 
     Args:
         every_epochs: evaluate after every so many epochs, and at the end; null: ten times in a run.
@@ -51,6 +52,8 @@ class KNN(Callback):
         if facts.labelled is False:
             none = f"data.train or data.val has none{facts.why_unlabelled}"
             yield Problem("", f"needs labels, and {none}: remove this callback, or give labels")
+        if facts.label_rows:
+            yield Problem("", "needs one class an image, and the labels of data.train are rows of them: remove this")
         if facts.num_images is not None and config.k > facts.num_images:
             yield Problem("k", f"got {config.k}: data.train has only {facts.num_images} images")
 
@@ -66,8 +69,10 @@ class KNN(Callback):
         bank, bank_labels = state.features(Subset.TRAIN)
         queries, query_labels = state.features(Subset.VAL)
         num_classes = int(max(bank_labels.max(), query_labels.max())) + 1
-        result = self._accuracy(bank, bank_labels, queries, query_labels, num_classes)
-        state.log({f"knn_{name}": value for name, value in result.items() if name == "top1" or num_classes > 5})
+        k = min(self.k, len(bank))
+        result = self._accuracy(bank, bank_labels, queries, query_labels, k, num_classes)
+        fewer = {} if k == self.k else {"knn_k": float(k)}
+        state.log({f"knn_{name}": value for name, value in result.items() if name == "top1" or num_classes > 5} | fewer)
 
     def _accuracy(
         self,
@@ -75,14 +80,13 @@ class KNN(Callback):
         bank_labels: Int64[Tensor, "N"],
         queries: Float[Tensor, "M D"],
         query_labels: Int64[Tensor, "M"],
+        k: int,
         num_classes: int,
     ) -> dict[str, float]:
         """As `knn_accuracy`; every rank has all images, and answers for its share of the queries."""
         mine = slice(distributed.rank(), None, distributed.world_size())
         share, labels = queries[mine], query_labels[mine]
-        own = knn_accuracy(
-            bank, bank_labels, share, labels, k=self.k, temperature=self.temperature, num_classes=num_classes
-        )
+        own = knn_accuracy(bank, bank_labels, share, labels, k=k, temperature=self.temperature, num_classes=num_classes)
         weighted = [value * len(share) if len(share) else 0.0 for value in own.values()]
         total = distributed.all_reduce_sum(torch.tensor(weighted, dtype=torch.float64)) / len(queries)
         return dict(zip(own, total.tolist(), strict=True))

@@ -17,7 +17,10 @@ from ssltyped.config.component import Published as Published
 from ssltyped.types.border import Promise as Promise
 from ssltyped.types.border import check_batch as check_batch
 from ssltyped.types.border import check_image as check_image
-from ssltyped.types.border import check_labels as check_labels
+from ssltyped.types.labels import Label as Label
+from ssltyped.types.labels import check_classes as check_classes
+from ssltyped.types.labels import image_of as image_of
+from ssltyped.types.labels import labels_of as labels_of
 from ssltyped.types.names import as_named as as_named
 from ssltyped.types.names import can_be_named as can_be_named
 from ssltyped.types.names import named as named

@@ -1,7 +1,7 @@
 """What a plug-in gives, looked at where it comes in: a wrong type there is a wrong number later on."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Optional, Self
 
 import numpy as np
@@ -87,18 +87,6 @@ class Promise:
 
 def _sizes(sides: Sequence[Optional[tuple[int, ...]]]) -> str:
     return ", ".join("none" if one is None else " x ".join(map(str, one)) for one in sides) or "no view"
-
-
-def check_labels(labels: Sequence[object], giver: Callable[[int], str]) -> None:
-    """Raises ValueError for anything but a whole number each, or a row of K of them each; `giver(i)` has label i."""
-    arrays = [np.asarray(label) for label in labels]
-    for place, (label, array) in enumerate(zip(labels, arrays, strict=True)):
-        if array.dtype.kind not in "iu" or array.ndim > 1:
-            message = "a label is a whole number, or a row of them"
-            raise ValueError(f"{giver(place)} gave the label {described(label)}; {message}")
-        if array.shape != arrays[0].shape:
-            message = f"gave a label of shape {array.shape}; that of {giver(0)} has {arrays[0].shape}"
-            raise ValueError(f"{giver(place)} {message}")
 
 
 def check_batch(batch: object, giver: str) -> None:
