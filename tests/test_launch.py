@@ -359,14 +359,15 @@ def test_a_part_that_leaves_is_a_failure(
         launch(tiny(output=tmp_path, batch_size=4, callbacks=[LeavesConf()]), overrides=["distributed.num_procs=2"])
 
 
-def test_data_that_cannot_be_read_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_data_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     """Also what a rank has found; and DDP's advice about unused parameters is not printed."""
     overrides = ["+callbacks=KNN", "callbacks.1.k=3", "callbacks.1.every_epochs=1", "data.val=EvalSplit"]
     overrides += ["data.val.source=tiny:Vanishing", "data.val.source.count=4", "data.val.num_workers=0"]
     overrides += ["data.val.transforms=[CenterCrop]", "data.val.transforms.0.size=16", "data.train.batch_size=4"]
     for ranks in (1, 2):
-        assert main(["tiny", *overrides, f"distributed.num_procs={ranks}", f"output={tmp_path / str(ranks)}"]) == 1
-        assert capfd.readouterr().err.splitlines() == [
+        code, _, err = run_cli("tiny", *overrides, f"distributed.num_procs={ranks}", f"output={tmp_path / str(ranks)}")
+        assert code == 1
+        assert err.splitlines() == [
             "error: tiny failed: none of the images of data.val can be read: see unreadable_rank*.jsonl of the run"
         ]
     broken = ["data.val.source=tiny:Patches", "data.val.source.broken=[0,1,2,3]", f"output={tmp_path / 'broken'}"]
