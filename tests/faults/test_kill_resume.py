@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-STEPS = 30
+STEPS = 40
 COMMAND = [
     sys.executable, "-u", "-m", "ssltyped.run", "recipes.quickstart", "resume=auto", f"steps={STEPS}", "epochs=null",
     "data.train.views.transforms.0.size=16", "data.train.batch_size=64", "checkpoints.every_steps=1", "log_every=1",
