@@ -27,7 +27,7 @@ check: .venv/installed
 
 # What CI runs.
 test: check
-	$(RUN) -m pytest -q -n 2 -m "not slow"
+	$(RUN) -m pytest -q -n 2 --dist worksteal -m "not slow"
 
 # The long proofs too.
 test-all: check

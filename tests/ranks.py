@@ -10,7 +10,7 @@ The function runs in W processes at once, each with the process group initialise
 rank gets the same arguments (pick by rank), and the results come back in rank order. Arguments and results are
 pickled. If a rank raises, `RankError` shows the traceback of every rank that failed; a rank that waits for
 another longer than the timeout is an error too. The processes stay for the next call of the same world size
-(the first costs about 3 s, then milliseconds), so a function must leave no global state behind.
+(the first costs seconds, then milliseconds), so a function must leave no global state behind.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar, cast
 
-import shapes
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -71,7 +72,10 @@ class _Pool:
 
     def __init__(self, world_size: int) -> None:
         context = mp.get_context("forkserver")
-        context.set_forkserver_preload(["torch", "torch.distributed", "jaxtyping", "beartype"])
+        context.set_forkserver_preload(["rank_imports"])
+        with pytest.MonkeyPatch.context() as patch:  # the server of Python < 3.13 looks for it there alone
+            patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+            forkserver.ensure_running()
         self.folder = tempfile.TemporaryDirectory(prefix="ranks-")
         self.pipes: list[Connection] = []
         self.processes = []
@@ -131,7 +135,6 @@ def _serve(pipe: Connection, rank: int, world_size: int, store: str, path: list[
     """The life of one rank: tasks until the pipe closes."""
     sys.path[:] = path
     torch.set_num_threads(1)
-    shapes.install()
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group(
         "gloo",

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ssltyped.run import main
+
 ROOT = Path(__file__).parents[1]
 
 METHOD = '''
@@ -113,22 +115,24 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_it_trains_and_is_planned(folder: Path) -> None:
+def test_it_trains(folder: Path) -> None:
     done = run(folder, "ssltyped.run", "my_recipe", "loss.spread=0.5", "output=runs")
     assert done.returncode == 0, done.stderr
     result = json.loads((folder / "runs" / "my_recipe" / "result.json").read_text())
     assert result["metrics"]["agreement"] > 0
-    planned = run(folder, "ssltyped.run", "my_recipe", "--plan")
-    assert "AgreementLoss" in planned.stdout, planned.stderr
 
 
-def test_its_mistakes_are_ours(folder: Path) -> None:
-    done = run(folder, "ssltyped.run", "my_recipe", "loss.spred=0.5")
-    assert done.returncode == 2
-    assert "did you mean 'spread'" in done.stderr
-    done = run(folder, "ssltyped.run", "my_recipe", "data.train.views.num_views=3", "--plan")
-    assert done.returncode == 2
-    assert "loss: agreement is of 2 views; the data makes 3" in done.stderr
+def test_its_plan_and_mistakes_are_ours(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    assert main(["my_recipe", "--plan"]) == 0
+    assert "AgreementLoss" in capsys.readouterr().out
+    assert main(["my_recipe", "loss.spred=0.5"]) == 2
+    assert "did you mean 'spread'" in capsys.readouterr().err
+    assert main(["my_recipe", "data.train.views.num_views=3", "--plan"]) == 2
+    assert "loss: agreement is of 2 views; the data makes 3" in capsys.readouterr().err
 
 
 def test_its_own_test_passes(folder: Path) -> None:

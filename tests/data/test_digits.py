@@ -1,5 +1,6 @@
 import numpy as np
 import torch
+from sklearn.datasets import load_digits
 
 from ssltyped.data.digits import Digits, DigitSplit, _load
 
@@ -11,6 +12,12 @@ def test_sizes() -> None:
     image = TRAIN.read(3)
     assert image.shape == (3, 32, 32)
     assert image.dtype == torch.uint8
+
+
+def test_they_are_scikit_learns() -> None:
+    theirs, (ink, digits) = load_digits(), _load()
+    assert np.array_equal(ink * 16, theirs.images)
+    assert digits.tolist() == theirs.target.tolist()
 
 
 def test_fixed_by_index() -> None:

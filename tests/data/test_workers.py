@@ -298,7 +298,7 @@ def test_who_forks_has_one_thread_and_all_end_when_the_main_process_is_killed(tm
     wait_until_dead({server, *pids})
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_to_all_processes_stops_no_worker(tmp_path: Path, number: signal.Signals) -> None:
     """As a terminal and a cluster send it."""
     ignored = "import signal; signal.signal(signal.SIGTERM, print); signal.signal(signal.SIGINT, print)\n"
@@ -311,7 +311,10 @@ def test_a_signal_to_all_processes_stops_no_worker(tmp_path: Path, number: signa
     wait_until_dead(pids)
 
 
-@pytest.mark.parametrize("then", ["", "sys.exit(3)", "raise SystemError('a crash')"])
+@pytest.mark.parametrize(
+    "then",
+    [*(pytest.param(end, marks=pytest.mark.slow) for end in ("", "sys.exit(3)")), "raise SystemError('a crash')"],
+)
 def test_a_process_that_never_closes_its_pool_ends(tmp_path: Path, then: str) -> None:
     process, pids = start(tmp_path, then)
     assert process.wait(timeout=20) == (3 if "exit" in then else 1 if then else 0)

@@ -55,6 +55,7 @@ def train(folder: Path, resume: Path | None, parts: Mapping[str, object] = {}) -
     changes = [
         f"distributed.num_procs={distributed.world_size()}",
         "data.train.batch_size=8",
+        "data.train.views.transforms.0.size=16",
         "data.train.num_workers=0",
         f"steps={STEPS}",
         "epochs=null",
@@ -73,7 +74,7 @@ def train(folder: Path, resume: Path | None, parts: Mapping[str, object] = {}) -
     return {name: value for name, value in module.items() if isinstance(value, Tensor)}
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("ranks", [2, 4])
 def test_bitwise(tmp_path: Path, ranks: int) -> None:
     whole = run_on_ranks(train, ranks, tmp_path / "whole", None)
     checkpoint = tmp_path / "whole" / "checkpoints" / f"step_{HALF:08d}"

@@ -204,7 +204,7 @@ def test_the_owner_is_heard_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert (tmp_path / FILE).stat().st_mtime > 1.0
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_second_run_does_not_touch_what_the_first_writes(ranks: int, tmp_path: Path) -> None:
     folder = tmp_path / "tiny"
     partial = folder / "checkpoints" / "step_00000003.tmp"

@@ -489,7 +489,7 @@ def test_features(tmp_path: Path) -> None:
 LONG = ["tiny", "steps=30", "epochs=null", "callbacks=[ProgressBar,MetricsFile]"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_signal_saves_and_the_same_command_goes_on(number: signal.Signals, tmp_path: Path) -> None:
     command = [*LONG, f"output={tmp_path}"]
     process = start_cli(*command)

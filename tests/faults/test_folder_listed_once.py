@@ -83,7 +83,7 @@ else:
 """
 
 
-@pytest.mark.parametrize("by", ["torchrun", "us"])
+@pytest.mark.parametrize("by", ["torchrun", pytest.param("us", marks=pytest.mark.slow)])
 def test_once_for_all_ranks(by: str, tmp_path: Path) -> None:
     """However they were started: one process lists the folders, and asks for more labels than it trains on."""
     for name in ("ant", "bee"):

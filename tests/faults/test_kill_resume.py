@@ -15,17 +15,23 @@ from pathlib import Path
 import pytest
 import torch
 
+from ssltyped.run import main
+
 STEPS = 40
-COMMAND = [
-    sys.executable, "-u", "-m", "ssltyped.run", "recipes.quickstart", "resume=auto", f"steps={STEPS}", "epochs=null",
+RECIPE = [
+    "recipes.quickstart", "resume=auto", f"steps={STEPS}", "epochs=null",
     "data.train.views.transforms.0.size=16", "data.train.batch_size=64", "checkpoints.every_steps=1", "log_every=1",
     "callbacks=[ProgressBar,MetricsFile,NaNGuard]",
 ]  # fmt: skip
 
 
+def into(folder: Path, name: str) -> list[str]:
+    return [f"output={folder}", f"name={name}"]
+
+
 def start(folder: Path, name: str, *overrides: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [*COMMAND, f"output={folder}", f"name={name}", *overrides]
+    command = [sys.executable, "-u", "-m", "ssltyped.run", *RECIPE, *into(folder, name), *overrides]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
@@ -63,7 +69,7 @@ def kill_some_time(process: subprocess.Popen[str], moment: random.Random) -> boo
 
 def killed_and_resumed(folder: Path, workers: Sequence[int]) -> None:
     """A run for each number of workers, all of which but the last are killed, is the run that was not."""
-    finish(start(folder, "whole", "data.train.num_workers=0"))
+    assert main([*RECIPE, *into(folder, "whole"), "data.train.num_workers=0"]) == 0
     moment = random.Random(len(workers))
     for number in workers[:-1]:
         killed = start(folder, "killed", f"data.train.num_workers={number}")
@@ -74,9 +80,9 @@ def killed_and_resumed(folder: Path, workers: Sequence[int]) -> None:
     assert len(lines) == STEPS, "each step stands once in the metrics"
 
 
-def test_killed_twice(tmp_path: Path) -> None:
+def test_killed(tmp_path: Path) -> None:
     """The number of worker processes is no part of what a run computes."""
-    killed_and_resumed(tmp_path, workers=[2, 0, 1])
+    killed_and_resumed(tmp_path, workers=[2, 1])
 
 
 @pytest.mark.slow

@@ -35,7 +35,10 @@ def test_recorded_cases_of_parts() -> None:
     assert not [outcome for outcome in outcomes if outcome.status is runner.Status.FAILED], runner.report(outcomes)
 
 
-@pytest.mark.parametrize("component", [*runner.MODELS, runner.LISTING])
+LISTED = pytest.param(runner.LISTING, marks=pytest.mark.slow, id="listing")  # tests/trunks has what it lists
+
+
+@pytest.mark.parametrize("component", [*runner.MODELS, LISTED])
 def test_recorded_cases_of(component: str, capsys: pytest.CaptureFixture[str]) -> None:
     code = runner.main([str(PUBLIC / "index.json"), "--only", component])
     report = capsys.readouterr().out
