@@ -40,6 +40,7 @@ from ssltyped.types.parts import Trunk as Trunk
 from ssltyped.types.parts import UnreadableImageError as UnreadableImageError
 from ssltyped.types.parts import Update as Update
 from ssltyped.types.parts import ViewMaker as ViewMaker
+from ssltyped.types.task import Task as Task
 from ssltyped.types.values import Batch as Batch
 from ssltyped.types.values import Carry as Carry
 from ssltyped.types.values import Features as Features

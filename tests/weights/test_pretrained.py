@@ -1,0 +1,41 @@
+"""What a run offers to whoever goes on with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import SIZE, TORCHRUN, tiny
+
+from ssltyped import build, launch
+from ssltyped.config import ConfigError
+from ssltyped.weights.pretrained import pretrained
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_run_its_weights_and_its_checkpoint(tmp_path: Path) -> None:
+    run = launch(tiny(output=tmp_path, steps=1))
+    (checkpoint,) = (run.folder / "checkpoints").iterdir()
+    for path in (run.folder, run.folder / "weights.pt", checkpoint):
+        found = pretrained(path)
+        trunk = build(found.trunk)
+        report = build(found.load)(torch.nn.ModuleDict({"trunk": trunk}))
+        assert report.share == 1.0
+        state = run.model.trunk.state_dict()
+        assert all(torch.equal(value, state[name]) for name, value in trunk.state_dict().items())
+        assert found.image_size == SIZE
+        assert list(found.heads) == ["projector"]
+
+
+def test_what_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"weights: .*nothing does not exist"):
+        pretrained(tmp_path / "nothing")
+    (tmp_path / "file.pt").touch()
+    with pytest.raises(ConfigError, match=r"weights: .*file\.pt is no run of ours"):
+        pretrained(tmp_path / "file.pt")
