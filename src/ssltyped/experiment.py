@@ -192,8 +192,8 @@ class FactFinder:
         train, world = experiment.data.train, experiment.distributed
         num_images, train_labelled, why, labels, source = self.sources.of(train, "data.train")
         labelled: Optional[bool] = False
-        if (val := experiment.data.val) is not None:
-            _, val_labelled, val_why, *_ = self.sources.of(val, "data.val")
+        if experiment.data.val is not None:
+            val_labelled, val_why = self.sources.val_labels(experiment.data)
             why = why or val_why
             labelled = None if None in (train_labelled, val_labelled) else train_labelled and val_labelled
         views = config.build(train.views, "data.train.views")

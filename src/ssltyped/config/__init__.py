@@ -12,6 +12,7 @@ from ssltyped.config.change import part as part
 from ssltyped.config.change import replaced as replaced
 from ssltyped.config.component import INFERRED as INFERRED
 from ssltyped.config.component import ConfigError as ConfigError
+from ssltyped.config.component import MayBeInferred as MayBeInferred
 from ssltyped.config.component import refuse as refuse
 from ssltyped.config.generate import REQUIRED as REQUIRED
 from ssltyped.config.generate import TARGET as TARGET

@@ -19,6 +19,13 @@ The type of such a field says what the constructor gets: it is built when the va
 """
 
 
+class MayBeInferred:
+    """In the type of a field that has a default and a rule: a recipe that writes `INFERRED` for it asks for the rule.
+
+    queue_size: Annotated[int, Gt(0), MayBeInferred()] = 65536
+    """
+
+
 @dataclasses.dataclass(frozen=True)
 class Fact(Generic[T]):
     """The typed key of something that a part publishes about itself and others may read.
@@ -231,10 +238,21 @@ class Component:
 
 @functools.cache
 def left_to_inference(constructor: Callable[..., object]) -> frozenset[str]:
-    """The parameters of a constructor whose default is `INFERRED`: None by default, and None is not in their type."""
-    parameters = [name for name, one in inspect.signature(constructor).parameters.items() if one.default is INFERRED]
-    hints = get_type_hints(constructor) if parameters else {}
-    return frozenset(name for name in parameters if not _takes_none(hints[name]))
+    """The parameters of a constructor that may be None in a config though None is not in their type: a rule fills them.
+
+    Those whose default is `INFERRED`, and those that are `MayBeInferred`.
+    """
+    parameters = inspect.signature(constructor).parameters
+    hints = get_type_hints(constructor, include_extras=True) if parameters else {}
+    return frozenset(
+        name
+        for name, one in parameters.items()
+        if name in hints and not _takes_none(hints[name]) and (one.default is INFERRED or _may_be_inferred(hints[name]))
+    )
+
+
+def _may_be_inferred(hint: object) -> bool:
+    return any(isinstance(mark, MayBeInferred) for mark in getattr(hint, "__metadata__", ()))
 
 
 def _takes_none(hint: object) -> bool:
@@ -246,7 +264,8 @@ def _built_when_resolved(constructor: Callable[..., None]) -> Callable[..., None
 
     @functools.wraps(constructor)
     def __init__(part: object, /, *args: object, **fields: object) -> None:
-        if missing := sorted(n for n in left_to_inference(constructor) if fields.get(n) is INFERRED):
+        given = {name: one.default for name, one in inspect.signature(constructor).parameters.items()} | fields
+        if missing := sorted(name for name in left_to_inference(constructor) if given[name] is INFERRED):
             message = f"{type(part).__name__} cannot be built without {' and '.join(missing)}"
             raise ValueError(f"{message}: give a value, or resolve the recipe first, which infers it")
         constructor(part, *args, **fields)

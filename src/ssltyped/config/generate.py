@@ -58,7 +58,7 @@ class Part:
 
     @functools.cached_property
     def inferred(self) -> frozenset[str]:
-        """The fields whose default is `INFERRED`."""
+        """The fields that a rule may fill: None in a config stands for that."""
         return left_to_inference(self._constructor) if self.parameters else frozenset()
 
 

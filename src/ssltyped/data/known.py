@@ -12,7 +12,7 @@ from ssltyped.data.classes import mismatch
 from ssltyped.data.label_count import LabelCount, label_count
 from ssltyped.data.listing import Listing, listings, remember
 from ssltyped.data.pipeline import Data
-from ssltyped.data.splits import Split
+from ssltyped.data.splits import Split, lacks_images
 from ssltyped.types import Problem, Source, check_classes
 
 
@@ -67,6 +67,15 @@ class Sources:
         known = self._known[key]
         return known if known.length is not None else known._replace(length=split.num_images)
 
+    def val_labels(self, data: Data) -> tuple[Optional[bool], str]:
+        """Whether the images of `data.val` have labels, and why not; None where that is not known (yet)."""
+        train, val = data.train, data.val
+        assert val is not None
+        if lacks_images(val) and (train.path is not None or train.source not in (None, train.sample)):
+            return False, "data.val has no images: give it a path, and they are evaluated on"
+        known = self.of(config.replaced(val, {"source": val.sample}) if lacks_images(val) else val, "data.val")
+        return known.labelled, known.why
+
     def unmatched(self, data: Data) -> str:
         """Why the labels of `data.val` are not those of `data.train`; empty if they are, or are not here to look at."""
         if data.val is None:
@@ -80,7 +89,7 @@ class Sources:
         """Images that are not as many as declared; `to_run` also those that are not here, or that are no images."""
         found = []
         for name, split in (("train", data.train), ("val", data.val)):
-            if split is None:
+            if split is None or lacks_images(split):
                 continue
             known = self.of(split, f"data.{name}")
             if known.source is None and to_run:

@@ -14,9 +14,9 @@ from ssltyped.config import config_for
 from ssltyped.data.classes import matched
 from ssltyped.data.reading import DataError, Reader, ReadEval, ReadTrain, Reply, Request, Unreadable
 from ssltyped.data.sampler import Sampler
-from ssltyped.data.splits import EvalSplit, TrainSplit
+from ssltyped.data.splits import EvalSplit, TrainSplit, lacks_images
 from ssltyped.data.workers import Answers
-from ssltyped.types import Batch, Component, Facts, Problem, Random, Subset
+from ssltyped.types import Batch, Component, Facts, Inference, Problem, Random, Subset
 
 Report = Callable[[Sequence[Unreadable]], None]
 
@@ -191,6 +191,13 @@ class Data(Component):
         self.train, self.val, self.mean, self.std = train, val, mean, std
 
     @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        train, val = config.train, config.val
+        if val is not None and val.path is None and train.source is not None and train.source == train.sample:
+            rule = "data.train reads those that come with the recipe, and these go with them"
+            yield Inference("val.source", val.sample, rule, default=True)
+
+    @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         if len(config.mean) != len(config.std):
             yield Problem("std", f"has {len(config.std)} values, mean has {len(config.mean)}: one a channel")
@@ -207,7 +214,7 @@ class Data(Component):
         """What is wrong with an image of each split on its way to the model, or that none of `TRIED` can be read."""
         for path, split in (("data.train", self.train), ("data.val", self.val)):
             try:
-                if split is not None:
+                if split is not None and not lacks_images(split):
                     self._try(split)
             except ValueError as error:
                 yield Problem(path, ", ".join([str(error), *getattr(error, "__notes__", [])]))

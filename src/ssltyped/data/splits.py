@@ -36,6 +36,7 @@ class Split(Component):
 
     path: Optional[Path]
     source: Optional[Source]
+    sample: Optional[Source]
     num_images: Optional[int]
 
     @classmethod
@@ -54,7 +55,8 @@ class Split(Component):
                 yield Problem("path", f"{config.path} and a source are both given: write source=null to go by the path")
             return
         if config.path is None:
-            yield Problem("path", "give the path of the images, or a source")
+            if config.sample is None:
+                yield Problem("path", "give the path of the images, or a source")
         elif is_there(config.path) or config.num_images is None:
             try:
                 detect(config.path)
@@ -72,6 +74,11 @@ class Split(Component):
         return self.source
 
 
+def lacks_images(split: Split) -> bool:
+    """Whether it is complete without images: a recipe's own would be read here, if it trained on its own."""
+    return split.sample is not None and split.path is None and split.source is None
+
+
 class TrainSplit(Split):
     """The images to train on, and how they become batches of views.
 
@@ -84,6 +91,7 @@ class TrainSplit(Split):
         batch_size: B, images a rank and batch
         path: a folder of class folders, a folder of images, or a list file; give this or source
         source: the images; null: what the path is seen to hold
+        sample: images that come with the recipe, to try it: they are read while neither path nor source is given
         num_workers: processes that read and augment; 0: this process does
         num_images: how many there are, for planning where the data is not; must be right where it is
         max_unreadable: largest share of reads that may fail
@@ -97,18 +105,21 @@ class TrainSplit(Split):
         batch_size: Annotated[int, Gt(0)],
         path: Optional[Path] = None,
         source: Optional[Source] = None,
+        sample: Optional[Source] = None,
         num_workers: Annotated[int, Ge(0)] = 2,
         num_images: Optional[Annotated[int, Gt(0)]] = None,
         max_unreadable: Annotated[float, Ge(0), Le(1)] = 0.1,
         collators: list[Collator] = [],  # noqa: B006  # never changed; a config shows it as a list
     ) -> None:
-        self.views, self.batch_size, self.path, self.source = views, batch_size, path, source
+        self.views, self.batch_size, self.path, self.source, self.sample = views, batch_size, path, source, sample
         self.num_workers, self.num_images = num_workers, num_images
         self.max_unreadable, self.collators = max_unreadable, collators
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
         yield from super().infer(config, facts)
+        if config.path is None and config.sample is not None:
+            yield Inference("source", config.sample, "no path is given: images that come with the recipe", default=True)
         if config.num_images is None and config.source is not None and facts.num_images is not None:
             yield Inference("num_images", facts.num_images, "counted; the order of the images depends on it")
 
@@ -128,6 +139,8 @@ class EvalSplit(Split):
         batch_size: B, images a rank and batch; the last one has what is left
         path: a folder of class folders, a folder of images, or a list file; give this or source
         source: the images; null: what the path is seen to hold
+        sample: images that come with the recipe, evaluated on while `data.train` reads its sample; where that has other
+            images and none are given here, this says how those are read, and there is nothing to evaluate on
         num_workers: processes that read; 0: this process does
         num_images: how many there are, for planning where the data is not; must be right where it is
     """
@@ -139,11 +152,12 @@ class EvalSplit(Split):
         batch_size: Annotated[int, Gt(0)] = 256,
         path: Optional[Path] = None,
         source: Optional[Source] = None,
+        sample: Optional[Source] = None,
         num_workers: Annotated[int, Ge(0)] = 2,
         num_images: Optional[Annotated[int, Gt(0)]] = None,
     ) -> None:
         self.transforms, self.batch_size, self.path, self.source = transforms, batch_size, path, source
-        self.num_workers, self.num_images = num_workers, num_images
+        self.sample, self.num_workers, self.num_images = sample, num_workers, num_images
 
 
 TrainSplitConf = config_for(TrainSplit)

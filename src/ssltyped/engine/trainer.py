@@ -83,7 +83,7 @@ class Trainer:
         self._step, self._data, self._schedule, self._checkpoints = step, data, schedule, checkpoints
         self._accumulation, self._seed, self._log_every = accumulation, seed, log_every
         self._schedules, self._product = schedules, product
-        self._callbacks = [c for c in callbacks if c.every_rank or distributed.is_main()]
+        self._callbacks = [c for c in callbacks if c.enabled and (c.every_rank or distributed.is_main())]
         self._store = CheckpointStore(folder / "checkpoints", keep=checkpoints.keep)
         self._best: Optional[float] = None
         self._saved, self._part, self._watch = -1, 0, LossWatch()

@@ -9,12 +9,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ssltyped import distributed
-from ssltyped.config import INFERRED, config_for
+from ssltyped.config import INFERRED, MayBeInferred, config_for
 from ssltyped.evals.knn import knn_accuracy
-from ssltyped.types import Batch, Callback, Facts, Inference, Problem, Subset, TrainState
+from ssltyped.evals.labelled import LabelledCallback
+from ssltyped.types import Batch, Facts, Inference, Problem, Subset, TrainState
 
 
-class KNN(Callback):
+class KNN(LabelledCallback):
     """Weighted k-nearest-neighbour accuracy of `data.val` among the images of `data.train`, on the frozen trunk.
 
     Both are read without augmentation, with the transforms of `data.val`. Logs `knn_top1` (and `knn_top5` for
@@ -27,6 +28,7 @@ class KNN(Callback):
         temperature: T in the weight exp(cosine / T) of a vote (0.07 in the paper).
         at_start: evaluate before the first step too: what an untrained trunk gives, with BatchNorm statistics of some
             batches.
+        enabled: whether it runs; null: where there are labels.
     """
 
     every_rank = True
@@ -38,20 +40,23 @@ class KNN(Callback):
         k: Annotated[int, Gt(0)] = 20,
         temperature: Annotated[float, Gt(0)] = 0.07,
         at_start: bool = False,
+        enabled: Annotated[bool, MayBeInferred()] = True,
     ) -> None:
+        super().__init__(enabled=enabled)
         self.every_epochs, self.k, self.temperature, self.at_start = every_epochs, k, temperature, at_start
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        yield from super().infer(config, facts)
         if facts.epochs is not None:
             rule = f"a tenth of {facts.epochs} epochs"
             yield Inference("every_epochs", max(1, facts.epochs // 10), rule, default=True)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        if facts.labelled is False:
-            none = f"data.train or data.val has none{facts.why_unlabelled}"
-            yield Problem("", f"needs labels, and {none}: remove this callback, or give labels")
+        yield from super().problems(config, facts)
+        if not config.enabled:
+            return
         if facts.label_rows:
             yield Problem("", "needs one class an image, and the labels of data.train are rows of them: remove this")
         if facts.num_images is not None and config.k > facts.num_images:

@@ -8,14 +8,15 @@ import torch
 from annotated_types import Gt, Len
 
 from ssltyped import distributed
-from ssltyped.config import INFERRED, config_for, part_of
+from ssltyped.config import INFERRED, MayBeInferred, config_for, part_of
 from ssltyped.config.hints import nearest
 from ssltyped.data.pipeline import nothing_to_read
+from ssltyped.evals.labelled import LabelledCallback
 from ssltyped.model.model import SSLModel
-from ssltyped.types import Callback, Facts, Head, Inference, Meter, Problem, Subset, TrainState
+from ssltyped.types import Facts, Head, Inference, Meter, Problem, Subset, TrainState
 
 
-class Validation(Callback):
+class Validation(LabelledCallback):
     """Measures of the model's outputs on `data.val`, in eval mode, without augmentation.
 
     Logged as `val_<measure>`, of several heads as `val_<measure>.<head>`; of the outputs of a head that has several as
@@ -26,6 +27,7 @@ class Validation(Callback):
         meters: what is measured of each output.
         heads: the heads that are measured.
         every_epochs: after every so many epochs, and at the end.
+        enabled: whether it runs; null: where there are labels.
     """
 
     every_rank = True
@@ -36,15 +38,21 @@ class Validation(Callback):
         meters: Annotated[list[Meter], Len(1)],
         heads: list[str] = INFERRED,
         every_epochs: Annotated[int, Gt(0)] = 1,
+        enabled: Annotated[bool, MayBeInferred()] = True,
     ) -> None:
+        super().__init__(enabled=enabled)
         self.meters, self.heads, self.every_epochs = meters, list(heads), every_epochs
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        yield from super().infer(config, facts)
         yield Inference("heads", list(facts.heads), "all heads of the model", default=True)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        if not config.enabled:
+            return
         for index, name in enumerate(config.heads or []):
             if name not in facts.heads:
                 yield Problem(f"heads.{index}", f"the model has no head {name!r}{nearest(name, facts.heads)}")
@@ -52,9 +60,6 @@ class Validation(Callback):
                 kind = cast(type[Meter], part_of(meter).kind)
                 for problem in (one for width in set(facts.widths(name)) for one in kind.misfits(meter, width)):
                     yield Problem(f"meters.{number}.{problem.path}", f"{problem.message} in {name}")
-        if facts.labelled is False:
-            none = f"data.train or data.val has none{facts.why_unlabelled}"
-            yield Problem("", f"needs labels, and {none}: remove this callback, or give labels")
         if facts.pretext:
             yield Problem("", "the model predicts the classes of a pretext task, which data.val has not: remove this")
         if len(facts.inputs) > 1:

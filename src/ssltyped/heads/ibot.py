@@ -10,10 +10,10 @@ from annotated_types import Ge, Gt
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ssltyped.config import INFERRED, config_for
+from ssltyped.config import INFERRED, MayBeInferred, config_for
 from ssltyped.config.component import AnyConfig
 from ssltyped.heads.prototypes import Activation, Prototypes, PrototypeScores, Scale, gelu_mlp
-from ssltyped.types import Facts, Head, Problem
+from ssltyped.types import Facts, Head, Inference, Problem, fewer
 
 
 class TokenNorm(Enum):
@@ -57,7 +57,7 @@ class TokenScores(Head):
     Zhou et al. 2022 (arXiv 2111.07832), appendix B. Hidden layers each have a norm of their own.
 
     Args:
-        num_prototypes: K; 8192 in the paper.
+        num_prototypes: K; 8192 in the paper; null: as many, or one for 5 images.
         num_patch_prototypes: K'; None: K.
         in_dim: width of the tokens; null: inferred from the trunk.
         shared: the patches are scored by what scores the class token.
@@ -71,6 +71,11 @@ class TokenScores(Head):
     num_patch_prototypes: Optional[int]
     last_norm: nn.Module
     patch_last_norm: nn.Module
+
+    @classmethod
+    def infer(cls, config: AnyConfig, facts: Facts) -> Iterable[Inference]:
+        yield from super().infer(config, facts)
+        yield from fewer("num_prototypes", 8192, 5, facts)
 
     @classmethod
     def problems(cls, config: AnyConfig, facts: Facts) -> Iterable[Problem]:
@@ -104,7 +109,7 @@ class IBOTHead(TokenScores, PrototypeScores):
     def __init__(
         self,
         *,
-        num_prototypes: Annotated[int, Gt(0)] = 8192,
+        num_prototypes: Annotated[int, Gt(0), MayBeInferred()] = 8192,
         num_patch_prototypes: Optional[Annotated[int, Gt(0)]] = None,
         in_dim: Annotated[int, Gt(0)] = INFERRED,
         feature: Optional[str] = None,
@@ -142,7 +147,7 @@ class IBOTDistillationHead(TokenScores):
     def __init__(
         self,
         *,
-        num_prototypes: Annotated[int, Gt(0)] = 8192,
+        num_prototypes: Annotated[int, Gt(0), MayBeInferred()] = 8192,
         num_patch_prototypes: Optional[Annotated[int, Gt(0)]] = None,
         in_dim: Annotated[int, Gt(0)] = INFERRED,
         feature: Optional[str] = None,

@@ -11,9 +11,9 @@ from annotated_types import Ge, Gt, Le, Len, Lt
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ssltyped.config import INFERRED, config_for
+from ssltyped.config import INFERRED, MayBeInferred, config_for
 from ssltyped.heads.mlp import BN_EPS, BN_MOMENTUM
-from ssltyped.types import Facts, Head, Problem
+from ssltyped.types import Facts, Head, Inference, Problem, fewer
 
 
 class Activation(Enum):
@@ -89,7 +89,7 @@ class PrototypesHead(PrototypeScores):
 
     Args:
         dims: output width of each linear layer; the last is the width of z.
-        num_prototypes: rows of each matrix; empty: none.
+        num_prototypes: rows of each matrix; empty: none; null: a matrix of 3000 (appendix A), or of one for 5 images.
         use_bn: batch normalization after each linear layer but a bare last one.
         use_bias: linear layers have a bias.
         activation: after each linear layer but a bare last one.
@@ -105,7 +105,7 @@ class PrototypesHead(PrototypeScores):
         self,
         *,
         dims: Annotated[list[Annotated[int, Gt(0)]], Len(1)],
-        num_prototypes: list[Annotated[int, Gt(0)]],
+        num_prototypes: Annotated[list[Annotated[int, Gt(0)]], MayBeInferred()],
         in_dim: Annotated[int, Gt(0)] = INFERRED,
         feature: Optional[str] = None,
         input: Optional[str] = None,
@@ -132,6 +132,11 @@ class PrototypesHead(PrototypeScores):
                 layers += activation.layers()
         self.layers = nn.Sequential(*layers)
         self.prototypes = nn.ModuleList([Prototypes(count, dims[-1], scale) for count in num_prototypes])
+
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        yield from super().infer(config, facts)
+        yield from fewer("num_prototypes", 3000, 5, facts, several=1)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
@@ -161,7 +166,7 @@ class DINOHead(PrototypeScores):
     the MLP is a linear layer to the bottleneck. Caron et al. 2021 (arXiv 2104.14294), appendix C.
 
     Args:
-        num_prototypes: K; 65536 in the paper.
+        num_prototypes: K; 65536 in the paper; null: as many, or one for 5 images.
         num_layers: linear layers of the MLP.
         hidden_dim: width of its hidden layers.
         bottleneck_dim: width of its output.
@@ -172,7 +177,7 @@ class DINOHead(PrototypeScores):
     def __init__(
         self,
         *,
-        num_prototypes: Annotated[int, Gt(0)] = 65536,
+        num_prototypes: Annotated[int, Gt(0), MayBeInferred()] = 65536,
         in_dim: Annotated[int, Gt(0)] = INFERRED,
         feature: Optional[str] = None,
         input: Optional[str] = None,
@@ -188,6 +193,11 @@ class DINOHead(PrototypeScores):
         widths = [in_dim, *[hidden_dim] * (num_layers - 1), bottleneck_dim]
         self.layers = gelu_mlp(widths, nn.BatchNorm1d if use_bn else None)
         self.prototypes = Prototypes(num_prototypes, bottleneck_dim, scale)
+
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        yield from super().infer(config, facts)
+        yield from fewer("num_prototypes", 65536, 5, facts)
 
     @property
     def out_dim(self) -> int:

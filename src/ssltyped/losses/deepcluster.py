@@ -10,11 +10,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ssltyped import distributed
-from ssltyped.config import INFERRED, config_for
+from ssltyped.config import INFERRED, MayBeInferred, config_for
 from ssltyped.losses.assignments import spherical_kmeans
 from ssltyped.losses.outputs import full_precision, inferred_width, precise, softmax_range, wrong_crops
 from ssltyped.losses.state import CountingLoss
-from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
+from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput, fewer
 
 UNASSIGNED = -100
 
@@ -39,7 +39,7 @@ class DeepClusterV2Loss(CountingLoss):
         ValueError: a head that has not exactly one output; more clusters than images.
 
     Args:
-        num_clusters: K of each clustering; three of 3000 in the paper.
+        num_clusters: K of each clustering; three of 3000 in the paper; null: three of one for 5 images.
         embedding_dim: D, its width.
         num_images: N, images to train on.
         images_per_rank: rows of the memory: the images of one rank in one pass.
@@ -55,7 +55,7 @@ class DeepClusterV2Loss(CountingLoss):
     def __init__(
         self,
         *,
-        num_clusters: Annotated[list[Annotated[int, Gt(1)]], Len(1)] = [3000, 3000, 3000],  # noqa: B006
+        num_clusters: Annotated[list[Annotated[int, Gt(1)]], Len(1), MayBeInferred()] = [3000, 3000, 3000],  # noqa: B006
         head: str = INFERRED,
         embedding_dim: Annotated[int, Gt(0)] = INFERRED,
         num_images: Annotated[int, Gt(0)] = INFERRED,
@@ -80,6 +80,7 @@ class DeepClusterV2Loss(CountingLoss):
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
         yield from super().infer(config, facts)
         yield from inferred_width("embedding_dim", config.head, facts)
+        yield from fewer("num_clusters", 3000, 5, facts, several=3)
         if facts.num_images is not None and facts.steps_per_epoch:
             yield Inference("num_images", facts.num_images, "images to train on")
             rows = facts.steps_per_epoch * facts.batch_size * facts.accumulation

@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le, Len
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ssltyped.config import INFERRED, config_for
+from ssltyped.config import INFERRED, MayBeInferred, config_for
 from ssltyped.losses.outputs import (
     PROTOTYPES,
     inferred_width,
@@ -42,7 +42,7 @@ class DINOLoss(TaughtLoss):
 
     Args:
         num_prototypes: K, width of the head; 65536 in the paper.
-        momentum: m at the start; 0.996 (section 3.1).
+        momentum: m at the start; 0.996 (section 3.1); null: what suits the steps of the run.
         student_temperature: T_s; 0.1.
         teacher_temperature: T_t after the warmup; 0.04 to 0.07 (section 3.1).
         warmup_teacher_temperature: T_t at the start; 0.04.
@@ -59,7 +59,7 @@ class DINOLoss(TaughtLoss):
         *,
         head: str = INFERRED,
         num_prototypes: Annotated[int, Gt(0)] = INFERRED,
-        momentum: Annotated[float, Ge(0), Le(1)] = 0.996,
+        momentum: Annotated[float, Ge(0), Le(1), MayBeInferred()] = 0.996,
         student_temperature: Annotated[float, Gt(0)] = 0.1,
         teacher_temperature: Annotated[float, Gt(0)] = 0.07,
         warmup_teacher_temperature: Annotated[float, Gt(0)] = 0.04,

@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ssltyped.config import INFERRED, config_for
+from ssltyped.config import INFERRED, MayBeInferred, config_for
 from ssltyped.losses.outputs import PROTOTYPES, inferred_width, more_than_images, precise, softmax_range
 from ssltyped.losses.state import steps_from_epochs, warmed_up
 from ssltyped.losses.teacher import TaughtLoss, move_center
@@ -41,7 +41,7 @@ class IBOTLoss(TaughtLoss):
         num_patch_prototypes: K', width of its second output.
         num_global_crops: G, crops that the teacher sees.
         local_feature: the trunk's feature that the head reads for the other crops; it then gives one output.
-        momentum: of the teacher at the start; 0.996.
+        momentum: of the teacher at the start; 0.996; null: what suits the steps of the run.
         student_temperature: T_s; 0.1.
         teacher_temperature: T_t of the class token after the warmup; 0.07 (appendix B).
         warmup_teacher_temperature: and at the start; 0.04.
@@ -69,7 +69,7 @@ class IBOTLoss(TaughtLoss):
         num_patch_prototypes: Annotated[int, Gt(0)] = INFERRED,
         num_global_crops: Annotated[int, Gt(0)] = 2,
         local_feature: str = "lastCLS",
-        momentum: Annotated[float, Ge(0), Le(1)] = 0.996,
+        momentum: Annotated[float, Ge(0), Le(1), MayBeInferred()] = 0.996,
         student_temperature: Annotated[float, Gt(0)] = 0.1,
         teacher_temperature: Annotated[float, Gt(0)] = 0.07,
         warmup_teacher_temperature: Annotated[float, Gt(0)] = 0.04,

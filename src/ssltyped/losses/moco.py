@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssltyped import distributed
-from ssltyped.config import INFERRED, config_for
+from ssltyped.config import INFERRED, MayBeInferred, config_for
 from ssltyped.losses.outputs import full_precision, inferred_width, more_than_images, precise, softmax_range, spread
 from ssltyped.losses.state import CountingLoss
-from ssltyped.losses.teacher import MomentumTeacher, slow_teacher
+from ssltyped.losses.teacher import MomentumTeacher, inferred_momentum, slow_teacher
 from ssltyped.meters.hits import hits
-from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
+from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput, queue
 
 
 class MoCoLoss(CountingLoss):
@@ -38,8 +38,8 @@ class MoCoLoss(CountingLoss):
 
     Args:
         embedding_dim: D, width of the head.
-        queue_size: K, keys in the queue; a multiple of the images per step in the world.
-        momentum: m of the key encoder.
+        queue_size: K, keys in the queue; a multiple of the images per step in the world; null: a quarter of the images.
+        momentum: m of the key encoder; 0.999 (section 4.1); null: what suits the steps of the run.
         temperature: T; 0.07 in the paper (section 3.4), 0.2 in v2.
         shuffle: permute the images among the ranks for the key encoder.
     """
@@ -54,8 +54,8 @@ class MoCoLoss(CountingLoss):
         *,
         head: str = INFERRED,
         embedding_dim: Annotated[int, Gt(0)] = INFERRED,
-        queue_size: Annotated[int, Gt(0)] = 65536,
-        momentum: Annotated[float, Ge(0), Le(1)] = 0.999,
+        queue_size: Annotated[int, Gt(0), MayBeInferred()] = 65536,
+        momentum: Annotated[float, Ge(0), Le(1), MayBeInferred()] = 0.999,
         temperature: Annotated[float, Gt(0)] = 0.2,
         shuffle: bool = True,
     ) -> None:
@@ -68,6 +68,8 @@ class MoCoLoss(CountingLoss):
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
         yield from super().infer(config, facts)
         yield from inferred_width("embedding_dim", config.head, facts)
+        yield from queue("queue_size", 65536, 4, facts)
+        yield from inferred_momentum(0.999, facts)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:

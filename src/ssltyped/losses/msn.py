@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssltyped import distributed
-from ssltyped.config import INFERRED, config_for
+from ssltyped.config import INFERRED, MayBeInferred, config_for
 from ssltyped.losses.outputs import full_precision, inferred_width, more_than_images, precise
 from ssltyped.losses.teacher import TaughtLoss
-from ssltyped.types import Batch, Facts, Inference, LossRange, Model, Moment, Problem, StepOutput
+from ssltyped.types import Batch, Facts, Inference, LossRange, Model, Moment, Problem, StepOutput, fewer
 
 
 class MSNLoss(TaughtLoss):
@@ -35,11 +35,11 @@ class MSNLoss(TaughtLoss):
 
     Args:
         embedding_dim: D, its width.
-        num_prototypes: K; 1024 (section 4).
+        num_prototypes: K; 1024 (section 4); null: one for 5 images.
         temperature: T; 0.1.
         sharpening: of the target; 0.25.
         lambda_entropy: weight of the mean entropy maximization; 1.
-        momentum: of the teacher at the start; 0.996.
+        momentum: of the teacher at the start; 0.996; null: what suits the steps of the run.
     """
 
     takes_masks = True
@@ -50,11 +50,11 @@ class MSNLoss(TaughtLoss):
         *,
         head: str = INFERRED,
         embedding_dim: Annotated[int, Gt(0)] = INFERRED,
-        num_prototypes: Annotated[int, Gt(1)] = 1024,
+        num_prototypes: Annotated[int, Gt(1), MayBeInferred()] = 1024,
         temperature: Annotated[float, Gt(0)] = 0.1,
         sharpening: Annotated[float, Gt(0), Le(1)] = 0.25,
         lambda_entropy: Annotated[float, Ge(0)] = 1.0,
-        momentum: Annotated[float, Ge(0), Le(1)] = 0.996,
+        momentum: Annotated[float, Ge(0), Le(1), MayBeInferred()] = 0.996,
     ) -> None:
         super().__init__()
         self.head = head
@@ -67,6 +67,7 @@ class MSNLoss(TaughtLoss):
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
         yield from super().infer(config, facts)
         yield from inferred_width("embedding_dim", config.head, facts)
+        yield from fewer("num_prototypes", 1024, 5, facts)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:

@@ -12,10 +12,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ssltyped import distributed
-from ssltyped.config import INFERRED, config_for
+from ssltyped.config import INFERRED, MayBeInferred, config_for
 from ssltyped.hashing import mixed
 from ssltyped.losses.outputs import full_precision, inferred_width, more_than_images, precise, softmax_range
-from ssltyped.types import Batch, Carry, Facts, Inference, Loss, LossRange, Model, Moment, Problem, StepOutput
+from ssltyped.types import Batch, Carry, Facts, Inference, Loss, LossRange, Model, Moment, Problem, StepOutput, fewer
 
 _GAMMA = 0x9E3779B97F4A7C15 - 2**64
 """The distance of splitmix64's states, as a signed number."""
@@ -55,7 +55,7 @@ class MemoryBankLoss(Loss):
         embedding_dim: D, their width.
         num_images: N; how many images there are to train on.
         contrast: NCE, or a softmax.
-        num_negatives: K; 4096 in the paper (section 3.2), 32000 in NPID++ and PIRL.
+        num_negatives: K; 4096 in the paper (section 3.2), 32000 in NPID++ and PIRL; null: 4096, or half of the images.
         temperature: T; 0.07 (section 3.1).
         momentum: of the bank; 0.5 in the authors' code.
         loss_weights: of each head's loss.
@@ -74,7 +74,7 @@ class MemoryBankLoss(Loss):
         embedding_dim: Annotated[int, Gt(0)] = INFERRED,
         num_images: Annotated[int, Gt(0)] = INFERRED,
         contrast: Contrast = Contrast.NCE,
-        num_negatives: Annotated[int, Gt(0)] = 4096,
+        num_negatives: Annotated[int, Gt(0), MayBeInferred()] = 4096,
         temperature: Annotated[float, Gt(0)] = 0.07,
         momentum: Annotated[float, Ge(0), Le(1)] = 0.5,
         loss_weights: list[Annotated[float, Ge(0)]] = [1.0],  # noqa: B006  # never changed
@@ -99,6 +99,7 @@ class MemoryBankLoss(Loss):
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
         yield from super().infer(config, facts)
         yield from inferred_width("embedding_dim", next(iter(config.heads or []), None), facts)
+        yield from fewer("num_negatives", 4096, 2, facts)
         if facts.num_images is not None:
             yield Inference("num_images", facts.num_images, "images to train on: each has a place in the bank")
 

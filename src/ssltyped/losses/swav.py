@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le, Len
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ssltyped.config import INFERRED, config_for
+from ssltyped.config import INFERRED, MayBeInferred, config_for
 from ssltyped.losses.assignments import assign, hard
 from ssltyped.losses.outputs import (
     BALANCED,
@@ -25,7 +25,7 @@ from ssltyped.losses.outputs import (
 )
 from ssltyped.losses.state import CountingLoss, steps_from_epochs
 from ssltyped.losses.teacher import MomentumTeacher, slow_teacher
-from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
+from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput, queue
 
 
 class SwAVLoss(CountingLoss):
@@ -55,7 +55,8 @@ class SwAVLoss(CountingLoss):
         crops_for_assign: the crops whose codes are predicted; the two of full resolution.
         hard_assignment_steps: for so many first steps codes are rounded to one prototype (section 3.1).
         hard_assignment_epochs: the same in epochs.
-        queue_size: images in the queue, over all ranks; 0: none; 3840 for small batches (section 4.3).
+        queue_size: images in the queue, over all ranks; 0: none; 3840 for small batches (section 4.3); null: as many,
+            or a quarter of the images.
         local_queue_size: images in the queue of one rank; follows from queue_size.
         queue_start_steps: step from which the queue is filled; 15 epochs in the paper's code.
         queue_start_epochs: the same in epochs.
@@ -81,7 +82,7 @@ class SwAVLoss(CountingLoss):
         crops_for_assign: Annotated[list[Annotated[int, Ge(0)]], Len(1)] = [0, 1],  # noqa: B006  # never changed
         hard_assignment_steps: Annotated[int, Ge(0)] = INFERRED,
         hard_assignment_epochs: Optional[Annotated[float, Ge(0)]] = None,
-        queue_size: Annotated[int, Ge(0)] = 0,
+        queue_size: Annotated[int, Ge(0), MayBeInferred()] = 0,
         local_queue_size: Annotated[int, Ge(0)] = INFERRED,
         queue_start_steps: Annotated[int, Ge(0)] = INFERRED,
         queue_start_epochs: Optional[Annotated[float, Ge(0)]] = None,
@@ -105,8 +106,10 @@ class SwAVLoss(CountingLoss):
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
         yield from super().infer(config, facts)
         yield from inferred_width("embedding_dim", config.head, facts)
-        rule = f"{config.queue_size} images in the queue / {facts.world_size} ranks"
-        yield Inference("local_queue_size", config.queue_size // facts.world_size, rule)
+        yield from queue("queue_size", 3840, 4, facts)
+        if config.queue_size is not None:
+            rule = f"{config.queue_size} images in the queue / {facts.world_size} ranks"
+            yield Inference("local_queue_size", config.queue_size // facts.world_size, rule)
         yield from steps_from_epochs("hard_assignment_steps", config.hard_assignment_epochs, facts)
         yield from steps_from_epochs("queue_start_steps", config.queue_start_epochs, facts)
 

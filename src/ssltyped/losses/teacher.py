@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from ssltyped import distributed
 from ssltyped.config.component import AnyConfig
 from ssltyped.losses.shared_pass import module_of
-from ssltyped.types import Carry, Facts, Loss, Model, Moment, Outputs, Problem
+from ssltyped.types import Carry, Facts, Inference, Loss, Model, Moment, Outputs, Problem
+
+LEFT = 0.01
+"""What may be left of a teacher's first weights at the end of a run."""
+
+
+PAPERS = 0.996
+"""Where m starts in BYOL and DINO, and in what came after them."""
 
 
 class MomentumTeacher(nn.Module):
@@ -79,6 +86,11 @@ class TaughtLoss(Loss):
     momentum: float
 
     @classmethod
+    def infer(cls, config: AnyConfig, facts: Facts) -> Iterable[Inference]:
+        yield from super().infer(config, facts)
+        yield from inferred_momentum(PAPERS, facts, rises=True)
+
+    @classmethod
     def warnings(cls, config: AnyConfig, facts: Facts) -> Iterable[Problem]:
         yield from super().warnings(config, facts)
         yield from slow_teacher("momentum", config.momentum, facts, rises=True)
@@ -115,9 +127,22 @@ def slow_teacher(field: str, momentum: float, facts: Facts, *, rises: bool = Fal
         return
     left = math.exp(-(1 - momentum) * facts.steps / 2) if rises else momentum**facts.steps
     if left > 0.5:
-        fitting = 0.01 ** ((2 if rises else 1) / facts.steps)
+        fitting = fitting_momentum(facts.steps, rises=rises)
         message = f"with {momentum:g}, {100 * left:.0f} % of the teacher is still its start after {facts.steps} steps"
         yield Problem(field, f"{message}: about {fitting:.3g} leaves 1 %")
+
+
+def fitting_momentum(steps: int, *, rises: bool) -> float:
+    """The m that leaves 1 % of the first weights, in the terms of `slow_teacher`."""
+    return float(LEFT ** ((2 if rises else 1) / steps))
+
+
+def inferred_momentum(highest: float, facts: Facts, *, rises: bool = False) -> Iterable[Inference]:
+    """`momentum` where a recipe leaves it to inference: the fitting one, at most `highest`."""
+    if facts.steps is not None:
+        rule = f"leaves {LEFT:.0%} of the first weights after {facts.steps:,} steps; at most {highest:g}"
+        fitting = min(highest, round(fitting_momentum(facts.steps, rises=rises), 4))
+        yield Inference("momentum", fitting, rule, default=True)
 
 
 def cosine_momentum(base: float, progress: float) -> float:

@@ -40,6 +40,8 @@ from ssltyped.types.parts import Trunk as Trunk
 from ssltyped.types.parts import UnreadableImageError as UnreadableImageError
 from ssltyped.types.parts import Update as Update
 from ssltyped.types.parts import ViewMaker as ViewMaker
+from ssltyped.types.sizes import fewer as fewer
+from ssltyped.types.sizes import queue as queue
 from ssltyped.types.task import Task as Task
 from ssltyped.types.values import Batch as Batch
 from ssltyped.types.values import Carry as Carry

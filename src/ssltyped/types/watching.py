@@ -90,6 +90,9 @@ class Callback(Component):
     )
     every_rank: bool = False
 
+    enabled: bool = True
+    """Whether it runs; one that does not is left out."""
+
     reads: tuple[str, ...] = ()
     """Features of the trunk that it wants to find in `StepOutput.features`, beside those that the heads read."""
 

@@ -1,0 +1,101 @@
+"""What the small recipes share: trunk, images, optimizer, schedule, and what watches them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Optional
+
+from recipes.simclr import warmup_cosine, watchers
+from ssltyped import INFERRED
+from ssltyped.data.digits import DigitsConf, DigitSplit
+from ssltyped.data.pipeline import DataConf
+from ssltyped.data.splits import EvalSplitConf, TrainSplitConf
+from ssltyped.engine.checkpoint import CheckpointsConf
+from ssltyped.engine.parallel import DistributedConf
+from ssltyped.evals.online_knn import KNNConf
+from ssltyped.experiment import Experiment, ExperimentConf
+from ssltyped.model.freeze import Freeze
+from ssltyped.optimizers.rate import LRScaling, RateConf
+from ssltyped.optimizers.torch_optim import AdamWConf
+from ssltyped.transforms.colour import ColorJitterConf, RandomGrayscaleConf
+from ssltyped.transforms.geometry import CenterCropConf, RandomResizedCropConf, ResizeConf
+from ssltyped.transforms.views import RepeatViewsConf
+from ssltyped.trunks.resnet import ResNetConf
+from ssltyped.trunks.vit import Masking, VisionTransformerConf
+from ssltyped.types import Callback, Head, Loss, Transform, Trunk, ViewMaker
+
+
+def small(
+    *,
+    loss: Loss,
+    heads: Mapping[str, Head],
+    views: ViewMaker,
+    trunk: Trunk,
+    image_size: int,
+    batch_size: int,
+    epochs: int,
+    base_lr: float = 4.8e-3,
+    freeze: Sequence[Freeze] = (),
+    callbacks: Optional[Sequence[Callback]] = None,
+) -> Experiment:
+    """A method on digits, or on `data.train.path=MY_IMAGES`; with labels, also `data.val.path=LABELLED`.
+
+    AdamW at 4.8e-3 x sqrt(batch / 256), which is 3e-3 for 100 images, weight decay 1e-4, a tenth of the run for warmup.
+    """
+    return ExperimentConf(
+        trunk=trunk,
+        heads=dict(heads),
+        loss=loss,
+        data=DataConf(
+            train=TrainSplitConf(
+                sample=DigitsConf(split=DigitSplit.TRAIN), views=views, batch_size=batch_size, num_workers=1
+            ),
+            val=EvalSplitConf(
+                sample=DigitsConf(split=DigitSplit.TEST),
+                transforms=[ResizeConf(size=image_size), CenterCropConf(size=image_size)],
+                num_workers=0,
+            ),
+            mean=(0.5, 0.5, 0.5),
+            std=(0.25, 0.25, 0.25),
+        ),
+        optimizer=AdamWConf(rate=RateConf(base_lr=base_lr, lr_scaling=LRScaling.SQRT), weight_decay=1e-4),
+        schedule=warmup_cosine(warmup=0.1),
+        epochs=epochs,
+        freeze=list(freeze),
+        distributed=DistributedConf(),
+        checkpoints=CheckpointsConf(),
+        callbacks=[*watchers(), *([KNNConf(at_start=True, enabled=INFERRED)] if callbacks is None else callbacks)],
+    )
+
+
+def resnet(*, width: float) -> Trunk:
+    """A ResNet-18 of this share of the width."""
+    return ResNetConf(depth=18, width_multiplier=width)
+
+
+def vit(*, image_size: int, width: float, masking: Masking = Masking.NONE, patch_size: int = 4) -> Trunk:
+    """A transformer of six blocks and 384 x width channels (DeiT-S is twelve of 384)."""
+    dim = int(384 * width)
+    return VisionTransformerConf(
+        image_size=image_size,
+        patch_size=patch_size,
+        num_layers=6,
+        num_heads=max(1, dim // 32),
+        hidden_dim=dim,
+        mlp_dim=2 * dim,
+        masking=masking,
+    )
+
+
+def augmented(*, size: int, scale: tuple[float, float] = (0.3, 1.0)) -> list[Transform]:
+    """Milder crops than for photographs and no flip, so that a digit stays one; any hue for any other."""
+    return [
+        RandomResizedCropConf(size=size, scale=scale),
+        ColorJitterConf(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.5, p=0.8),
+        RandomGrayscaleConf(p=0.2),
+    ]
+
+
+def crops(count: int, *, size: int, scale: tuple[float, float] = (0.3, 1.0)) -> ViewMaker:
+    """So many views."""
+    return RepeatViewsConf(num_views=count, transforms=augmented(size=size, scale=scale))
