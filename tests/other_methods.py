@@ -11,7 +11,7 @@ from test_byol import BYOLLossConf
 
 from ssltyped import config
 from ssltyped.data.targets import OneHotConf
-from ssltyped.experiment import Experiment, resolve_experiment
+from ssltyped.experiment import Experiment
 from ssltyped.heads.ibot import IBOTDistillationHeadConf
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.heads.prototypes import DINOHeadConf, MSNHeadConf, PrototypesHeadConf
@@ -27,6 +27,7 @@ from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.npid import MemoryBankLossConf
 from ssltyped.losses.sum_loss import SumLossConf
 from ssltyped.losses.supervised import BCELossConf, CrossEntropyLossConf, TorchLossConf
+from ssltyped.resolution import resolve_experiment
 from ssltyped.transforms.masks import Shape
 from ssltyped.trunks.vit import Masking
 from ssltyped.types import Head, Loss, Trunk

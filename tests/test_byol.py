@@ -19,13 +19,14 @@ from torch import Tensor
 from ssltyped.cli.plan import plan
 from ssltyped.config import INFERRED, ConfigError, config_for, override, replaced
 from ssltyped.engine.trainer import Outcome, Trainer
-from ssltyped.experiment import Experiment, resolve_experiment
+from ssltyped.experiment import Experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import launch
 from ssltyped.losses.teacher import MomentumTeacher, cosine_momentum
 from ssltyped.optimizers.groups import GroupConf
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import SGDConf
+from ssltyped.resolution import resolve_experiment
 from ssltyped.types import Batch, Carry, Facts, Head, Loss, Model, Moment, Problem, StepOutput
 
 

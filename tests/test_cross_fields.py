@@ -15,7 +15,7 @@ from ssltyped.config import INFERRED, ConfigError, config_for, part_of, replaced
 from ssltyped.data.mixing import PairMixUpConf
 from ssltyped.data.splits import EvalSplitConf
 from ssltyped.evals.validation import ValidationConf
-from ssltyped.experiment import Experiment, resolve_experiment
+from ssltyped.experiment import Experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.heads.plumbing import HeadSequenceConf, IdentityHeadConf
 from ssltyped.heads.prototypes import DINOHead, DINOHeadConf, PrototypesHeadConf
@@ -26,6 +26,7 @@ from ssltyped.losses.supervised import BCELossConf, CrossEntropyLossConf
 from ssltyped.losses.swav import SwAVLossConf
 from ssltyped.losses.teacher import cosine_momentum
 from ssltyped.meters.topk import TopKAccuracyConf
+from ssltyped.resolution import resolve_experiment
 from ssltyped.transforms.geometry import CenterCropConf
 from ssltyped.types import Batch, Collator, Facts, Head, Inference, Loss, Random
 

@@ -16,13 +16,14 @@ from ssltyped.config import ConfigError
 from ssltyped.config.overrides import override
 from ssltyped.config.resolve import Resolution
 from ssltyped.engine.parallel import DistributedConf
-from ssltyped.experiment import Experiment, FactFinder, resolve_experiment
+from ssltyped.experiment import Experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.heads.prototypes import PrototypesHeadConf
 from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.msn import MSNLossConf
 from ssltyped.losses.supervised import CrossEntropyLossConf
 from ssltyped.model.freeze import FreezeConf
+from ssltyped.resolution import FactFinder, resolve_experiment
 from ssltyped.transforms.geometry import CenterCropConf
 from ssltyped.transforms.rotation import RotatedViewsConf
 from ssltyped.types import Batch, Inference

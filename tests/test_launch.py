@@ -24,8 +24,9 @@ from ssltyped.engine.parallel import Place
 from ssltyped.engine.ranks import RankError
 from ssltyped.engine.trainer import Outcome
 from ssltyped.evals.online_knn import KNNConf
-from ssltyped.experiment import Experiment, resolve_experiment
+from ssltyped.experiment import Experiment
 from ssltyped.launch import Run, misfit
+from ssltyped.resolution import resolve_experiment
 from ssltyped.run import main
 from ssltyped.types import Callback, TrainState
 

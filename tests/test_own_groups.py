@@ -14,11 +14,12 @@ from ssltyped import config
 from ssltyped.config import ConfigError
 from ssltyped.engine.checkpoint import CheckpointsConf
 from ssltyped.engine.trainer import Trainer
-from ssltyped.experiment import Experiment, resolve_experiment
+from ssltyped.experiment import Experiment
 from ssltyped.model.freeze import FreezeConf
 from ssltyped.optimizers.groups import GroupConf
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import SGDConf
+from ssltyped.resolution import resolve_experiment
 from ssltyped.schedulers.curves import ConstantConf
 from ssltyped.types import Scheduler
 

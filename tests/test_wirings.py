@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ssltyped.cli.plan import plan
 from ssltyped.config import ConfigError, build, replaced
-from ssltyped.experiment import Experiment, resolve_experiment
+from ssltyped.experiment import Experiment
 from ssltyped.heads.mlp import EvalMLPHeadConf, MLPHeadConf
 from ssltyped.heads.plumbing import HeadSequenceConf, PoolHead, PoolHeadConf
 from ssltyped.launch import Run, launch
@@ -23,6 +23,7 @@ from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.losses.supervised import CrossEntropyLossConf
 from ssltyped.model.freeze import FreezeConf
 from ssltyped.model.model import Passes, SSLModel
+from ssltyped.resolution import resolve_experiment
 from ssltyped.transforms.views import SeveralInputsConf
 from ssltyped.types import Head, Outputs
 

@@ -25,11 +25,12 @@ from ssltyped.engine.callbacks.metrics_file import MetricsFileConf
 from ssltyped.engine.checkpoint import Checkpoints, CheckpointsConf
 from ssltyped.engine.parallel import DistributedConf
 from ssltyped.engine.trainer import Trainer
-from ssltyped.experiment import Experiment, ExperimentConf, build_trainer, resolve_experiment
+from ssltyped.experiment import Experiment, ExperimentConf, build_trainer
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import SGDConf
+from ssltyped.resolution import resolve_experiment
 from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.transforms.colour import RandomGrayscaleConf
 from ssltyped.transforms.geometry import CenterCropConf, HorizontalFlipConf, RandomResizedCropConf

@@ -36,12 +36,13 @@ LAYERS: Mapping[str, int] = {
     "evals": 5,
     "weights": 5,
     "experiment": 6,
-    "launch": 7,
-    "cli": 8,
-    "interop": 8,
-    "run": 9,
-    "__main__": 10,
-    "": 10,
+    "resolution": 7,
+    "launch": 8,
+    "cli": 9,
+    "interop": 9,
+    "run": 10,
+    "__main__": 11,
+    "": 11,
 }
 CONFIG_LIBRARIES = {"hydra_zen", "omegaconf"}
 

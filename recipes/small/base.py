@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Optional
 
@@ -14,6 +15,7 @@ from ssltyped.engine.checkpoint import CheckpointsConf
 from ssltyped.engine.parallel import DistributedConf
 from ssltyped.evals.online_knn import KNNConf
 from ssltyped.experiment import Experiment, ExperimentConf
+from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.model.freeze import Freeze
 from ssltyped.optimizers.rate import LRScaling, RateConf
 from ssltyped.optimizers.torch_optim import AdamWConf
@@ -25,25 +27,45 @@ from ssltyped.trunks.vit import Masking, VisionTransformerConf
 from ssltyped.types import Callback, Head, Loss, Transform, Trunk, ViewMaker
 
 
+@dataclasses.dataclass(frozen=True)
+class Dials:
+    """What to turn for other images: everything else follows, from these or from the images.
+
+    Args:
+        image_size: side of a view, in pixels.
+        batch_size: images a step and rank.
+        epochs: passes over the images.
+        width: of the trunk, as a share of the usual one.
+    """
+
+    image_size: int = 32
+    batch_size: int = 100
+    epochs: int = 20
+    width: float = 0.25
+
+
+DIGITS = Dials()
+
+
 def small(
+    dials: Dials,
     *,
     loss: Loss,
     heads: Mapping[str, Head],
     views: ViewMaker,
-    trunk: Trunk,
-    image_size: int,
-    batch_size: int,
-    epochs: int,
+    trunk: Optional[Trunk] = None,
     base_lr: float = 4.8e-3,
     freeze: Sequence[Freeze] = (),
     callbacks: Optional[Sequence[Callback]] = None,
 ) -> Experiment:
-    """A method on digits, or on `data.train.path=MY_IMAGES`; with labels, also `data.val.path=LABELLED`.
+    """A method on digits, or on `data.train.path=MY_IMAGES`, and with labels to judge by on `data.val.path=LABELLED`.
 
     AdamW at 4.8e-3 x sqrt(batch / 256), which is 3e-3 for 100 images, weight decay 1e-4, a tenth of the run for warmup.
+    A ResNet-18 of a quarter of the width, unless another trunk is given.
     """
+    image_size, batch_size, epochs = dials.image_size, dials.batch_size, dials.epochs
     return ExperimentConf(
-        trunk=trunk,
+        trunk=trunk or ResNetConf(depth=18, width_multiplier=dials.width),
         heads=dict(heads),
         loss=loss,
         data=DataConf(
@@ -68,23 +90,23 @@ def small(
     )
 
 
-def resnet(*, width: float) -> Trunk:
-    """A ResNet-18 of this share of the width."""
-    return ResNetConf(depth=18, width_multiplier=width)
-
-
-def vit(*, image_size: int, width: float, masking: Masking = Masking.NONE, patch_size: int = 4) -> Trunk:
-    """A transformer of six blocks and 384 x width channels (DeiT-S is twelve of 384)."""
-    dim = int(384 * width)
+def vit(dials: Dials, *, masking: Masking = Masking.NONE) -> Trunk:
+    """A transformer of six blocks and 384 x width channels on 8 x 8 patches (DeiT-S is twelve blocks of 384)."""
+    dim = int(384 * dials.width)
     return VisionTransformerConf(
-        image_size=image_size,
-        patch_size=patch_size,
+        image_size=dials.image_size,
+        patch_size=dials.image_size // 8,
         num_layers=6,
         num_heads=max(1, dim // 32),
         hidden_dim=dim,
         mlp_dim=2 * dim,
         masking=masking,
     )
+
+
+def projector() -> dict[str, Head]:
+    """Two layers to 64 dimensions."""
+    return {"projector": MLPHeadConf(dims=[128, 64], use_relu=True, use_bn=True)}
 
 
 def augmented(*, size: int, scale: tuple[float, float] = (0.3, 1.0)) -> list[Transform]:

@@ -1,20 +1,17 @@
 """The root of every recipe, and the one place where the parts meet."""
 
-import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Optional, Self, cast
+from typing import Annotated, Optional, Self
 
 import torch
 from annotated_types import Ge, Gt, Lt
 from torch import nn
 
 from ssltyped import config
-from ssltyped.config import INFERRED, ConfigError, config_for, part_of
+from ssltyped.config import INFERRED, ConfigError, any_says, config_for, part_of
 from ssltyped.config.hints import nearest
-from ssltyped.config.resolve import Resolution, inferred_below, resolve
-from ssltyped.data.blank import blank_batch
-from ssltyped.data.known import Sources
+from ssltyped.config.resolve import inferred_below
 from ssltyped.data.pipeline import Data
 from ssltyped.engine.checkpoint import Checkpoints
 from ssltyped.engine.names import name_faults
@@ -23,30 +20,21 @@ from ssltyped.engine.position import Position
 from ssltyped.engine.step import Step
 from ssltyped.engine.strategy import Product, StepModule, Strategy, strategy_for
 from ssltyped.engine.trainer import Trainer
-from ssltyped.model.batch_norm import lone_images
-from ssltyped.model.fits import misfits
 from ssltyped.model.freeze import Freeze, Frozen, for_ever, hold
 from ssltyped.model.model import Passes, SSLModel, inferred_reads, wrong_inputs
-from ssltyped.optimizers.base import GroupedOptimizer
-from ssltyped.optimizers.groups import faults
-from ssltyped.optimizers.rate import peak_lr, rate_of
 from ssltyped.optimizers.schedules import lr_problems, lr_warnings
-from ssltyped.transforms.views import last_size
 from ssltyped.types import (
     Callback,
-    Collator,
     Component,
     Facts,
     Head,
     Inference,
     Loss,
-    Moment,
     Optimizer,
     Problem,
     Scheduler,
     Trunk,
     can_be_named,
-    named,
 )
 from ssltyped.weights.load import Load, LoadReport, start_from
 
@@ -134,7 +122,7 @@ class Experiment(Component):
             elif config.epochs is not None:
                 yield Inference("steps", config.epochs * per_epoch, f"{config.epochs} epochs x {per_epoch} ({images})")
         yield from inferred_reads(config.heads, facts.feature_dims, "the trunk")
-        if _any_loss(config.loss, "views_apart"):
+        if any_says(config.loss, "views_apart"):
             rule = f"{part_of(config.loss).name} is defined view by view"
             yield Inference("passes", Passes.APART, rule, default=True)
 
@@ -151,7 +139,7 @@ class Experiment(Component):
         yield from (Problem(path, wrong) for path, wrong in wrong_inputs(read, facts.inputs))
         if not config.heads:
             yield Problem("heads", "at least one is needed: the loss reads the output of a head (IdentityHead is one)")
-        if any(facts.mask_grids) and not _any_loss(config.loss, "takes_masks"):
+        if any(facts.mask_grids) and not any_says(config.loss, "takes_masks"):
             yield Problem("data.train.views", f"makes masks, and {part_of(config.loss).name} uses none")
         if facts.unmatched:
             yield Problem("data.val", f"{facts.unmatched}; data.val.source=FlatFolder reads images without labels")
@@ -169,88 +157,6 @@ class Experiment(Component):
 
 
 ExperimentConf = config_for(Experiment)
-
-
-def _any_loss(loss: Loss, flag: str) -> bool:
-    """Whether the method, or one of those that it is made of, says so of itself."""
-    return any(getattr(config.part_of(part).kind, flag, False) for _, part in config.walk(loss))
-
-
-def _keep_classes(collators: Iterable[Collator]) -> bool:
-    return all(getattr(part_of(one).kind, "keeps_classes", False) for one in collators)
-
-
-class FactFinder:
-    """What is known about a config. What is costly to find out (a folder's length) is found out once."""
-
-    def __init__(self) -> None:
-        self._features: dict[str, Mapping[str, int]] = {}
-        self._heads: dict[str, tuple[tuple[int, ...], tuple[type, ...]]] = {}
-        self.sources = Sources()
-
-    def __call__(self, experiment: Experiment) -> Facts:
-        train, world = experiment.data.train, experiment.distributed
-        num_images, train_labelled, why, labels, source = self.sources.of(train, "data.train")
-        labelled: Optional[bool] = False
-        if experiment.data.val is not None:
-            val_labelled, val_why = self.sources.val_labels(experiment.data)
-            why = why or val_why
-            labelled = None if None in (train_labelled, val_labelled) else train_labelled and val_labelled
-        views = config.build(train.views, "data.train.views")
-        one_node = Facts(
-            world_size=world.num_procs,
-            ranks_per_node=world.num_procs,
-            batch_size=train.batch_size,
-            accumulation=experiment.accumulation,
-            num_views=len(views.crop_sizes),
-            crop_sizes=tuple(views.crop_sizes),
-            feature_dims=self._feature_dims(experiment.trunk),
-            heads=tuple(experiment.heads),
-            output_dims={name: dims for name, head in experiment.heads.items() if (dims := self._head(head)[0])},
-            inputs=dict(views.inputs),
-            mask_grids=tuple(views.mask_grids),
-            num_classes=views.num_classes,
-            num_channels=len(experiment.data.mean),
-        )
-        return dataclasses.replace(
-            one_node,
-            world_size=world.num_procs * world.nodes,
-            num_images=num_images,
-            labelled=labelled,
-            classes=tuple(source.classes) if source is not None and train_labelled else (),
-            unmatched=self.sources.unmatched(experiment.data),
-            evaluates=experiment.data.val is not None,
-            uses_labels=_any_loss(experiment.loss, "uses_labels"),
-            pretext=views.num_classes is not None,
-            unlabelled=why,
-            train_labelled=True if views.num_classes is not None else train_labelled,
-            lr=peak_lr(experiment.optimizer),
-            base_lr_of_one_node=_inferred_lr(experiment.optimizer, one_node),
-            epochs=experiment.epochs,
-            steps=experiment.steps,
-            num_labels=labels.classes if _keep_classes(train.collators) else None,
-            label_rows=labels.rows,
-            head_kinds={name: self._head(head)[1] for name, head in experiment.heads.items()},
-        )
-
-    def _feature_dims(self, trunk: Trunk) -> Mapping[str, int]:
-        key = config.to_yaml(trunk)
-        if key not in self._features:
-            with torch.device("meta"):
-                self._features[key] = dict(config.build(trunk, "trunk").feature_dims)
-        return self._features[key]
-
-    def _head(self, head: Head) -> tuple[tuple[int, ...], tuple[type, ...]]:
-        """The widths of its outputs, and the classes of its modules; nothing of one that cannot be built yet."""
-        key = config.to_yaml(head)
-        if key not in self._heads:
-            try:
-                with torch.device("meta"):
-                    built = config.build(head)
-            except ValueError:  # it lacks its in_dim, or cannot be: its problems() says so
-                return (), config.kinds_of(head)
-            self._heads[key] = tuple(built.out_dims), tuple(dict.fromkeys(map(type, built.modules())))
-        return self._heads[key]
 
 
 def build_model(built: Experiment, facts: Facts) -> SSLModel:
@@ -290,75 +196,6 @@ def build_optimizer(built: Experiment, module: nn.Module) -> torch.optim.Optimiz
         return built.optimizer(module)
     except (TypeError, ValueError) as error:
         raise ConfigError([Problem("optimizer", str(error))]) from error
-
-
-def _inferred_lr(optimizer: Optimizer, facts: Facts) -> Optional[float]:
-    """The learning rate that the optimizer would infer from these facts."""
-    part = rate_of(optimizer)
-    for inference in config.part_of(part).kind.infer(part, facts):  # type: ignore[attr-defined]  # a Component
-        if inference.field == "lr":
-            return float(inference.value)
-    return None
-
-
-def resolve_experiment(
-    asked: Experiment, name: str = "run", find: Optional[FactFinder] = None
-) -> Resolution[Experiment]:
-    """A recipe with everything inferred; `name` is that of the recipe."""
-    named = asked if asked.name is not None else config.replaced(asked, {"name": name})
-    resolution = resolve(named, find or FactFinder())
-    resolved, facts = resolution.config, resolution.facts
-    if wrong := [*_unfit(resolved, facts), *_unknown_parts(resolved, facts)]:
-        raise ConfigError(wrong)
-    wrong, unwise = _of_lone_images(resolved, facts)
-    if wrong:
-        raise ConfigError(wrong)
-    return dataclasses.replace(resolution, warnings=(*resolution.warnings, *unwise))
-
-
-def _unfit(resolved: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Images that the trunk does not take, the views and those of an evaluation; heads that are not what they say."""
-    sizes = dict.fromkeys(facts.crop_sizes, "the views of data.train")
-    if resolved.data.val is not None and (size := last_size(resolved.data.val.transforms)):
-        sizes.setdefault(size, "the images of data.val")
-    with torch.device("meta"):
-        trunk = config.build(resolved.trunk, "trunk")
-        heads = {name: config.build(head, f"heads.{name}") for name, head in resolved.heads.items()}
-    yield from misfits(trunk, heads, len(resolved.data.mean), sizes)
-
-
-def _unknown_parts(resolved: Experiment, facts: Facts) -> Iterator[Problem]:
-    """What is to be watched, frozen, or to learn in its own way, and is not there."""
-    for number, callback in enumerate(resolved.callbacks):
-        known = list(facts.feature_dims)
-        for feature in config.build(callback, f"callbacks.{number}").reads:
-            if feature not in known:
-                yield Problem(f"callbacks.{number}", f"reads {feature!r} of the trunk{nearest(feature, known)}")
-    grouped = issubclass(part_of(resolved.optimizer).kind, GroupedOptimizer)
-    groups = cast(GroupedOptimizer, resolved.optimizer).groups if grouped else []
-    if not resolved.freeze and not groups:
-        return
-    with torch.device("meta"):
-        built = config.build(resolved)
-        model = SSLModel(trunk=built.trunk, heads=built.heads, views_of=facts.inputs)
-        module = Strategy(torch.device("meta")).prepare(model, built.loss)
-    for number, freeze in enumerate(resolved.freeze):
-        for place, name in enumerate(freeze.parts):
-            try:
-                named(module, name) if freeze.steps else hold(module, [name])
-            except ValueError as error:
-                yield Problem(f"freeze.{number}.parts.{place}", str(error))
-    yield from (Problem(f"optimizer.{p.path}", p.message) for p in faults(module, [group.parts for group in groups]))
-
-
-def _of_lone_images(resolved: Experiment, facts: Facts) -> tuple[list[Problem], list[Problem]]:
-    """What cannot be, and what may be unwise, where BatchNorm has one image of a step."""
-    if facts.batch_size * resolved.distributed.sync_bn_group > 1:
-        return [], []
-    with torch.device("meta"):
-        built = config.build(resolved)
-        module, _ = build_module(built, facts, Strategy(torch.device("meta")))
-    return lone_images(module, lambda: module(blank_batch(built.data, facts, 1), Moment(0, 1, 1)))
 
 
 def build_trainer(

@@ -25,10 +25,11 @@ from ssltyped.engine.position import Position
 from ssltyped.engine.ranks import run_ranks, told
 from ssltyped.engine.strategy import Strategy
 from ssltyped.engine.trainer import Outcome, Trainer
-from ssltyped.experiment import Experiment, FactFinder, build_module, build_trainer, resolve_experiment
+from ssltyped.experiment import Experiment, build_module, build_trainer
 from ssltyped.model.files import write_weights
 from ssltyped.model.model import SSLModel
 from ssltyped.optimizers.rate import lr_path, peak_lr
+from ssltyped.resolution import FactFinder, resolve_experiment
 from ssltyped.types import Batch, Facts, Problem, StepOutput
 
 
@@ -48,8 +49,9 @@ class Run:
     model: SSLModel
 
 
-def launch(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "run") -> Run:
+def launch(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "run", strict: bool = False) -> Run:
     """Train a recipe. `name` is the folder of the run below `output`, unless the recipe sets one itself.
+    `strict`: what may be unwise, which else is told, is an error.
 
     Raises `ConfigError` before anything is written if the recipe cannot run: wrong values, contradictions with
     what is inferred, more processes than there are.
@@ -57,7 +59,7 @@ def launch(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "ru
     _refuse_what_is_no_recipe(recipe)
     asked, find = override(recipe, overrides), FactFinder()
     with in_turn(Place.from_environment(), find.sources.findings, find.sources.take):
-        resolution = resolve_experiment(asked, name, find)
+        resolution = resolve_experiment(asked, name, find, strict=strict)
     return _run(asked, resolution, find)
 
 

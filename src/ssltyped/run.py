@@ -37,13 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.list or options.help:
             say(show_components() if options.list else fields(options.recipe, options.overrides))
             return DONE
-        members = runs(options.recipe, options.overrides, options.multirun)
+        members = runs(options.recipe, options.overrides, options.multirun, options.strict)
         if options.print or options.plan:
             say((trees if options.print else plans)(members))
         elif options.multirun:
             return DONE if sweep(members) else FAILED
         else:
-            ended(launch(members[0].asked, name=members[0].name))
+            ended(launch(members[0].asked, name=members[0].name, strict=options.strict))
     except ConfigError as error:
         print(f"error: {brief(options.recipe)} is not started:", *error.problems, sep="\n  ", file=sys.stderr)
         return USER_MISTAKE

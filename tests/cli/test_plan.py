@@ -22,11 +22,12 @@ from ssltyped.config.overrides import override
 from ssltyped.engine.callbacks.metrics_file import MetricsFileConf
 from ssltyped.engine.checkpoint import CheckpointsConf
 from ssltyped.engine.strategy import StepModule
-from ssltyped.experiment import Experiment, resolve_experiment
+from ssltyped.experiment import Experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.model.model import SSLModel
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import AdamWConf, SGDConf
+from ssltyped.resolution import resolve_experiment
 from ssltyped.schedulers.composite import CompositeConf
 from ssltyped.schedulers.cosine import Cosine, CosineConf
 from ssltyped.schedulers.curves import LinearConf

@@ -16,7 +16,8 @@ from ssltyped.cli.recipe import load_recipe, shipped
 from ssltyped.config import INFERRED, ConfigError, config_for, from_yaml, get, to_yaml
 from ssltyped.config.overrides import override
 from ssltyped.config.resolve import Row, resolve
-from ssltyped.experiment import Experiment, FactFinder, resolve_experiment
+from ssltyped.experiment import Experiment
+from ssltyped.resolution import FactFinder, resolve_experiment
 from ssltyped.types import Component, Facts, Inference, Problem
 
 

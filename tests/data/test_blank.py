@@ -10,7 +10,7 @@ from tiny import tiny_trainer
 
 from ssltyped import config
 from ssltyped.data.blank import blank_batch
-from ssltyped.experiment import resolve_experiment
+from ssltyped.resolution import resolve_experiment
 
 
 @pytest.mark.parametrize("name", ["multicrop_simclr", "ibot", "pirl", "jigsaw", "rotnet"])

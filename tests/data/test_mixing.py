@@ -16,10 +16,10 @@ from ssltyped import config
 from ssltyped.config import ConfigError
 from ssltyped.config.resolve import problems_of
 from ssltyped.data.mixing import Draw, Mix, MixConf, PairMixUp, PairMixUpConf
-from ssltyped.experiment import resolve_experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import launch
 from ssltyped.losses.supervised import CrossEntropyLossConf
+from ssltyped.resolution import resolve_experiment
 from ssltyped.types import Batch, Facts
 
 IMAGES, CLASSES = 6, 5

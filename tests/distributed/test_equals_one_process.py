@@ -21,9 +21,10 @@ from ssltyped.config import config_for
 from ssltyped.config.overrides import override
 from ssltyped.data.pipeline import TrainPipeline
 from ssltyped.engine.strategy import strategy_for
-from ssltyped.experiment import Experiment, resolve_experiment
+from ssltyped.experiment import Experiment
 from ssltyped.losses.simclr import SimCLRLossConf
 from ssltyped.model.model import SSLModel
+from ssltyped.resolution import resolve_experiment
 from ssltyped.types import Batch, Features, Moment, Trunk
 
 IMAGES = 16

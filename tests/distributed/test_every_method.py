@@ -25,7 +25,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ssltyped import config, distributed, losses
 from ssltyped.config import ConfigError
 from ssltyped.data.pipeline import Data
-from ssltyped.experiment import Experiment, build_trainer, resolve_experiment
+from ssltyped.experiment import Experiment, build_trainer
+from ssltyped.resolution import resolve_experiment
 from ssltyped.types import Batch, Loss
 
 STEPS, GLOBAL_BATCH = 4, 8

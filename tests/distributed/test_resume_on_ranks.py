@@ -13,13 +13,14 @@ from torch import Tensor
 from recipes.quickstart import recipe
 from ssltyped import config, distributed
 from ssltyped.config.overrides import override
-from ssltyped.experiment import build_trainer, resolve_experiment
+from ssltyped.experiment import build_trainer
 from ssltyped.heads.prototypes import DINOHeadConf, PrototypesHeadConf
 from ssltyped.losses.deepcluster import DeepClusterV2LossConf
 from ssltyped.losses.dino import DINOLossConf
 from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.npid import MemoryBankLossConf
 from ssltyped.losses.swav import SwAVLossConf
+from ssltyped.resolution import resolve_experiment
 
 STEPS, HALF = 6, 3
 

@@ -15,9 +15,10 @@ from ssltyped.engine.callbacks.nan_guard import NaNGuardConf
 from ssltyped.engine.checkpoint import CheckpointsConf, CheckpointStore
 from ssltyped.engine.folder import Start, finished, prepare, write_result
 from ssltyped.engine.position import Position
-from ssltyped.experiment import Experiment, resolve_experiment
+from ssltyped.experiment import Experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.moco import MoCoLossConf
+from ssltyped.resolution import resolve_experiment
 
 
 def start(output: Path, asked: Experiment, resume: str = "auto") -> Start:

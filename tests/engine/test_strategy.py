@@ -12,7 +12,6 @@ from torch.nn.parallel import DistributedDataParallel
 from ssltyped import distributed
 from ssltyped.config import build
 from ssltyped.engine.strategy import Product, StepModule, Strategy, strategy_for
-from ssltyped.experiment import resolve_experiment
 from ssltyped.heads.mlp import MLPHead
 from ssltyped.losses.dino import DINOLoss
 from ssltyped.losses.simclr import SimCLRLoss
@@ -20,6 +19,7 @@ from ssltyped.model.model import SSLModel
 from ssltyped.optimizers.groups import Group
 from ssltyped.optimizers.rate import Rate
 from ssltyped.optimizers.torch_optim import AdamW
+from ssltyped.resolution import resolve_experiment
 from ssltyped.trunks.resnet import ResNet, Stem
 from ssltyped.types import Batch, Loss, Model, Moment, StepOutput
 

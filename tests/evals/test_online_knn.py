@@ -20,7 +20,7 @@ from ssltyped.data.pipeline import iterate
 from ssltyped.engine.callbacks.metrics_file import MetricsFileConf
 from ssltyped.evals.knn import knn_accuracy
 from ssltyped.evals.online_knn import KNN, KNNConf
-from ssltyped.experiment import resolve_experiment
+from ssltyped.resolution import resolve_experiment
 from ssltyped.types import Batch, Subset
 
 BATCH = Batch(views=(), index=torch.tensor([0]))

@@ -14,11 +14,12 @@ from ssltyped.config import ConfigError
 from ssltyped.config.overrides import override
 from ssltyped.data.pipeline import iterate
 from ssltyped.evals.validation import ValidationConf
-from ssltyped.experiment import Experiment, resolve_experiment
+from ssltyped.experiment import Experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import launch
 from ssltyped.losses.supervised import CrossEntropyLossConf
 from ssltyped.meters.topk import TopKAccuracyConf
+from ssltyped.resolution import resolve_experiment
 from ssltyped.transforms.geometry import CenterCropConf
 from ssltyped.transforms.rotation import RotatedViewsConf
 from ssltyped.transforms.views import RepeatViewsConf, SeveralInputsConf

@@ -10,9 +10,9 @@ from losses.told import problems
 from methods import METHODS
 
 from ssltyped.config import replaced
-from ssltyped.experiment import resolve_experiment
 from ssltyped.losses.barlow_twins import BarlowTwinsLoss, Standardize, standardized
 from ssltyped.model.model import Passes
+from ssltyped.resolution import resolve_experiment
 
 
 def test_standardized_rows_have_mean_0_and_variance_1() -> None:

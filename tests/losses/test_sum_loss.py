@@ -12,7 +12,7 @@ from tiny import TORCHRUN
 
 from ssltyped.cli.plan import plan
 from ssltyped.config import ConfigError, build, replaced
-from ssltyped.experiment import Experiment, resolve_experiment
+from ssltyped.experiment import Experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import launch
 from ssltyped.losses.barlow_twins import BarlowTwinsLossConf
@@ -22,6 +22,7 @@ from ssltyped.losses.sum_loss import SumLoss, SumLossConf
 from ssltyped.losses.supervised import CrossEntropyLossConf
 from ssltyped.model.freeze import FreezeConf
 from ssltyped.model.model import SSLModel
+from ssltyped.resolution import resolve_experiment
 from ssltyped.types import Batch, Loss
 
 

@@ -13,10 +13,11 @@ from torch import nn
 from ssltyped import launch
 from ssltyped.cli.plan import plan
 from ssltyped.config import INFERRED, ConfigError, config_for, override, replaced
-from ssltyped.experiment import Experiment, resolve_experiment
+from ssltyped.experiment import Experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.model.batch_norm import values_seen
 from ssltyped.model.freeze import FreezeConf
+from ssltyped.resolution import resolve_experiment
 from ssltyped.types import Batch, Head, Loss, Model, Moment, StepOutput
 
 ALONE = ["data.train.batch_size=1", "distributed.num_procs=2", "distributed.sync_bn_group=1"]

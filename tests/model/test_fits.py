@@ -14,8 +14,8 @@ from torch import Tensor
 from ssltyped import config, launch
 from ssltyped.config import ConfigError, config_for
 from ssltyped.data.splits import EvalSplitConf
-from ssltyped.experiment import resolve_experiment
 from ssltyped.model.fits import tried
+from ssltyped.resolution import resolve_experiment
 from ssltyped.transforms.geometry import CenterCropConf, RandomResizedCropConf
 from ssltyped.transforms.views import MultiCropConf, RepeatViewsConf
 from ssltyped.trunks.libraries import TimmTrunk, TimmTrunkConf, TorchvisionTrunk, TorchvisionTrunkConf

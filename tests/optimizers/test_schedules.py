@@ -9,11 +9,11 @@ import pytest
 from tiny import tiny
 
 from ssltyped.config import ConfigError, config_for, override
-from ssltyped.experiment import resolve_experiment
 from ssltyped.optimizers.decay import DecayConf
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.schedules import wrong_value
 from ssltyped.optimizers.torch_optim import SGDConf
+from ssltyped.resolution import resolve_experiment
 from ssltyped.schedulers.composite import CompositeConf
 from ssltyped.schedulers.cosine import CosineConf, CosineWarmRestartsConf, Wave
 from ssltyped.schedulers.curves import ConstantConf, LinearConf

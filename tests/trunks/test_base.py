@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ssltyped import ConfigError, distributed, override
 from ssltyped.distributed.sync_batch_norm import SyncBatchNorm, convert_sync_batchnorm
-from ssltyped.experiment import resolve_experiment
+from ssltyped.resolution import resolve_experiment
 from ssltyped.trunks.base import Input, InputColor, InputConf, Stage, StagedTrunk, cut, statistics_kept
 from ssltyped.trunks.resnet import ResNet
 from ssltyped.types import Features

@@ -31,7 +31,8 @@ from recipes.quickstart import quickstart
 from ssltyped import config
 from ssltyped.config.overrides import override
 from ssltyped.engine import trainer as engine
-from ssltyped.experiment import Experiment, build_trainer, resolve_experiment
+from ssltyped.experiment import Experiment, build_trainer
+from ssltyped.resolution import resolve_experiment
 from ssltyped.types import Batch, Model, Moment, Outputs
 
 MIN_RATIO = 0.98

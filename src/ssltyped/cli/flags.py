@@ -11,6 +11,7 @@ from ssltyped.config.show import show, show_fields
 FLAGS = {
     "--plan": "what would run, and why; nothing runs",
     "--print": "the recipe with its overrides, as a tree",
+    "--strict": "what may be unwise (warnings of the plan) is an error",
     "--multirun": "run every combination of a=1,2 b=range(3)",
     "--list": "every component there is, with its parameters",
 }
@@ -31,7 +32,7 @@ def trees(members: Sequence[Member]) -> str:
 
 def plans(members: Sequence[Member]) -> str:
     """What each run would be. Raises `ConfigError` for everything that can be known to be wrong before one."""
-    return _each(members, [plan(one.asked, one.name) for one in members])
+    return _each(members, [plan(one.asked, one.name, strict=one.strict) for one in members])
 
 
 def _each(members: Sequence[Member], texts: Sequence[str]) -> str:

@@ -13,8 +13,9 @@ from ssltyped.config.resolve import Resolution
 from ssltyped.data.blank import blank_batch
 from ssltyped.engine.parallel import Place
 from ssltyped.engine.strategy import StepModule, Strategy
-from ssltyped.experiment import Experiment, FactFinder, build_module, build_optimizer, resolve_experiment
+from ssltyped.experiment import Experiment, build_module, build_optimizer
 from ssltyped.launch import misfit
+from ssltyped.resolution import FactFinder, resolve_experiment
 from ssltyped.types import Moment, Problem, Scheduler, Update
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -33,10 +34,13 @@ class Memory:
     images: int
 
 
-def plan(asked: Experiment, name: str) -> str:
-    """The plan as text. Raises `ConfigError` for everything that can be known to be wrong before a run."""
+def plan(asked: Experiment, name: str, *, strict: bool = False) -> str:
+    """The plan as text. Raises `ConfigError` for everything that can be known to be wrong before a run.
+
+    `strict`: what may be unwise is wrong too.
+    """
     find = FactFinder()
-    resolution = resolve_experiment(asked, name, find)
+    resolution = resolve_experiment(asked, name, find, strict=strict)
     if miscounted := find.sources.problems(resolution.config.data, to_run=False):
         raise ConfigError(miscounted)
     lines = [*_part_lines(resolution), *_run_lines(resolution)]
@@ -121,7 +125,8 @@ def _run_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
     resolved, facts, saves = resolution.config, resolution.facts, resolution.config.checkpoints
     yield from ("", "inferred")
     for row in resolution.rows:
-        yield f"  {row.field:<28} {plain(row.value):<20} {row.rule}"
+        value = f"{row.value:.6g}" if isinstance(row.value, float) else plain(row.value)
+        yield f"  {row.field:<28} {value:<20} {row.rule}"
     if resolution.warnings:
         yield from ("", "may be unwise", *(f"  {warning}" for warning in resolution.warnings))
     if remarks := list(config.build(resolved.data).remarks()):

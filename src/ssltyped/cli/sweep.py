@@ -14,32 +14,34 @@ from ssltyped.config.show import table
 from ssltyped.engine.folder import finished
 from ssltyped.engine.parallel import Place, say
 from ssltyped.engine.trainer import Outcome
-from ssltyped.experiment import Experiment, FactFinder, resolve_experiment
+from ssltyped.experiment import Experiment
 from ssltyped.launch import Run, hindrances, launch
+from ssltyped.resolution import FactFinder, resolve_experiment
 
 
 class Member(NamedTuple):
-    """One run: the name of its recipe, the recipe with its overrides, and these."""
+    """One run: the name of its recipe, the recipe with its overrides, these, and whether warnings are errors."""
 
     name: str
     asked: Experiment
     changes: list[str]
+    strict: bool = False
 
 
-def runs(recipe: str, overrides: Sequence[str], multirun: bool) -> list[Member]:
+def runs(recipe: str, overrides: Sequence[str], multirun: bool, strict: bool = False) -> list[Member]:
     """The runs of a command; those of a sweep have a folder each, numbered in the recipe's.
 
     Raises `ConfigError`: the mistakes of the last run are found before the first one trains.
     """
     loaded, name = load_recipe(recipe), short_name(recipe)
     if not multirun:
-        return [Member(name, override(loaded, overrides), list(overrides))]
+        return [Member(name, override(loaded, overrides), list(overrides), strict)]
     swept = [(override(loaded, changes), changes) for changes in expand(overrides)]
     named = [config.replaced(one, {"name": f"{one.name or name}/{i}"}) for i, (one, _) in enumerate(swept)]
     find = FactFinder()
     for one in named:
-        resolve_experiment(one, name, find)
-    return [Member(name, one, changes) for one, (_, changes) in zip(named, swept, strict=True)]
+        resolve_experiment(one, name, find, strict=strict)
+    return [Member(name, one, changes, strict) for one, (_, changes) in zip(named, swept, strict=True)]
 
 
 def ended(run: Run) -> Mapping[str, float]:
@@ -84,7 +86,7 @@ def _done_before(members: Sequence[Member]) -> Iterator[Optional[Mapping[str, fl
 def _tried(member: Member) -> Optional[Mapping[str, float]]:
     """Its metrics; None, and it is told, if it failed. Processes of torchrun end together, and with them the sweep."""
     try:
-        return ended(launch(member.asked, name=member.name))
+        return ended(launch(member.asked, name=member.name, strict=member.strict))
     except ConfigError as error:
         if Place.from_environment():
             raise

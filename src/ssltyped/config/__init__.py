@@ -17,6 +17,7 @@ from ssltyped.config.component import refuse as refuse
 from ssltyped.config.generate import REQUIRED as REQUIRED
 from ssltyped.config.generate import TARGET as TARGET
 from ssltyped.config.generate import Part as Part
+from ssltyped.config.generate import any_says as any_says
 from ssltyped.config.generate import config_for as config_for
 from ssltyped.config.generate import is_config as is_config
 from ssltyped.config.generate import join as join

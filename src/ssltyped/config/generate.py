@@ -174,6 +174,11 @@ def kinds_of(config: object) -> tuple[type, ...]:
     return tuple(part_of(part).kind for _, part in walk(config))
 
 
+def any_says(config: object, flag: str) -> bool:
+    """Whether the class of a config, or of one of its parts, says so of itself."""
+    return any(getattr(kind, flag, False) for kind in kinds_of(config))
+
+
 def instantiate(value: Any, path: str = "") -> Any:
     """The object that a checked config describes, its parts built first. Raises `ConfigError`."""
     if isinstance(value, list | tuple):

@@ -14,13 +14,14 @@ from ssltyped.config.overrides import override
 from ssltyped.config.resolve import Resolution, resolve
 from ssltyped.config.show import show
 from ssltyped.engine.trainer import Outcome
-from ssltyped.experiment import Experiment, FactFinder, resolve_experiment
+from ssltyped.experiment import Experiment
 from ssltyped.heads.mlp import MLPHead, MLPHeadConf
 from ssltyped.launch import Run, launch, replay
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
 from ssltyped.model.model import SSLModel
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import SGDConf
+from ssltyped.resolution import FactFinder, resolve_experiment
 from ssltyped.types import Facts, Inference, Loss, Problem, StepOutput
 
 recipe: Experiment = simclr()

@@ -13,12 +13,13 @@ from ssltyped.config.grammar import expand
 from ssltyped.config.overrides import override
 from ssltyped.config.resolve import Resolution, resolve
 from ssltyped.engine.trainer import Outcome
-from ssltyped.experiment import Experiment, FactFinder, resolve_experiment
+from ssltyped.experiment import Experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.launch import Run, launch, replay
 from ssltyped.losses.simclr import SimCLRLoss, SimCLRLossConf
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import SGDConf
+from ssltyped.resolution import FactFinder, resolve_experiment
 from ssltyped.types import Head, Inference, Loss, Problem
 
 recipe = simclr()
