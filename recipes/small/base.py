@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Optional
 
 from recipes.simclr import warmup_cosine, watchers
@@ -56,25 +57,29 @@ def small(
     trunk: Optional[Trunk] = None,
     base_lr: float = 4.8e-3,
     freeze: Sequence[Freeze] = (),
-    callbacks: Optional[Sequence[Callback]] = None,
+    more: Sequence[Callback] = (),
+    labels: Optional[Path] = None,
 ) -> Experiment:
     """A method on digits, or on `data.train.path=MY_IMAGES`, and with labels to judge by on `data.val.path=LABELLED`.
 
     AdamW at 4.8e-3 x sqrt(batch / 256), which is 3e-3 for 100 images, weight decay 1e-4, a tenth of the run for warmup.
     A ResNet-18 of a quarter of the width, unless another trunk is given.
     """
-    image_size, batch_size, epochs = dials.image_size, dials.batch_size, dials.epochs
     return ExperimentConf(
         trunk=trunk or ResNetConf(depth=18, width_multiplier=dials.width),
         heads=dict(heads),
         loss=loss,
         data=DataConf(
             train=TrainSplitConf(
-                sample=DigitsConf(split=DigitSplit.TRAIN), views=views, batch_size=batch_size, num_workers=1
+                sample=DigitsConf(split=DigitSplit.TRAIN),
+                labels=labels,
+                views=views,
+                batch_size=dials.batch_size,
+                num_workers=1,
             ),
             val=EvalSplitConf(
                 sample=DigitsConf(split=DigitSplit.TEST),
-                transforms=[ResizeConf(size=image_size), CenterCropConf(size=image_size)],
+                transforms=[ResizeConf(size=dials.image_size), CenterCropConf(size=dials.image_size)],
                 num_workers=0,
             ),
             mean=(0.5, 0.5, 0.5),
@@ -82,11 +87,11 @@ def small(
         ),
         optimizer=AdamWConf(rate=RateConf(base_lr=base_lr, lr_scaling=LRScaling.SQRT), weight_decay=1e-4),
         schedule=warmup_cosine(warmup=0.1),
-        epochs=epochs,
+        epochs=dials.epochs,
         freeze=list(freeze),
         distributed=DistributedConf(),
         checkpoints=CheckpointsConf(),
-        callbacks=[*watchers(), *([KNNConf(at_start=True, enabled=INFERRED)] if callbacks is None else callbacks)],
+        callbacks=[*watchers(), KNNConf(at_start=True, enabled=INFERRED), *more],
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recipes.small.base import DIGITS, Dials, augmented, small
+from ssltyped import INFERRED
 from ssltyped.experiment import Experiment
 from ssltyped.heads.mlp import MLPHeadConf
 from ssltyped.losses.supervised import CrossEntropyLossConf
@@ -14,7 +15,7 @@ def rotnet(dials: Dials = DIGITS) -> Experiment:
     return small(
         dials,
         loss=CrossEntropyLossConf(),
-        heads={"head": MLPHeadConf(dims=[4])},
+        heads={"classifier": MLPHeadConf(dims=INFERRED)},
         views=RotatedViewsConf(transforms=augmented(size=dials.image_size)),
     )
 

@@ -35,12 +35,13 @@ class FactFinder:
 
     def __call__(self, experiment: Experiment) -> Facts:
         train, world = experiment.data.train, experiment.distributed
-        num_images, train_labelled, why, labels, source = self.sources.of(train, "data.train")
+        num_images, own_labels, why, *_ = self.sources.of(train, "data.train")
+        _, train_labelled, _, labels, source = self.sources.learned(train)
         labelled: Optional[bool] = False
         if experiment.data.val is not None:
             val_labelled, val_why = self.sources.val_labels(experiment.data)
             why = why or val_why
-            labelled = None if None in (train_labelled, val_labelled) else train_labelled and val_labelled
+            labelled = None if None in (own_labels, val_labelled) else own_labels and val_labelled
         views = config.build(train.views, "data.train.views")
         keep_classes = all(getattr(part_of(one).kind, "keeps_classes", False) for one in train.collators)
         one_node = Facts(

@@ -26,9 +26,10 @@ def shipped_folder() -> Path:
 
 def shipped() -> list[str]:
     """The names of the shipped recipes that can be run as they are."""
+    folder = shipped_folder()
     return [
-        f"recipes.{file.stem}"
-        for file in sorted(shipped_folder().glob("*.py"))
+        ".".join(["recipes", *file.relative_to(folder).with_suffix("").parts])
+        for file in sorted(folder.rglob("*.py"))
         if "\nrecipe = " in file.read_text() or "\nrecipe: " in file.read_text()
     ]
 

@@ -12,7 +12,8 @@ from ssltyped.data.classes import mismatch
 from ssltyped.data.label_count import LabelCount, label_count
 from ssltyped.data.listing import Listing, listings, remember
 from ssltyped.data.pipeline import Data
-from ssltyped.data.splits import Split, lacks_images
+from ssltyped.data.relabelled import RelabelledSourceConf
+from ssltyped.data.splits import Split, TrainSplit, lacks_images
 from ssltyped.types import Problem, Source, check_classes
 
 
@@ -67,6 +68,13 @@ class Sources:
         known = self._known[key]
         return known if known.length is not None else known._replace(length=split.num_images)
 
+    def learned(self, train: TrainSplit) -> Known:
+        """Of the images to train on, with the labels that are learned."""
+        if train.labels is None or train.source is None:
+            return self.of(train, "data.train")
+        pseudo = RelabelledSourceConf(source=train.source, labels=train.labels)
+        return self.of(config.replaced(train, {"source": pseudo}), "data.train")
+
     def val_labels(self, data: Data) -> tuple[Optional[bool], str]:
         """Whether the images of `data.val` have labels, and why not; None where that is not known (yet)."""
         train, val = data.train, data.val
@@ -99,4 +107,6 @@ class Sources:
                 found.append(Problem(f"data.{name}.num_images", message))
             if known.labels.wrong:
                 found.append(Problem(f"data.{name}.source", known.labels.wrong))
+        if data.train.labels is not None and (wrong := self.learned(data.train).labels.wrong):
+            found.append(Problem("data.train.labels", wrong))
         return found or (list(config.build(data, "data").trial()) if to_run else [])

@@ -72,7 +72,7 @@ class TrainPipeline(Iterator[Batch]):
         pin_memory: bool = False,
         on_unreadable: Report = ignore,
     ) -> None:
-        source = split.images()
+        source = split.learned()
         sampler = Sampler(len(source), split.batch_size, seed, rank, world_size, accumulation)
         if sampler.steps_per_epoch == 0:
             raise ValueError(f"{len(source)} images are fewer than a global batch of {sampler.global_batch_size}")
@@ -124,7 +124,7 @@ def _reader(split: TrainSplit | EvalSplit) -> Reader:
     if isinstance(split, EvalSplit):
         return ReadEval(split.images(), split.transforms).reader
     split.views.prepare()
-    return ReadTrain(source := split.images(), split.views, Sampler(len(source), 1, seed=0)).reader
+    return ReadTrain(source := split.learned(), split.views, Sampler(len(source), 1, seed=0)).reader
 
 
 def _requests(sampler: Sampler, start_step: int) -> Iterator[Request]:

@@ -8,6 +8,7 @@ from annotated_types import Ge, Gt, Le
 
 from ssltyped.config import config_for
 from ssltyped.data.detect import detect
+from ssltyped.data.relabelled import RelabelledSource
 from ssltyped.types import (
     Batch,
     Collator,
@@ -92,6 +93,8 @@ class TrainSplit(Split):
         path: a folder of class folders, a folder of images, or a list file; give this or source
         source: the images; null: what the path is seen to hold
         sample: images that come with the recipe, to try it: they are read while neither path nor source is given
+        labels: pseudo-labels to learn in the place of the source's own, which evaluations go by: a file with one an
+            image, such as the clusters of `ClusterLabels`
         num_workers: processes that read and augment; 0: this process does
         num_images: how many there are, for planning where the data is not; must be right where it is
         max_unreadable: largest share of reads that may fail
@@ -106,13 +109,14 @@ class TrainSplit(Split):
         path: Optional[Path] = None,
         source: Optional[Source] = None,
         sample: Optional[Source] = None,
+        labels: Optional[Path] = None,
         num_workers: Annotated[int, Ge(0)] = 2,
         num_images: Optional[Annotated[int, Gt(0)]] = None,
         max_unreadable: Annotated[float, Ge(0), Le(1)] = 0.1,
         collators: list[Collator] = [],  # noqa: B006  # never changed; a config shows it as a list
     ) -> None:
         self.views, self.batch_size, self.path, self.source, self.sample = views, batch_size, path, source, sample
-        self.num_workers, self.num_images = num_workers, num_images
+        self.labels, self.num_workers, self.num_images = labels, num_workers, num_images
         self.max_unreadable, self.collators = max_unreadable, collators
 
     @classmethod
@@ -122,6 +126,17 @@ class TrainSplit(Split):
             yield Inference("source", config.sample, "no path is given: images that come with the recipe", default=True)
         if config.num_images is None and config.source is not None and facts.num_images is not None:
             yield Inference("num_images", facts.num_images, "counted; the order of the images depends on it")
+
+    @classmethod
+    def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().problems(config, facts)
+        if config.labels is not None and not is_there(config.labels):
+            yield Problem("labels", f"{config.labels} does not exist: give the .npy that ClusterLabels saved")
+
+    def learned(self) -> Source:
+        """The images with the labels that are learned. Raises ValueError as `images`."""
+        source = self.images()
+        return source if self.labels is None else RelabelledSource(source=source, labels=self.labels)
 
     def collated(self, batch: Batch, random: Random) -> Batch:
         """A normalized batch after the collators. Raises ValueError for one that gives no batch."""

@@ -11,9 +11,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ssltyped import distributed
-from ssltyped.config import config_for
+from ssltyped.config import MayBeInferred, config_for
 from ssltyped.losses.assignments import nearest, spherical_kmeans
-from ssltyped.types import Callback, Facts, Inference, Problem, Subset, TrainState
+from ssltyped.types import Callback, Facts, Inference, Problem, Subset, TrainState, fewer
 
 
 class ClusterLabels(Callback):
@@ -26,7 +26,7 @@ class ClusterLabels(Callback):
     are read as `data.val` says (transforms). Raises ValueError if an image cannot be read: it would have no label.
 
     Args:
-        num_clusters: K; 16000 in the paper for ImageNet.
+        num_clusters: K; 16000 in the paper for ImageNet; null: as many, or one for 5 images.
         num_iters: rounds of k-means.
         file_name: of the labels, an .npy.
         seed: of the first centroids.
@@ -38,7 +38,7 @@ class ClusterLabels(Callback):
     def __init__(
         self,
         *,
-        num_clusters: Annotated[int, Gt(1)],
+        num_clusters: Annotated[int, Gt(1), MayBeInferred()],
         num_iters: Annotated[int, Gt(0)] = 20,
         file_name: str = "cluster_labels.npy",
         seed: Annotated[int, Ge(0)] = 0,
@@ -49,6 +49,7 @@ class ClusterLabels(Callback):
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        yield from fewer("num_clusters", 16000, 5, facts)
         if facts.num_images is not None:
             yield Inference("num_images", facts.num_images, "images to train on: each gets a label")
 

@@ -8,8 +8,8 @@ from annotated_types import Ge, Gt, Le, Len, Lt
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ssltyped.config import INFERRED, config_for, refuse
-from ssltyped.types import Facts, Head, Problem
+from ssltyped.config import INFERRED, MayBeInferred, config_for, refuse
+from ssltyped.types import Facts, Head, Inference, Problem
 
 BN_EPS, BN_MOMENTUM = 1e-5, 0.1
 
@@ -23,7 +23,8 @@ class MLPHead(Head):
     would have no effect, or called with another shape.
 
     Args:
-        dims: output width of each linear layer; the last one is the width of the embedding.
+        dims: output width of each linear layer; the last one is the width of the embedding; null: one layer, to the
+            classes of the labels.
         use_bn: batch normalization after each linear layer (but a bare last one).
         use_relu: relu after each linear layer (but a bare last one).
         use_bias: linear layers have a bias.
@@ -38,7 +39,7 @@ class MLPHead(Head):
     def __init__(
         self,
         *,
-        dims: Annotated[list[Annotated[int, Gt(0)]], Len(1)],
+        dims: Annotated[list[Annotated[int, Gt(0)]], Len(1), MayBeInferred()],
         in_dim: Annotated[int, Gt(0)] = INFERRED,
         feature: Optional[str] = None,
         input: Optional[str] = None,
@@ -79,6 +80,12 @@ class MLPHead(Head):
             raise ValueError(f"features of shape ({got}): the head reads (B {self.in_dim}) or (B {self.in_dim} 1 1)")
         output: Tensor = self.layers(features.flatten(1))
         return output
+
+    @classmethod
+    def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
+        yield from super().infer(config, facts)
+        if (classes := facts.num_classes or facts.num_labels) is not None:
+            yield Inference("dims", [classes], "one layer, to the classes of the labels", default=True)
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
