@@ -85,7 +85,7 @@ class MoCoLoss(CountingLoss):
     @classmethod
     def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().warnings(config, facts)
-        yield from more_than_images("queue_size", config.queue_size, "keys in the queue", facts)
+        yield from more_than_images("queue_size", config.queue_size, "keys in the queue", facts, images_each=4)
         yield from slow_teacher("momentum", config.momentum, facts)
 
     def setup(self, model: Model) -> None:

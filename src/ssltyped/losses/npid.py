@@ -127,7 +127,7 @@ class MemoryBankLoss(Loss):
     @classmethod
     def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().warnings(config, facts)
-        yield from more_than_images("num_negatives", config.num_negatives, "negatives an image", facts)
+        yield from more_than_images("num_negatives", config.num_negatives, "negatives an image", facts, images_each=2)
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         found = model(batch.views, heads=self.heads)

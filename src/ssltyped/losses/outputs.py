@@ -46,10 +46,11 @@ def softmax_range(choices: int, temperature: Optional[float] = None) -> LossRang
     return LossRange(highest=math.inf if temperature is None else uniform + 2 / temperature, uniform=uniform)
 
 
-def more_than_images(field: str, count: int, what: str, facts: Facts) -> Iterable[Problem]:
-    """A warning: so many of something than there are not even images."""
+def more_than_images(field: str, count: int, what: str, facts: Facts, images_each: int = 5) -> Iterable[Problem]:
+    """A warning: so many of something that there are not even images; about one for `images_each` of them suits."""
     if facts.num_images is not None and count > facts.num_images:
-        yield Problem(field, f"{count:,} {what} for {facts.num_images:,} images: fewer than there are images are usual")
+        better = f"about {max(1, facts.num_images // images_each):,} suit so few"
+        yield Problem(field, f"{count:,} {what} for {facts.num_images:,} images: {better}")
 
 
 def all_outputs(found: Outputs, heads: Sequence[str]) -> list[Tensor]:

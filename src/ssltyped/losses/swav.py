@@ -130,7 +130,7 @@ class SwAVLoss(CountingLoss):
     @classmethod
     def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().warnings(config, facts)
-        yield from more_than_images("queue_size", config.queue_size, "images in the queue", facts)
+        yield from more_than_images("queue_size", config.queue_size, "images in the queue", facts, images_each=4)
         most = max(facts.widths(config.head)[1:], default=0)
         yield from more_than_images("head", most, f"prototypes of {config.head}", facts)
         if config.momentum is not None:
