@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Optional, Self
 
+import numpy as np
 import pytest
 from facts import FACTS
 
@@ -179,16 +181,21 @@ def test_the_rows_as_json() -> None:
 # --- the shipped recipes ------------------------------------------------------------------------------------------
 
 
-def startable(name: str) -> Experiment:
-    recipe = load_recipe(name)
+def startable(name: str, folder: Path) -> Experiment:
+    """A recipe with images, and with what another run has left for it."""
+    recipe, left = load_recipe(name), folder / "left.npy"
+    np.save(left, np.arange(1400) % 7)
     required = str(recipe.data.train.path) == config.REQUIRED
-    return override(recipe, ["data.train.path=not_here", "data.train.num_images=10000"] if required else [])
+    images = ["data.train.path=not_here", "data.train.num_images=10000"] if required else []
+    labels = [f"data.train.labels={left}"] if recipe.data.train.labels else []
+    teacher = [f"loss.teacher.weights={left}"] if hasattr(recipe.loss, "teacher") else []
+    return override(recipe, [*images, *labels, *teacher])
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_a_resolved_recipe_is_at_rest_also_after_yaml(name: str) -> None:
+def test_a_resolved_recipe_is_at_rest_also_after_yaml(name: str, tmp_path: Path) -> None:
     find = FactFinder()
-    resolution = resolve_experiment(startable(name), "mine", find)
+    resolution = resolve_experiment(startable(name, tmp_path), "mine", find)
     assert resolution.rows
     again = resolve_experiment(resolution.config, "another", find)
     assert again.rows == ()
@@ -199,8 +206,8 @@ def test_a_resolved_recipe_is_at_rest_also_after_yaml(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_every_row_was_none_is_what_it_says_and_nothing_else_changed(name: str) -> None:
-    asked = startable(name)
+def test_every_row_was_none_is_what_it_says_and_nothing_else_changed(name: str, tmp_path: Path) -> None:
+    asked = startable(name, tmp_path)
     resolution = resolve_experiment(asked, "mine")
     for row in resolution.rows:
         assert row.before is None

@@ -149,14 +149,11 @@ def warnings_of(current: object, facts: Facts) -> list[Problem]:
 
 def _said(current: object, question: Callable[[Any, Any], Iterable[Problem]]) -> list[Problem]:
     """What the parts say of themselves, with paths from the root."""
-    found: list[Problem] = []
-    for path, part in walk(current):
-        try:
-            found += [Problem(join(path, problem.path), problem.message) for problem in _ask(path, part, question)]
-        except ConfigError:
-            if not any(getattr(part, name) is None for name in part_of(part).inferred):
-                raise  # else it is about a value that is lacking, which is told
-    return found
+    return [
+        Problem(join(path, problem.path), problem.message)
+        for path, part in walk(current)
+        for problem in _ask(path, part, question)
+    ]
 
 
 def _lacking(current: object) -> list[Problem]:
