@@ -36,6 +36,7 @@ LAYERS: Mapping[str, int] = {
     "evals": 5,
     "weights": 5,
     "experiment": 6,
+    "tasks": 6,
     "launch": 7,
     "cli": 8,
     "interop": 8,
