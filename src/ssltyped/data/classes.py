@@ -19,7 +19,9 @@ def mismatch(theirs: Source, ours: Source, *, whose: tuple[str, str] = ("data.va
         names = listed(theirs.classes or ours.classes)
         return f"the classes of {named} have names ({names}), those of {other} are numbers: give class_names there too"
     if unknown := sorted(set(theirs.classes) - set(ours.classes)):
-        return f"{of_theirs} has classes that {of_ours} has not: {listed(unknown)}; {of_ours} has {listed(ours.classes)}"
+        return (
+            f"{of_theirs} has classes that {of_ours} has not: {listed(unknown)}; {of_ours} has {listed(ours.classes)}"
+        )
     return ""
 
 

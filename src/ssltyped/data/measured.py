@@ -144,7 +144,7 @@ class TrainTestSet(ImageSet):
             yield Problem("test_source", facts.unmatched)
 
     def test_images(self) -> Optional[Source]:
-        """Those to test on with the labels that their classes have among those to learn from; None: a share of these."""
+        """Those to test on, with the labels that their classes have among the others; None: a share of these."""
         return None if self.test_source is None else matched(self.test_source, self.images())
 
 
