@@ -13,8 +13,6 @@ Rows of features are tensors, or `ChosenRows` of what lies on a disk. Each is co
 says what each of them gives.
 """
 
-from ssltyped.evals.class_retrieval import ClassRetrieval as ClassRetrieval
-from ssltyped.evals.class_retrieval import class_retrieval as class_retrieval
 from ssltyped.evals.extraction import Pooling as Pooling
 from ssltyped.evals.extraction import extract as extract
 from ssltyped.evals.features import ChosenRows as ChosenRows
@@ -28,3 +26,5 @@ from ssltyped.evals.linear import Normalization as Normalization
 from ssltyped.evals.linear import Samples as Samples
 from ssltyped.evals.linear import Setting as Setting
 from ssltyped.evals.linear import linear_accuracy as linear_accuracy
+from ssltyped.evals.same_class import ClassRetrieval as ClassRetrieval
+from ssltyped.evals.same_class import class_retrieval as class_retrieval

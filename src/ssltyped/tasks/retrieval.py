@@ -9,9 +9,9 @@ from annotated_types import Ge, Gt, Len, Lt
 from ssltyped.config import INFERRED, config_for
 from ssltyped.data.measured import TrainTestSet
 from ssltyped.engine.parallel import Distributed, DistributedConf
-from ssltyped.evals.class_retrieval import class_retrieval
 from ssltyped.evals.extraction import Pooling
 from ssltyped.evals.intervals import of_mean, wilson
+from ssltyped.evals.same_class import class_retrieval
 from ssltyped.tasks.labelled import OnLabelled
 from ssltyped.tasks.measured import TrunkState
 from ssltyped.tasks.report import Figure, Report
@@ -21,7 +21,7 @@ class RetrievalEval(OnLabelled):
     """How well the images of the same class are found by cosine: the test images are queries, the others the database.
 
     Measures map, the mean average precision, and recall@k, both in percent, for each feature
-    (`evals.class_retrieval.class_retrieval`).
+    (`evals.same_class.class_retrieval`).
 
     Args:
         cutoffs: the values of k.
