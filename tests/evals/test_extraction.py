@@ -36,7 +36,7 @@ def heads() -> Mapping[str, MLPHead]:
     return {"projector": MLPHead(dims=[8, 5], in_dim=32)}
 
 
-def extracted(folder: Path, source: Patches, batch_size: int = 3, **options: Pooling) -> Features:
+def extracted(folder: Path, source: Patches, pooling: Pooling = Pooling.MEAN) -> Features:
     return extract(
         trunk(),
         source,
@@ -44,10 +44,10 @@ def extracted(folder: Path, source: Patches, batch_size: int = 3, **options: Poo
         transforms=[CenterCrop(size=SIZE)],
         features=NAMES,
         heads=heads(),
-        batch_size=batch_size,
+        pooling=pooling,
+        batch_size=3,
         shard_size=4,
         made_from={"weights": "seed 0"},
-        **options,
     )
 
 

@@ -49,6 +49,6 @@ def test_it_takes_what_is_there_and_refuses_what_other_weights_made(weights: Pat
     assert file.stat().st_mtime_ns == before
     state = torch.load(copied / "weights.pt", weights_only=True)
     torch.save({name: value + 1 for name, value in state.items()}, copied / "weights.pt")
-    with pytest.raises(ConfigError, match="features of something else .weights was"):
+    with pytest.raises(ConfigError, match=r"features of something else .weights was"):
         launch(asked(copied, tmp_path, "flatten"))
     assert np.isfinite(np.load(file)).all()

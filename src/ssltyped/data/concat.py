@@ -11,7 +11,7 @@ from annotated_types import Len
 from ssltyped.config import config_for
 from ssltyped.config.hints import listed
 from ssltyped.data.classes import Renumbered
-from ssltyped.types import Image, Label, Source
+from ssltyped.types import Image, Label, Source, labels_of
 
 
 class ConcatSource(Source):
@@ -90,8 +90,7 @@ class ConcatSource(Source):
 
     def label(self, index: int) -> Label:
         number, own = self._place(index)
-        label: Label = self._matched[number].label(own)
-        return label
+        return next(labels_of(self._matched[number], [own]))
 
 
 ConcatSourceConf = config_for(ConcatSource)

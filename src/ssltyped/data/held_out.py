@@ -20,8 +20,8 @@ def held_out(
     hashes = np.array([_hash(name(index), salt) for index in range(len(labels))], dtype=np.uint64)
     order = np.lexsort((np.arange(len(labels)), hashes, labels))
     found = np.zeros(len(labels), dtype=bool)
-    starts = np.flatnonzero(np.diff(labels[order], prepend=labels[order][:1] - 1)) if len(labels) else []
-    for start, end in zip(starts, [*starts[1:], len(labels)], strict=True):
+    starts: list[int] = np.flatnonzero(np.diff(labels[order], prepend=labels[order][:1] - 1)).tolist()
+    for start, end in zip(starts, [*starts[1:], len(labels)][: len(starts)], strict=True):
         count = end - start
         found[order[start : start + min(max(round(share * count), 1), count - 1)]] = True
     return found

@@ -1,5 +1,6 @@
 """What a trunk, and heads on it, make of all images of a source, written to disk."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -127,10 +128,28 @@ def extract(
     about = {**made_from, **said, "pooling": pooling.value}
     manifest = Manifest(widths, len(source), shard_size, tuple(source.classes) if source.labelled else (), about)
     agreed(lambda: manifest.begin(folder))
+    reading = functools.partial(_read, source, transforms, manifest, batch_size=batch_size, num_workers=num_workers)
+    _write(extractor, Normalizer(mean, std), folder, manifest, reading, source.name, on_unreadable)
+    distributed.barrier()
+    found = Features(folder)
+    if not len(found):
+        raise DataError(f"none of the {len(source)} images can be read")
+    return found
+
+
+def _write(
+    extractor: Extractor,
+    normalize: Normalizer,
+    folder: Path,
+    manifest: Manifest,
+    reading: Callable[[Sequence[int]], Iterator[tuple[int, Iterator[Reply]]]],
+    name: Callable[[int], str],
+    on_unreadable: Report,
+) -> None:
+    """The shards of this rank that are not there."""
+    device = next(extractor.model.parameters()).device
     mine = range(distributed.rank(), manifest.num_shards, distributed.world_size())
-    missing = [shard for shard in mine if not shard_folder(folder, shard).is_dir()]
-    normalize = Normalizer(mean, std)
-    for shard, replies in _read(source, transforms, manifest, missing, batch_size, num_workers):
+    for shard, replies in reading([shard for shard in mine if not shard_folder(folder, shard).is_dir()]):
         parts: list[dict[str, Shaped[np.ndarray, "B ..."]]] = []
         for reply in replies:
             if reply.unreadable:
@@ -138,13 +157,8 @@ def extract(
             if len(reply.index):
                 with torch.no_grad():
                     rows = extractor(normalize(reply.views[0].to(device)))
-                parts.append({name: row.cpu().numpy() for name, row in rows.items()} | _beside(reply, source))
-        write_shard(folder, shard, _joined(parts, widths))
-    distributed.barrier()
-    found = Features(folder)
-    if not len(found):
-        raise DataError(f"none of the {len(source)} images can be read")
-    return found
+                parts.append({feature: row.cpu().numpy() for feature, row in rows.items()} | _beside(reply, name))
+        write_shard(folder, shard, _joined(parts, manifest.features))
 
 
 def agreed(do: Callable[[], object]) -> None:
@@ -178,6 +192,7 @@ def _read(
     transforms: Sequence[Transform],
     manifest: Manifest,
     shards: Sequence[int],
+    *,
     batch_size: int,
     num_workers: int,
 ) -> Iterator[tuple[int, Iterator[Reply]]]:
@@ -193,10 +208,10 @@ def _read(
         answers.close()
 
 
-def _beside(reply: Reply, source: Source) -> dict[str, Shaped[np.ndarray, "B ..."]]:
+def _beside(reply: Reply, name: Callable[[int], str]) -> dict[str, Shaped[np.ndarray, "B ..."]]:
     """Which images the rows of a batch are."""
     label = np.full(len(reply.index), -1, np.int64) if reply.label is None else reply.label
-    return {"index": reply.index, "label": label, "path": np.array([source.name(int(i)) for i in reply.index])}
+    return {"index": reply.index, "label": label, "path": np.array([name(int(index)) for index in reply.index])}
 
 
 def _joined(

@@ -114,7 +114,7 @@ class ShardedArray:
         return (len(self), *self._parts[0].shape[1:])
 
     @property
-    def dtype(self) -> np.dtype:  # type: ignore[type-arg]  # any
+    def dtype(self) -> np.dtype:
         return np.result_type(*{part.dtype for part in self._parts})
 
     def __getitem__(self, places: int | slice | Int64[np.ndarray, "n"]) -> Shaped[np.ndarray, "..."]:
@@ -127,7 +127,8 @@ class ShardedArray:
         if isinstance(places, int):
             places = range(len(self))[places]  # also from the end; raises IndexError
             shard = self._shard(places)
-            return self._parts[shard][places - self._starts[shard]]
+            row: Shaped[np.ndarray, "..."] = self._parts[shard][places - self._starts[shard]]
+            return row
         found = np.empty((len(places), *self.shape[1:]), self.dtype)
         shards = self._shard(places)
         for shard in np.unique(shards):
@@ -144,7 +145,7 @@ class ShardedArray:
         there = [cut for cut in cuts if len(cut)]
         return there[0] if len(there) == 1 else np.concatenate(there or cuts[:1])
 
-    def __array__(self, dtype: Optional[np.dtype] = None, copy: Optional[bool] = None) -> Shaped[np.ndarray, "N ..."]:  # type: ignore[type-arg]  # any
+    def __array__(self, dtype: Optional[np.dtype] = None, copy: Optional[bool] = None) -> Shaped[np.ndarray, "N ..."]:
         """All rows, in memory."""
         return np.asarray(self[:], dtype=dtype)
 

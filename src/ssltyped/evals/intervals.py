@@ -26,7 +26,7 @@ def wilson(percent: float, count: int, confidence: float = 0.95) -> Interval:
     middle = p + z**2 / (2 * count)
     spread = z * math.sqrt(p * (1 - p) / count + z**2 / (4 * count**2))
     low, high = ((middle + sign * spread) / (1 + z**2 / count) for sign in (-1, 1))
-    return Interval(100 * low, 100 * high)
+    return Interval(min(100 * low, percent), max(100 * high, percent))  # at 0 and 100 % they are equal, to rounding
 
 
 def of_mean(mean: float, deviation: float, count: int, confidence: float = 0.95) -> Interval:

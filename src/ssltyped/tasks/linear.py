@@ -46,7 +46,7 @@ class LinearEval(OnLabelled):
         trunk: TrunkState = TrunkState.TRAINED,
         features: list[str] = INFERRED,
         pooling: Pooling = Pooling.MEAN,
-        lrs: Annotated[list[Annotated[float, Gt(0)]], Len(1)] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3],  # noqa: B006
+        lrs: Annotated[list[Annotated[float, Gt(0)]], Len(1)] = [0.003, 0.01, 0.03, 0.1, 0.3, 1.0],  # noqa: B006
         weight_decays: Annotated[list[Annotated[float, Ge(0)]], Len(1)] = [0.0, 1e-4, 1e-3, 1e-2],  # noqa: B006
         epochs: Annotated[int, Gt(0)] = 100,
         batch_size: Annotated[int, Gt(0)] = 256,

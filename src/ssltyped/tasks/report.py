@@ -80,7 +80,6 @@ class Report:
 
     def _draw(self, path: Path) -> None:
         """Bars of the figures with their intervals."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure as Picture
 
         names = [" ".join([one.name, *(f"{k} {v}" for k, v in one.setting.items())]) for one in self.figures]
@@ -95,7 +94,7 @@ class Report:
         axes.set_xlabel("percent, with intervals of 95%")
         axes.set_title(self.title, fontsize=9)
         with written(path) as partial:
-            FigureCanvasAgg(picture).print_png(str(partial))
+            picture.savefig(partial, format="png")
 
 
 def _plain(figure: Figure) -> dict[str, object]:
