@@ -8,11 +8,12 @@ from typing import Optional, Self
 
 import pytest
 from facts import FACTS
+from recipes_shipped import TRAININGS
 
 from recipes.quickstart import quickstart
 from recipes.simclr import simclr
 from ssltyped import config
-from ssltyped.cli.recipe import load_recipe, shipped
+from ssltyped.cli.recipe import load_recipe
 from ssltyped.config import INFERRED, ConfigError, config_for, from_yaml, get, to_yaml
 from ssltyped.config.overrides import override
 from ssltyped.config.resolve import Row, resolve
@@ -184,7 +185,7 @@ def startable(name: str) -> Experiment:
     return override(recipe, ["data.train.path=not_here", "data.train.num_images=10000"] if required else [])
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", TRAININGS)
 def test_a_resolved_recipe_is_at_rest_also_after_yaml(name: str) -> None:
     find = FactFinder()
     resolution = resolve_experiment(startable(name), "mine", find)
@@ -197,7 +198,7 @@ def test_a_resolved_recipe_is_at_rest_also_after_yaml(name: str) -> None:
     assert to_yaml(resolve_experiment(read, "third", find).config) == to_yaml(resolution.config)
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", TRAININGS)
 def test_every_row_was_none_is_what_it_says_and_nothing_else_changed(name: str) -> None:
     asked = startable(name)
     resolution = resolve_experiment(asked, "mine")
