@@ -28,10 +28,10 @@ launch()  # E: call-overload
 launch("recipes.simclr_8node")  # E: call-overload
 launch(simclr)  # E: call-overload
 launch(SimCLRLossConf())  # E: call-overload
-launch(recipe, overrides=[1])  # E: call-overload
+launch(recipe, overrides=[1])  # E: list-item
 launch(recipe, overrides={"epochs": 1})  # E: call-overload
 launch(recipe, ["epochs=1"], "mine")  # E: call-overload
-launch(recipe, epochs=1)  # E: call-overload
+launch(recipe, epochs=1)  # E: call-overload, call-overload
 launch(recipe, name=Path("mine"))  # E: call-overload
 launch(recipe).loss  # E: attr-defined
 launch(recipe).folder.append("x")  # E: attr-defined
