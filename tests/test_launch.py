@@ -171,7 +171,7 @@ def test_a_gpu_that_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert refused(tiny(), "distributed.device=cuda") == (
-        "distributed.device: got cuda, and there is no GPU here: distributed.device=cpu trains without"
+        "distributed.device: got cuda, and there is no GPU here: distributed.device=cpu goes without"
     )
 
 

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ssltyped.types import Callback, Model, Outputs, Subset, Target
+from ssltyped import distributed
+from ssltyped.types import Callback, Model, Outputs, Share, Subset, Target
 
 
 @dataclasses.dataclass
@@ -44,8 +45,10 @@ class Watched:
         for callback in self.callbacks:
             callback.on_metrics(self, metrics)
 
-    def features(self, subset: Subset) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"]]:
-        return self.subsets[subset]
+    def features(self, subset: Subset, share: Share = Share.ALL) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"]]:
+        features, labels = self.subsets[subset]
+        mine = slice(distributed.rank(), None, distributed.world_size()) if share is Share.OWN else slice(None)
+        return features[mine], labels[mine]
 
     def outputs(self, subset: Subset) -> Iterator[tuple[Outputs, Target]]:
         features, labels = self.subsets[subset]

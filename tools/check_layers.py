@@ -36,6 +36,7 @@ LAYERS: Mapping[str, int] = {
     "evals": 5,
     "weights": 5,
     "experiment": 6,
+    "tasks": 6,
     "resolution": 7,
     "launch": 8,
     "cli": 9,

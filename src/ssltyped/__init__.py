@@ -37,3 +37,4 @@ from ssltyped.experiment import ExperimentConf as ExperimentConf
 from ssltyped.launch import Run as Run
 from ssltyped.launch import launch as launch
 from ssltyped.launch import replay as replay
+from ssltyped.tasks.running import TaskRun as TaskRun

@@ -3,12 +3,11 @@
 import dataclasses
 import functools
 import json
-import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import ModuleType
-from typing import Optional
+from typing import Optional, overload
 
 import torch
 
@@ -17,10 +16,12 @@ from ssltyped.config import ConfigError
 from ssltyped.config.hints import shown
 from ssltyped.config.overrides import override
 from ssltyped.config.resolve import Resolution
+from ssltyped.engine import places
+from ssltyped.engine.agreement import first_rank_enters
 from ssltyped.engine.checkpoint import CheckpointStore
 from ssltyped.engine.folder import Start, prepare, write_result
 from ssltyped.engine.in_turn import in_turn
-from ssltyped.engine.parallel import Device, Place, device_for, process_group, say, seed_step
+from ssltyped.engine.parallel import Place, device_for, process_group, say, seed_step
 from ssltyped.engine.position import Position
 from ssltyped.engine.ranks import run_ranks, told
 from ssltyped.engine.strategy import Strategy
@@ -30,7 +31,8 @@ from ssltyped.model.files import write_weights
 from ssltyped.model.model import SSLModel
 from ssltyped.optimizers.rate import lr_path, peak_lr
 from ssltyped.resolution import FactFinder, resolve_experiment
-from ssltyped.types import Batch, Facts, Problem, StepOutput
+from ssltyped.tasks.running import TaskRun, is_task, run_task
+from ssltyped.types import Batch, Facts, Problem, StepOutput, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,14 +51,23 @@ class Run:
     model: SSLModel
 
 
-def launch(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "run", strict: bool = False) -> Run:
-    """Train a recipe. `name` is the folder of the run below `output`, unless the recipe sets one itself.
+@overload
+def launch(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "run", strict: bool = False) -> Run: ...
+@overload
+def launch(recipe: Task, overrides: Sequence[str] = (), *, name: str = "run", strict: bool = False) -> TaskRun: ...
+def launch(
+    recipe: Experiment | Task, overrides: Sequence[str] = (), *, name: str = "run", strict: bool = False
+) -> Run | TaskRun:
+    """Train a recipe, or run one that is a task. `name` is its folder below `output`, unless it sets one itself.
+
     `strict`: what may be unwise, which else is told, is an error.
 
     Raises `ConfigError` before anything is written if the recipe cannot run: wrong values, contradictions with
     what is inferred, more processes than there are.
     """
     _refuse_what_is_no_recipe(recipe)
+    if is_task(recipe):
+        return run_task(override(recipe, overrides), name, strict=strict)
     asked, find = override(recipe, overrides), FactFinder()
     with in_turn(Place.from_environment(), find.sources.findings, find.sources.take):
         resolution = resolve_experiment(asked, name, find, strict=strict)
@@ -75,7 +86,7 @@ def _run(asked: Experiment, resolution: Resolution[Experiment], find: FactFinder
     with process_group(place, device, resolved.distributed.timeout_s), told(), ExitStack() as held:
         for warning in resolution.warnings:
             say(f"warning: {warning}")
-        start = _agree_on_start(asked, resolution, held)
+        start = first_rank_enters(functools.partial(_prepare, asked, resolution), held)
         trainer = build_trainer(
             resolved, device=device, folder=start.folder, facts=resolution.facts, starts=start.resume is None
         )
@@ -91,7 +102,7 @@ def _run(asked: Experiment, resolution: Resolution[Experiment], find: FactFinder
 
 def _refuse_what_is_no_recipe(recipe: object) -> None:
     """A module, a function and a name stand for a recipe on the command line; here they are none."""
-    if config.is_config(recipe) and issubclass(config.part_of(recipe).kind, Experiment):
+    if config.is_config(recipe) and issubclass(config.part_of(recipe).kind, Experiment | Task):
         return
     got = f"got the {type(recipe).__name__} {getattr(recipe, '__name__', '')}".rstrip()
     if isinstance(recipe, ModuleType):
@@ -113,22 +124,6 @@ def _write_models(trainer: Trainer, folder: Path, facts: Facts) -> None:
     if trainer.model is not trainer.student:
         write_weights(folder / "student.pt", trainer.student, {"product": "student", **about})
     write_weights(folder / "weights.pt", trainer.model, {"product": trainer.product_name, **about})
-
-
-def _agree_on_start(asked: Experiment, resolution: Resolution[Experiment], held: ExitStack) -> Start:
-    """Rank 0 prepares the folder, which is `held`; every rank takes its answer, also if it is an error."""
-    answer: list[object] = [None]
-    if distributed.is_main():
-        try:
-            answer = [held.enter_context(_prepare(asked, resolution))]
-        except ConfigError as error:
-            answer = [error.problems]
-    if distributed.world_size() > 1:
-        torch.distributed.broadcast_object_list(answer)
-    if isinstance(answer[0], list):
-        raise ConfigError(answer[0])
-    assert isinstance(answer[0], Start)
-    return answer[0]
 
 
 def _prepare(asked: Experiment, resolution: Resolution[Experiment]) -> AbstractContextManager[Start]:
@@ -163,45 +158,12 @@ def hindrances(resolution: Resolution[Experiment], find: FactFinder) -> list[Pro
 
 def misfit(resolution: Resolution[Experiment], place: Optional[Place]) -> list[Problem]:
     """Why the processes that a recipe wants are not here, and the two ways on; empty if they are."""
-    wanted = resolution.config.distributed
-    nodes, procs = wanted.nodes, wanted.num_procs
-    if wanted.device is Device.CUDA and not torch.cuda.device_count():
-        return [
-            Problem("distributed.device", "got cuda, and there is no GPU here: distributed.device=cpu trains without")
-        ]
-    if place is not None:
-        if (place.world_size, place.local_world_size) == (nodes * procs, procs):
-            return []
-        started = f"torchrun started {place.world_size} processes, {place.local_world_size} on this node"
-        return [
-            Problem(
-                "distributed",
-                f"{started}; the recipe wants {nodes} nodes x {procs}: set distributed.nodes="
-                f"{place.world_size // place.local_world_size} distributed.num_procs={place.local_world_size}",
-            )
-        ]
-    on_gpus = wanted.device is Device.CUDA or (wanted.device is Device.AUTO and torch.cuda.is_available())
-    here = torch.cuda.device_count() if on_gpus else max(os.cpu_count() or 1, 2)
-    if nodes == 1 and procs <= here:
-        return []
-    unit = "GPUs" if on_gpus else "CPU cores (no GPU)"
-    return [
-        Problem(
-            "distributed", f"the recipe wants {nodes} nodes x {procs} processes; here is 1 node with {here} {unit}"
-        ),
-        Problem(
-            "  either",
-            f"start it on each of the {nodes} nodes: torchrun --nnodes={nodes} --nproc-per-node={procs} "
-            "--rdzv-backend=c10d --rdzv-endpoint=FIRST_NODE:29500 -m ssltyped.run RECIPE [OVERRIDE ...]",
-        ),
-        Problem("  or", _fitting(resolution, min(procs, here))),
-    ]
+    return places.misfit(resolution.config.distributed, place, functools.partial(_fitting, resolution))
 
 
 def _fitting(resolution: Resolution[Experiment], procs: int) -> str:
     """The overrides that make a recipe fit, and what they change."""
-    changes = ["distributed.nodes=1", f"distributed.num_procs={procs}"]
-    text = "make it fit: " + " ".join(changes)
+    changes, text = ["distributed.nodes=1", f"distributed.num_procs={procs}"], places.fitting(procs)
     before = resolution.config
     forget = {row.field: None for row in resolution.rows if config.is_config(config.get(before, row.field)) is False}
     try:
@@ -216,15 +178,8 @@ def _fitting(resolution: Resolution[Experiment], procs: int) -> str:
 def _strangers(resolved: Experiment, facts: Facts) -> list[Problem]:
     """The parts that other processes, of ranks or of workers, would need and cannot import."""
     splits = [split for split in (resolved.data.train, resolved.data.val) if split is not None]
-    beneath = "" if facts.world_size > 1 else "data."
-    if not beneath or any(split.num_workers for split in splits):
-        message = "is defined in __main__, which other processes cannot import: move it to a module"
-        return [
-            Problem(path, message)
-            for path, part in config.walk(resolved)
-            if path.startswith(beneath) and type(part).__module__ == "__main__"
-        ]
-    return []
+    workers = ["data."] if any(split.num_workers for split in splits) else []
+    return list(places.defined_in_main(resolved, [""] if facts.world_size > 1 else workers))
 
 
 def _start_processes(asked: Experiment, resolution: Resolution[Experiment], find: FactFinder) -> Run:

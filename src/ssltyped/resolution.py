@@ -121,12 +121,10 @@ def resolve_experiment(
     wrong, unwise = _of_lone_images(resolved, facts)
     if wrong:
         raise ConfigError(wrong)
-    warnings = (*resolution.warnings, *unwise)
-    if strict and warnings:
-        raise ConfigError(
-            [Problem(one.path, f"{one.message} (a warning, and warnings are errors here)") for one in warnings]
-        )
-    return dataclasses.replace(resolution, warnings=warnings)
+    found = dataclasses.replace(resolution, warnings=(*resolution.warnings, *unwise))
+    if strict:
+        found.refuse_warnings()
+    return found
 
 
 def _unfit(resolved: Experiment, facts: Facts) -> Iterator[Problem]:

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from recipes_shipped import TASKS
 
 from recipes.simclr import simclr
 from ssltyped import config
-from ssltyped.cli.recipe import load_recipe, shipped, shipped_folder, short_name
+from ssltyped.cli.recipe import load_recipe, load_root, shipped, shipped_folder, short_name
 from ssltyped.config import ConfigError
 
 GOOD = (
@@ -51,7 +52,8 @@ def test_the_shipped_recipes() -> None:
     assert {"recipes.quickstart", "recipes.simclr_8node", "recipes.simclr_1gpu"} <= set(shipped())
     assert "recipes.simclr" not in shipped()
     for name in shipped():
-        assert config.is_config(load_recipe(name))
+        assert config.is_config(load_root(name))
+    assert [f"recipes.{name}" for name in ("evals.knn", "evals.linear", "evals.retrieval", "extract_features")] == TASKS
 
 
 @pytest.mark.parametrize(
@@ -176,7 +178,10 @@ def test_recipes_of_ones_own_do_not_hide_the_shipped_ones(tmp_path: Path, packag
 
 @pytest.mark.parametrize("name", shipped())
 def test_every_shipped_recipe_is_the_same_after_yaml(name: str) -> None:
-    recipe = config.replaced(load_recipe(name), {"data.train.path": Path("images")})
+    paths = (
+        {"data.path": Path("images"), "weights": Path("run")} if name in TASKS else {"data.train.path": Path("images")}
+    )
+    recipe = config.replaced(load_root(name), paths)
     assert config.from_yaml(config.to_yaml(recipe)) == config.check(recipe)
     assert config.to_yaml(config.from_yaml(config.to_yaml(recipe))) == config.to_yaml(config.check(recipe))
 

@@ -12,16 +12,17 @@ from typing import NamedTuple, get_origin
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from recipes_shipped import TRAININGS
 
 from ssltyped import config
-from ssltyped.cli.recipe import load_recipe, shipped
+from ssltyped.cli.recipe import load_recipe
 from ssltyped.config import ConfigError, catalog, show
 from ssltyped.config.grammar import expand
 from ssltyped.config.kinds import options
 from ssltyped.run import main
 
 EXAMPLES, PLANNED, EXPANDED = 2000, 100, 300
-RECIPES = {name: load_recipe(name) for name in shipped()}
+RECIPES = {name: load_recipe(name) for name in TRAININGS}
 PARTS = [show.component(name) for name in catalog.components()]
 
 torch.set_num_threads(1)

@@ -10,11 +10,12 @@ from typing import Optional, Self
 import numpy as np
 import pytest
 from facts import FACTS
+from recipes_shipped import TRAININGS
 
 from recipes.quickstart import quickstart
 from recipes.simclr import simclr
 from ssltyped import config
-from ssltyped.cli.recipe import load_recipe, shipped
+from ssltyped.cli.recipe import load_recipe
 from ssltyped.config import INFERRED, ConfigError, config_for, from_yaml, get, to_yaml
 from ssltyped.config.overrides import override
 from ssltyped.config.resolve import Row, resolve
@@ -192,7 +193,7 @@ def startable(name: str, folder: Path) -> Experiment:
     return override(recipe, [*images, *labels, *teacher])
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", TRAININGS)
 def test_a_resolved_recipe_is_at_rest_also_after_yaml(name: str, tmp_path: Path) -> None:
     find = FactFinder()
     resolution = resolve_experiment(startable(name, tmp_path), "mine", find)
@@ -205,7 +206,7 @@ def test_a_resolved_recipe_is_at_rest_also_after_yaml(name: str, tmp_path: Path)
     assert to_yaml(resolve_experiment(read, "third", find).config) == to_yaml(resolution.config)
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", TRAININGS)
 def test_every_row_was_none_is_what_it_says_and_nothing_else_changed(name: str, tmp_path: Path) -> None:
     asked = startable(name, tmp_path)
     resolution = resolve_experiment(asked, "mine")

@@ -9,6 +9,7 @@ from golden_cases import load_cases, load_tensors
 from torch import Tensor
 from torch.nn import functional as F
 
+from ssltyped.evals import neighbours
 from ssltyped.evals.knn import knn_accuracy, knn_predict
 
 
@@ -104,11 +105,13 @@ def test_votes_in_plain_loops(k: int, temperature: float) -> None:
         assert classes[: len(want)] == want
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 11, 100])
-def test_chunks_change_nothing(chunk: int) -> None:
+@pytest.mark.parametrize(("queries_at_once", "rows_at_once"), [(1, 1), (4, 7), (11, 40), (100, 100), (3, 100)])
+def test_blocks_change_nothing(queries_at_once: int, rows_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     bank, labels, queries = data()
     want = knn_predict(bank, labels, queries, k=5, temperature=0.1, num_classes=6)
-    assert torch.equal(knn_predict(bank, labels, queries, k=5, temperature=0.1, num_classes=6, chunk=chunk), want)
+    monkeypatch.setattr(neighbours, "QUERIES", queries_at_once)
+    monkeypatch.setattr(neighbours, "ROWS", rows_at_once)
+    assert torch.equal(knn_predict(bank, labels, queries, k=5, temperature=0.1, num_classes=6), want)
 
 
 def test_large_similarities_do_not_overflow() -> None:

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from ssltyped.cli.plan import plan
-from ssltyped.cli.recipe import about, load_recipe
+from ssltyped.cli.recipe import about, load_root
 from ssltyped.cli.sweep import Member
 from ssltyped.config.overrides import override
 from ssltyped.config.show import show, show_fields
+from ssltyped.tasks.running import is_task, plan_task
 
 FLAGS = {
     "--plan": "what would run, and why; nothing runs",
@@ -19,7 +20,7 @@ FLAGS = {
 
 def fields(recipe: str, overrides: Sequence[str]) -> str:
     """What a recipe says of itself, and every field, also of one that still lacks a required value."""
-    asked = load_recipe(recipe)
+    asked = load_root(recipe)
     asked = override(asked, overrides) if overrides else asked
     text = about(recipe)
     return f"{text}\n\n" * bool(text) + f"fields of {recipe}:\n" + show_fields(asked)
@@ -32,7 +33,13 @@ def trees(members: Sequence[Member]) -> str:
 
 def plans(members: Sequence[Member]) -> str:
     """What each run would be. Raises `ConfigError` for everything that can be known to be wrong before one."""
-    return _each(members, [plan(one.asked, one.name, strict=one.strict) for one in members])
+    return _each(members, [_plan(one) for one in members])
+
+
+def _plan(member: Member) -> str:
+    if is_task(member.asked):
+        return "\n".join(plan_task(member.asked, member.name, strict=member.strict)) + "\n"
+    return plan(member.asked, member.name, strict=member.strict)
 
 
 def _each(members: Sequence[Member], texts: Sequence[str]) -> str:

@@ -8,12 +8,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import TypeAlias
 
 from ssltyped import config
 from ssltyped.config import ConfigError
 from ssltyped.config.hints import brief, failure, nearest
 from ssltyped.experiment import Experiment
-from ssltyped.types import Problem
+from ssltyped.tasks.running import is_task
+from ssltyped.types import Problem, Task
+
+Root: TypeAlias = Experiment | Task
+"""What a recipe is."""
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -43,6 +48,14 @@ def short_name(name: str) -> str:
 
 
 def load_recipe(name: str) -> Experiment:
+    """The training that a name says. Raises `ConfigError` as `load_root`, and for a task."""
+    found = load_root(name)
+    if is_task(found):
+        raise ConfigError([Problem(name, f"is no training but the task {config.part_of(found).name}: see load_root")])
+    return found
+
+
+def load_root(name: str) -> Root:
     """The recipe that a name says. Raises `ConfigError` with the nearest known name, or the line that fails."""
     if name.endswith((".yaml", ".yml")):
         if not is_file(Path(name)):
@@ -71,7 +84,8 @@ def about(name: str) -> str:
 
 def _is_recipe(value: object) -> bool:
     """A recipe, or a function that says that it makes one."""
-    return config.is_config(value) or getattr(value, "__annotations__", {}).get("return") in (Experiment, "Experiment")
+    made = getattr(value, "__annotations__", {}).get("return")
+    return config.is_config(value) or made in (Experiment, "Experiment", Task, "Task")
 
 
 def is_file(path: Path) -> bool:
@@ -89,8 +103,8 @@ def _called(recipe: Callable[[], object], name: str) -> object:
         raise ConfigError([Problem(name, f"cannot be made: {failure(error)}")]) from error
 
 
-def _checked_kind(name: str, found: object) -> Experiment:
-    if config.is_config(found) and issubclass(config.part_of(found).kind, Experiment):
+def _checked_kind(name: str, found: object) -> Root:
+    if config.is_config(found) and issubclass(config.part_of(found).kind, Experiment | Task):
         return found  # type: ignore[return-value]  # a config is typed as what it builds
     raise ConfigError([Problem(name, f"is no recipe but {type(found).__name__}: want ExperimentConf(...)")])
 

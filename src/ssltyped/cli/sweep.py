@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Optional
 
 from ssltyped import config
-from ssltyped.cli.recipe import load_recipe, short_name
+from ssltyped.cli.recipe import Root, load_root, short_name
 from ssltyped.config import ConfigError
 from ssltyped.config.grammar import expand
 from ssltyped.config.overrides import override
@@ -14,16 +14,16 @@ from ssltyped.config.show import table
 from ssltyped.engine.folder import finished
 from ssltyped.engine.parallel import Place, say
 from ssltyped.engine.trainer import Outcome
-from ssltyped.experiment import Experiment
 from ssltyped.launch import Run, hindrances, launch
 from ssltyped.resolution import FactFinder, resolve_experiment
+from ssltyped.tasks.running import TaskRun, done_before, is_task, resolve_task
 
 
 class Member(NamedTuple):
     """One run: the name of its recipe, the recipe with its overrides, these, and whether warnings are errors."""
 
     name: str
-    asked: Experiment
+    asked: Root
     changes: list[str]
     strict: bool = False
 
@@ -33,20 +33,23 @@ def runs(recipe: str, overrides: Sequence[str], multirun: bool, strict: bool = F
 
     Raises `ConfigError`: the mistakes of the last run are found before the first one trains.
     """
-    loaded, name = load_recipe(recipe), short_name(recipe)
+    loaded, name = load_root(recipe), short_name(recipe)
     if not multirun:
         return [Member(name, override(loaded, overrides), list(overrides), strict)]
     swept = [(override(loaded, changes), changes) for changes in expand(overrides)]
     named = [config.replaced(one, {"name": f"{one.name or name}/{i}"}) for i, (one, _) in enumerate(swept)]
     find = FactFinder()
     for one in named:
-        resolve_experiment(one, name, find, strict=strict)
+        if is_task(one):
+            resolve_task(one, name, strict=strict)
+        else:
+            resolve_experiment(one, name, find, strict=strict)
     return [Member(name, one, changes, strict) for one, (_, changes) in zip(named, swept, strict=True)]
 
 
-def ended(run: Run) -> Mapping[str, float]:
+def ended(run: Run | TaskRun) -> Mapping[str, float]:
     """Say how a run ended, and its metrics. Raises KeyboardInterrupt for one that was interrupted, and is saved."""
-    if run.outcome is Outcome.INTERRUPTED:
+    if isinstance(run, Run) and run.outcome is Outcome.INTERRUPTED:
         say(f"interrupted, and saved in {run.folder}: resume=auto goes on from there")
         raise KeyboardInterrupt
     say(f"done: {run.folder}  " + "  ".join(f"{key} {value:.4g}" for key, value in run.metrics.items()))
@@ -74,6 +77,9 @@ def sweep(members: Sequence[Member]) -> bool:
 def _done_before(members: Sequence[Member]) -> Iterator[Optional[Mapping[str, float]]]:
     find = FactFinder()
     for member in members:
+        if is_task(member.asked):
+            yield done_before(member.asked, member.name)
+            continue
         resolution = resolve_experiment(member.asked, member.name, find)
         resolved = resolution.config
         if wrong := hindrances(resolution, find):

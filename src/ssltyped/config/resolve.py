@@ -43,6 +43,12 @@ class Resolution(Generic[T]):
     facts: Facts
     warnings: tuple[Problem, ...] = ()
 
+    def refuse_warnings(self) -> None:
+        """Raises `ConfigError` if something in it may be unwise."""
+        if self.warnings:
+            why = "(a warning, and warnings are errors here)"
+            raise ConfigError([Problem(one.path, f"{one.message} {why}") for one in self.warnings])
+
     def to_json(self) -> str:
         """`inferences.json`: a list of {field, from, to, rule}."""
         rows = [{"field": r.field, "from": r.before, "to": r.value, "rule": r.rule} for r in self.rows]

@@ -7,17 +7,21 @@ from ssltyped.data.relabelled import WithOtherLabels
 from ssltyped.types import Label, Source, labels_of
 
 
-def mismatch(theirs: Source, ours: Source) -> str:
+def mismatch(theirs: Source, ours: Source, *, whose: tuple[str, str] = ("data.val", "data.train")) -> str:
     """Why the labels of `theirs` (evaluated on) cannot be told in those of `ours` (trained on); empty: they can.
 
     Classes of the same name are the same; `ours` may have more. Two sets without names have numbers that mean the same.
+    `whose`: what the two are called.
     """
+    of_theirs, of_ours = whose
     if bool(theirs.classes) != bool(ours.classes):
-        named, other = ("data.val", "data.train") if theirs.classes else ("data.train", "data.val")
+        named, other = (of_theirs, of_ours) if theirs.classes else (of_ours, of_theirs)
         names = listed(theirs.classes or ours.classes)
         return f"the classes of {named} have names ({names}), those of {other} are numbers: give class_names there too"
     if unknown := sorted(set(theirs.classes) - set(ours.classes)):
-        return f"data.val has classes that data.train has not: {listed(unknown)}; data.train has {listed(ours.classes)}"
+        return (
+            f"{of_theirs} has classes that {of_ours} has not: {listed(unknown)}; {of_ours} has {listed(ours.classes)}"
+        )
     return ""
 
 

@@ -53,20 +53,24 @@ class Sources:
         """The declared length where the images are not here. Raises `ConfigError` for a source that cannot be."""
         if split.source is None:
             return Known(split.num_images, None, "", LabelCount(), None)
-        key = config.to_yaml(split.source)
+        known = self.of_source(split.source, f"{path}.source", may_lack=split.num_images is not None)
+        return known if known.length is not None else known._replace(length=split.num_images)
+
+    def of_source(self, asked: Source, path: str, *, may_lack: bool = False) -> Known:
+        """Nothing is known of one that cannot be, if it `may_lack`; else it is a `ConfigError`."""
+        key = config.to_yaml(asked)
         if key not in self._known:
             try:
-                source = config.build(split.source)
+                source = config.build(asked)
                 check_classes(source)
                 why = "" if source.labelled else source.why_unlabelled
                 labels = self._told.get(key) or label_count(source)
                 self._known[key] = Known(len(source), source.labelled, why, labels, source)
             except (OSError, ValueError) as error:
-                if isinstance(error, ConfigError) or split.num_images is None:
-                    raise ConfigError([Problem(f"{path}.source", str(error))]) from error
+                if isinstance(error, ConfigError) or not may_lack:
+                    raise ConfigError([Problem(path, str(error))]) from error
                 self._known[key] = Known(None, None, "", LabelCount(), None)
-        known = self._known[key]
-        return known if known.length is not None else known._replace(length=split.num_images)
+        return self._known[key]
 
     def learned(self, train: TrainSplit) -> Known:
         """Of the images to train on, with the labels that are learned."""

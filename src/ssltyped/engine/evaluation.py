@@ -13,7 +13,7 @@ from ssltyped.data.pipeline import Data, Report, nothing_to_read
 from ssltyped.engine.parallel import Precision, autocast
 from ssltyped.engine.settled import BATCHES, Remembered, settled
 from ssltyped.model.model import SSLModel, default_feature
-from ssltyped.types import Batch, Outputs, Subset, Target
+from ssltyped.types import Batch, Outputs, Share, Subset, Target
 
 UNKNOWN = -1
 """The label of an image that has none."""
@@ -46,8 +46,8 @@ class Evaluation:
         self._precision, self._remembered = precision, {} if remembered is None else remembered
         self._model, self._data, self._device, self._report, self._batches = model, data, device, report, batches
 
-    def features(self, subset: Subset) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"]]:
-        """The trunk's last feature and the labels, of all images, on every rank (collective)."""
+    def features(self, subset: Subset, share: Share = Share.ALL) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"]]:
+        """The trunk's last feature and the labels, of all images or this rank's share of them (collective)."""
         trunk = self._model.trunk
         name = default_feature(trunk)
         model = self._settled("trunk", lambda model, view: model.extract(view, name))
@@ -58,9 +58,11 @@ class Evaluation:
             labels.append(label)
         mine = torch.cat(features) if features else torch.zeros(0, trunk.feature_dims[name], device=self._device)
         known = torch.cat(labels) if labels else torch.zeros(0, dtype=torch.int64, device=self._device)
-        if not len(every := distributed.gather_uneven(mine)):
+        if not int(distributed.all_reduce_max(torch.tensor(len(mine)))):
             raise nothing_to_read(subset)
-        return every, distributed.gather_uneven(known)
+        if share is Share.OWN:
+            return mine, known
+        return distributed.gather_uneven(mine), distributed.gather_uneven(known)
 
     def outputs(self, subset: Subset) -> Iterator[tuple[Outputs, Target]]:
         """The model's outputs and the labels, of this rank's share, a batch at a time."""

@@ -38,6 +38,7 @@ from ssltyped.types import (
     Outputs,
     Problem,
     Scheduler,
+    Share,
     StepOutput,
     Subset,
     Target,
@@ -76,8 +77,8 @@ class Trainer:
         log_every: int,
         product: Product = Product.METHOD,
     ) -> None:
-        self.step, self.steps, self.steps_per_epoch, self.folder = 0, end.step, end.steps_per_epoch, folder
-        self._end = end
+        self.step, self.steps, self.steps_per_epoch = 0, end.step, end.steps_per_epoch
+        self._end, self.folder = end, folder
         self.metrics, self.first = dict[str, float](), dict[str, float]()
         self._logged_at: dict[str, int] = {}
         self._step, self._data, self._schedule, self._checkpoints = step, data, schedule, checkpoints
@@ -86,9 +87,8 @@ class Trainer:
         self._callbacks = [c for c in callbacks if c.enabled and (c.every_rank or distributed.is_main())]
         self._store = CheckpointStore(folder / "checkpoints", keep=checkpoints.keep)
         self._best: Optional[float] = None
-        self._saved, self._part, self._watch = -1, 0, LossWatch()
+        self._saved, self._part, self._watch, self._unreadable = -1, 0, LossWatch(), UnreadableImages(folder)
         self._stop, self._clock, self._settled = Interrupt(), Clock(step.device), dict[str, Remembered]()
-        self._unreadable = UnreadableImages(folder)
         self._kept: Mapping[str, Mapping[str, object]] = {}
 
     @property
@@ -268,8 +268,8 @@ class Trainer:
             for _ in range(self.steps_per_epoch * self._accumulation):
                 yield self._data.normalize(next(batches).to(self.device))
 
-    def features(self, subset: Subset) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"]]:
-        return self._evaluation.features(subset)
+    def features(self, subset: Subset, share: Share = Share.ALL) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"]]:
+        return self._evaluation.features(subset, share)
 
     def outputs(self, subset: Subset) -> Iterator[tuple[Outputs, Target]]:
         return self._evaluation.outputs(subset)

@@ -5,14 +5,12 @@ from typing import Annotated, Self
 
 import torch
 from annotated_types import Gt
-from jaxtyping import Float, Int64
-from torch import Tensor
 
 from ssltyped import distributed
 from ssltyped.config import INFERRED, MayBeInferred, config_for
-from ssltyped.evals.knn import knn_accuracy
+from ssltyped.evals.knn import knn_accuracies
 from ssltyped.evals.labelled import LabelledCallback
-from ssltyped.types import Batch, Facts, Inference, Problem, Subset, TrainState
+from ssltyped.types import Batch, Facts, Inference, Problem, Share, Subset, TrainState
 
 
 class KNN(LabelledCallback):
@@ -20,7 +18,7 @@ class KNN(LabelledCallback):
 
     Both are read without augmentation, with the transforms of `data.val`. Logs `knn_top1` (and `knn_top5` for
     more than five classes), in percent. Wu et al. 2018 (arXiv 1805.01978), section 3.4. Where fewer than `k` images can
-    be read all of them vote, and `knn_k` is logged, how many.
+    be read all of them vote, and `knn_k` is logged, how many. Each rank keeps the features of the images that it reads.
 
     Args:
         every_epochs: evaluate after every so many epochs, and at the end; null: ten times in a run.
@@ -71,30 +69,24 @@ class KNN(LabelledCallback):
             self._evaluate(state)
 
     def _evaluate(self, state: TrainState) -> None:
-        bank, bank_labels = state.features(Subset.TRAIN)
-        queries, query_labels = state.features(Subset.VAL)
-        num_classes = int(max(bank_labels.max(), query_labels.max())) + 1
-        k = min(self.k, len(bank))
-        result = self._accuracy(bank, bank_labels, queries, query_labels, k, num_classes)
+        """Each rank compares the queries of all with the images that it has read: no rank holds those of others."""
+        bank, bank_labels = state.features(Subset.TRAIN, Share.OWN)
+        queries, query_labels = state.features(Subset.VAL, Share.OWN)
+        highest = max((int(labels.max()) for labels in (bank_labels, query_labels) if len(labels)), default=-1)
+        num_classes = 1 + int(distributed.all_reduce_max(torch.tensor(highest)))
+        k = min(self.k, int(distributed.all_reduce_sum(torch.tensor(len(bank)))))
+        result = knn_accuracies(
+            bank,
+            bank_labels,
+            queries,
+            query_labels,
+            ks=[k],
+            temperature=self.temperature,
+            num_classes=num_classes,
+            share=Share.OWN,
+        )[k]
         fewer = {} if k == self.k else {"knn_k": float(k)}
         state.log({f"knn_{name}": value for name, value in result.items() if name == "top1" or num_classes > 5} | fewer)
-
-    def _accuracy(
-        self,
-        bank: Float[Tensor, "N D"],
-        bank_labels: Int64[Tensor, "N"],
-        queries: Float[Tensor, "M D"],
-        query_labels: Int64[Tensor, "M"],
-        k: int,
-        num_classes: int,
-    ) -> dict[str, float]:
-        """As `knn_accuracy`; every rank has all images, and answers for its share of the queries."""
-        mine = slice(distributed.rank(), None, distributed.world_size())
-        share, labels = queries[mine], query_labels[mine]
-        own = knn_accuracy(bank, bank_labels, share, labels, k=k, temperature=self.temperature, num_classes=num_classes)
-        weighted = [value * len(share) if len(share) else 0.0 for value in own.values()]
-        total = distributed.all_reduce_sum(torch.tensor(weighted, dtype=torch.float64)) / len(queries)
-        return dict(zip(own, total.tolist(), strict=True))
 
 
 KNNConf = config_for(KNN)

@@ -21,6 +21,13 @@ class Subset(Enum):
     VAL = "val"
 
 
+class Share(Enum):
+    """Whose images are meant where the ranks have read some each: those of all of them, or those of this rank."""
+
+    ALL = "all"
+    OWN = "own"
+
+
 @runtime_checkable
 class TrainState(Protocol):
     """What a callback may see of a running training."""
@@ -62,10 +69,11 @@ class TrainState(Protocol):
         """Record metrics of the current step: they reach `on_metrics` of every callback, and `Run.metrics`."""
         ...
 
-    def features(self, subset: Subset) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"]]:
+    def features(self, subset: Subset, share: Share = Share.ALL) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"]]:
         """What the frozen trunk makes of all images of a subset, and their labels, -1 where there are none.
 
-        Collective: every rank calls it.
+        Collective: every rank calls it. With `Share.OWN` each gets those that it has read, which fit in its memory
+        where those of all ranks might not.
         """
         ...
 

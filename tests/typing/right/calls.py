@@ -22,7 +22,8 @@ from ssltyped.model.model import SSLModel
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import SGDConf
 from ssltyped.resolution import FactFinder, resolve_experiment
-from ssltyped.types import Facts, Inference, Loss, Problem, StepOutput
+from ssltyped.tasks.running import TaskRun
+from ssltyped.types import Facts, Inference, Loss, Problem, StepOutput, Task
 
 recipe: Experiment = simclr()
 
@@ -41,6 +42,12 @@ def launching() -> None:
     step: StepOutput = replay(folder)
     again: StepOutput = replay("runs/simclr/nan.pt")
     print(finished, metrics, folder, model, step.loss.item(), again.logs)
+
+
+def launching_a_task(task: Task) -> None:
+    """Never called by the tests."""
+    run: TaskRun = launch(task, ["n=3"], name="counted")
+    print(run.folder / "result.json", run.metrics["count"] + 1)
 
 
 # override, check and build give what they were given

@@ -25,15 +25,15 @@ from ssltyped.types import Head, Inference, Loss, Problem
 recipe = simclr()
 
 # launch
-launch()  # E: call-arg
-launch("recipes.simclr_8node")  # E: arg-type
-launch(simclr)  # E: arg-type
-launch(SimCLRLossConf())  # E: arg-type
+launch()  # E: call-overload
+launch("recipes.simclr_8node")  # E: call-overload
+launch(simclr)  # E: call-overload
+launch(SimCLRLossConf())  # E: call-overload
 launch(recipe, overrides=[1])  # E: list-item
-launch(recipe, overrides={"epochs": 1})  # E: arg-type
-launch(recipe, ["epochs=1"], "mine")  # E: call-arg
-launch(recipe, epochs=1)  # E: call-arg
-launch(recipe, name=Path("mine"))  # E: arg-type
+launch(recipe, overrides={"epochs": 1})  # E: call-overload
+launch(recipe, ["epochs=1"], "mine")  # E: call-overload
+launch(recipe, epochs=1)  # E: call-overload, call-overload
+launch(recipe, name=Path("mine"))  # E: call-overload
 launch(recipe).loss  # E: attr-defined
 launch(recipe).folder.append("x")  # E: attr-defined
 launch(recipe).metrics["knn_top1"].upper()  # E: attr-defined

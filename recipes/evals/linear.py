@@ -1,0 +1,14 @@
+"""Linear accuracy of a trunk: `python -m ssltyped.run recipes.evals.linear data.path=LABELLED weights=RUN_OR_FILE`.
+
+LABELLED is a folder of class folders, or a list file with labels; a fifth of it is held out to test on, unless
+`data.test_path` gives other images. Prints a table, and writes it as linear.json and linear.png.
+"""
+
+from __future__ import annotations
+
+from ssltyped.config import REQUIRED
+from ssltyped.data.measured import TrainTestSetConf
+from ssltyped.tasks.linear import LinearEvalConf
+from ssltyped.types import Task
+
+recipe: Task = LinearEvalConf(weights=REQUIRED, data=TrainTestSetConf())

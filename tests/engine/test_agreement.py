@@ -1,0 +1,42 @@
+"""All ranks take what the first one has got, also if it is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from ranks import run_on_ranks
+
+from ssltyped import distributed
+from ssltyped.config import ConfigError
+from ssltyped.engine.agreement import first_rank_enters
+from ssltyped.types import Problem
+
+
+@contextmanager
+def noted(folder: Path, fails: bool) -> Iterator[Path]:
+    (folder / f"in{distributed.rank()}").touch()
+    if fails:
+        raise ConfigError([Problem("name", "is taken")])
+    yield folder
+    (folder / f"out{distributed.rank()}").touch()
+
+
+def entered(folder: Path, fails: bool) -> object:
+    try:
+        with ExitStack() as held:
+            return first_rank_enters(lambda: noted(folder, fails), held)
+    except ConfigError as error:
+        return [str(problem) for problem in error.problems]
+
+
+def test_the_first_enters_and_leaves_for_all(tmp_path: Path) -> None:
+    assert run_on_ranks(entered, 2, tmp_path, False) == [tmp_path, tmp_path]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["in0", "out0"]
+    assert entered(tmp_path, False) == tmp_path
+
+
+def test_its_error_is_that_of_all(tmp_path: Path) -> None:
+    assert run_on_ranks(entered, 2, tmp_path, True) == [["name: is taken"], ["name: is taken"]]
+    assert entered(tmp_path, True) == ["name: is taken"]
