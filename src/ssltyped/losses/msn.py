@@ -14,7 +14,7 @@ from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.outputs import full_precision, inferred_width, more_than_images, precise
 from ssltyped.losses.teacher import TaughtLoss
-from ssltyped.types import Batch, Facts, Inference, LossRange, Model, Moment, Problem, StepOutput
+from ssltyped.types import Batch, Facts, Inference, LossRange, Model, Moment, Problem, Signals, StepOutput
 
 
 class MSNLoss(TaughtLoss):
@@ -98,7 +98,9 @@ class MSNLoss(TaughtLoss):
             uniform=(1 - self.lambda_entropy) * most,
         )
         loss = cross - self.lambda_entropy * entropy
-        return StepOutput(loss=loss, logs={"entropy": entropy.detach()}, expected=expected)
+        first = log_p.detach()[: len(target)]
+        signals = Signals(targets=(target,), taught=((whole, first),), teachers=(self.teacher.model,))
+        return StepOutput(loss=loss, logs={"entropy": entropy.detach()}, expected=expected, signals=signals)
 
     def log_p(self, z: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
         """log of p in the equation."""

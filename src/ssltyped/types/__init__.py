@@ -49,6 +49,7 @@ from ssltyped.types.values import LossRange as LossRange
 from ssltyped.types.values import Moment as Moment
 from ssltyped.types.values import Outputs as Outputs
 from ssltyped.types.values import Random as Random
+from ssltyped.types.values import Signals as Signals
 from ssltyped.types.values import StepOutput as StepOutput
 from ssltyped.types.values import Target as Target
 from ssltyped.types.values import Views as Views

@@ -52,6 +52,11 @@ class TrainState(Protocol):
         ...
 
     @property
+    def student(self) -> Model:
+        """The one that is trained."""
+        ...
+
+    @property
     def device(self) -> torch.device: ...
     @property
     def metrics(self) -> Mapping[str, float]:
