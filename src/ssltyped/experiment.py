@@ -25,7 +25,7 @@ from ssltyped.engine.strategy import Product, StepModule, Strategy, strategy_for
 from ssltyped.engine.trainer import Trainer
 from ssltyped.model.batch_norm import lone_images
 from ssltyped.model.fits import misfits
-from ssltyped.model.freeze import Freeze, Frozen, for_ever, hold
+from ssltyped.model.freeze import Freeze, Frozen, for_ever, hold, never_learns
 from ssltyped.model.model import Passes, SSLModel, inferred_reads, wrong_inputs
 from ssltyped.optimizers.base import GroupedOptimizer
 from ssltyped.optimizers.groups import faults
@@ -166,6 +166,7 @@ class Experiment(Component):
     @classmethod
     def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from lr_warnings(config.schedule, facts)
+        yield from never_learns(config.freeze, bool(config.init))
 
 
 ExperimentConf = config_for(Experiment)

@@ -10,7 +10,16 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from ssltyped.meters.representation import agreement, alignment, information, perplexity, rankme, spread, uniformity
+from ssltyped.meters.representation import (
+    agreement,
+    alignment,
+    information,
+    perplexity,
+    pooled,
+    rankme,
+    spread,
+    uniformity,
+)
 
 
 def noise(rows: int, dim: int, seed: int = 0) -> Tensor:
@@ -69,17 +78,27 @@ def test_agreement_of_pairs_of_strangers_is_0_and_of_twins_1() -> None:
     assert math.isnan(float(agreement(torch.ones(4, 3), torch.ones(4, 3))))
 
 
+def both(p: Tensor) -> tuple[float, float]:
+    return float(perplexity(p.mean(dim=0))), float(information(p.mean(dim=0), torch.special.entr(p).sum(dim=1).mean()))
+
+
 def test_perplexity_and_information_against_scipy() -> None:
     p = noise(20, 6).softmax(dim=1)
     mean, rows = stats.entropy(p.numpy().mean(axis=0)), stats.entropy(p.numpy(), axis=1)
-    assert float(perplexity(p)) == pytest.approx(math.exp(mean))
-    assert float(information(p)) == pytest.approx(mean - rows.mean())
+    assert both(p) == pytest.approx((math.exp(mean), mean - rows.mean()))
 
 
 def test_information_is_0_in_either_collapse() -> None:
     one = torch.zeros(10, 4)
     one[:, 2] = 1
-    every = torch.full((10, 4), 0.25)
-    apart = torch.eye(4)
-    assert [float(perplexity(p)) for p in (one, every, apart)] == pytest.approx([1, 4, 4])
-    assert [float(information(p)) for p in (one, every, apart)] == pytest.approx([0, 0, math.log(4)], abs=1e-6)
+    assert both(one) == pytest.approx((1, 0), abs=1e-6)
+    assert both(torch.full((10, 4), 0.25)) == pytest.approx((4, 0), abs=1e-6)
+    assert both(torch.eye(4)) == pytest.approx((4, math.log(4)), abs=1e-6)
+
+
+def test_pixels_and_tokens_are_averaged() -> None:
+    x = noise(2, 15).reshape(2, 3, 5)
+    assert torch.equal(pooled(x[:, 0]), x[:, 0])
+    assert torch.equal(pooled(x), torch.stack([image.mean(dim=0) for image in x]))
+    pixels = noise(2, 24).reshape(2, 3, 2, 4)
+    torch.testing.assert_close(pooled(pixels), pixels.mean(dim=(2, 3)))

@@ -13,6 +13,7 @@ from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
 from ssltyped.distributed.sync_batch_norm import convert_sync_batchnorm
 from ssltyped.losses.supervised import labels_of
+from ssltyped.meters.representation import pooled
 from ssltyped.types import Batch, Callback, Facts, Inference, Problem, StepOutput, Subset, TrainState
 
 if TYPE_CHECKING:  # heavy, and only a run with a probe needs it
@@ -102,7 +103,7 @@ class LinearProbe(Callback):
         if label.ndim > 1:
             raise ValueError("LinearProbe needs a class an image; these labels are rows, as of mixed images: remove it")
         (name,) = self.reads
-        x = _averaged(output.features[name])[: len(label)].float()  # those of view 0
+        x = pooled(output.features[name])[: len(label)].float()  # those of view 0
         if self._probe is None:
             assert self.num_classes is not None
             self._probe = Probe(x.shape[1], self.num_classes, self.lr, x.device)
@@ -187,11 +188,6 @@ def _why_without(facts: Facts) -> str:
     if facts.pretext:
         return "those of data.train are the classes of a pretext task"
     return "those of data.train are rows of them" if facts.label_rows else ""
-
-
-def _averaged(x: Float[Tensor, "R D *places"]) -> Float[Tensor, "R D"]:
-    """Over pixels (R, D, h, w), or tokens (R, T, D)."""
-    return x.mean(dim=1) if x.ndim == 3 else x.flatten(2).mean(dim=2) if x.ndim > 3 else x
 
 
 LinearProbeConf = config_for(LinearProbe)

@@ -20,7 +20,7 @@ from ssltyped.losses.outputs import (
     wrong_crops,
 )
 from ssltyped.losses.state import steps_from_epochs, warmed_up
-from ssltyped.losses.teacher import TaughtLoss, move_center
+from ssltyped.losses.teacher import TaughtLoss, move_center, still_center
 from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, Signals, StepOutput
 
 
@@ -95,6 +95,7 @@ class DINOLoss(TaughtLoss):
     def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().warnings(config, facts)
         yield from more_than_images("num_prototypes", config.num_prototypes, "prototypes", facts)
+        yield from still_center("center_momentum", config.center_momentum)
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         if len(batch.views) <= max(self.crops_for_teacher):
@@ -106,7 +107,8 @@ class DINOLoss(TaughtLoss):
         first = self.crops_for_teacher[0]
         other = student.detach().chunk(len(batch.views))[1 if first == 0 else 0]
         taught = ((teacher.chunk(len(whole))[0], other),)
-        signals = output.signals + Signals(taught=taught, teachers=(self.teacher.model,))
+        centred = ((teacher, self.center),)
+        signals = output.signals + Signals(taught=taught, centred=centred, teachers=(self.teacher.model,))
         return dataclasses.replace(output, signals=signals)
 
     def temperature(self, moment: Moment) -> float:

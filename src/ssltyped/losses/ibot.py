@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ssltyped.config import INFERRED, config_for
 from ssltyped.losses.outputs import PROTOTYPES, inferred_width, more_than_images, precise, softmax_range
 from ssltyped.losses.state import steps_from_epochs, warmed_up
-from ssltyped.losses.teacher import TaughtLoss, move_center
+from ssltyped.losses.teacher import TaughtLoss, move_center, still_center
 from ssltyped.types import (
     Batch,
     Carry,
@@ -128,6 +128,8 @@ class IBOTLoss(TaughtLoss):
         if masked != list(range(config.num_global_crops)):
             needed = f"masks are needed for the first {config.num_global_crops} crops"
             yield Problem("num_global_crops", f"{needed}; the data masks {masked or 'none'}")
+        if not config.lambda_cls and not config.lambda_patch:
+            yield Problem("lambda_cls", "is 0, and so is lambda_patch: nothing is left that learns")
         if config.local_feature not in facts.feature_dims:
             yield Problem("local_feature", f"the trunk has no feature {config.local_feature!r}")
 
@@ -135,6 +137,8 @@ class IBOTLoss(TaughtLoss):
     def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().warnings(config, facts)
         yield from more_than_images("num_prototypes", config.num_prototypes, "prototypes", facts)
+        yield from still_center("center_momentum", config.center_momentum)
+        yield from still_center("patch_center_momentum", config.patch_center_momentum)
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         whole, rest = batch.views[: self.num_global_crops], batch.views[self.num_global_crops :]
@@ -151,7 +155,8 @@ class IBOTLoss(TaughtLoss):
         output = self.distil(cls, patch, taught_cls, taught_patch, torch.cat(masks), moment.step)
         images = len(batch.index)
         taught = ((taught_cls[:images], cls.detach()[-images:]),)
-        signals = output.signals + Signals(taught=taught, teachers=(self.teacher.model,))
+        centred = ((taught_cls, self.center),)
+        signals = output.signals + Signals(taught=taught, centred=centred, teachers=(self.teacher.model,))
         return dataclasses.replace(output, signals=signals)
 
     def _pair(self, found: Outputs) -> tuple[Tensor, Tensor]:

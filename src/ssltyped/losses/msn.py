@@ -80,6 +80,9 @@ class MSNLoss(TaughtLoss):
     def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().warnings(config, facts)
         yield from more_than_images("num_prototypes", config.num_prototypes, "prototypes", facts)
+        if config.lambda_entropy == 0:
+            message = "got 0: nothing keeps all images from one prototype"
+            yield Problem("lambda_entropy", f"{message} (Assran et al. 2022, section 3); 1 is usual")
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         if len(batch.views) < 2:

@@ -69,20 +69,26 @@ def agreement(a: Float[Tensor, "N D"], b: Float[Tensor, "N D"]) -> Float[Tensor,
     return 1 - own / others
 
 
-def perplexity(p: Float[Tensor, "N K"]) -> Float[Tensor, ""]:
-    """exp of the entropy of the mean of rows of shares: how many prototypes are in use, from 1 to K.
+def perplexity(mean: Float[Tensor, "K"]) -> Float[Tensor, ""]:
+    """exp H(mean) of the mean of rows of shares: how many prototypes are in use, from 1 to K.
 
-    The entropy is what MSN maximizes (Assran et al. 2022, arXiv 2204.07141, eq. 2) and Sinkhorn's balance fixes.
+    H(mean) is what MSN maximizes (Assran et al. 2022, arXiv 2204.07141, eq. 2), and what Sinkhorn's balance fixes.
     """
-    return torch.special.entr(p.mean(dim=0)).sum().exp()
+    used: Tensor = torch.special.entr(mean).sum().exp()
+    return used
 
 
-def information(p: Float[Tensor, "N K"]) -> Float[Tensor, ""]:
-    """H(mean of the rows) - mean of H(row), in nats: how much a row of shares says of which image it is.
+def information(mean: Float[Tensor, "K"], entropy: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """H(mean of rows of shares) - mean of their entropies H, in nats: how much a row says of which image it is.
 
-    From 0 to log min(N, K). 0 in either collapse of a method that teaches shares: all images one prototype, or every
-    prototype equally (DINO, Caron et al. 2021, arXiv 2104.14294, section 5.3 and figure 7, which shows the two terms as
-    entropy and KL divergence). The mutual information of Krause et al. 2010, "Discriminative clustering by regularized
-    information maximization", eq. 2.
+    From 0 to log min(N, K). 0 in either collapse of a method that teaches shares, all images one prototype, or every
+    prototype equally: DINO (Caron et al. 2021, arXiv 2104.14294), section 5.3 and figure 7. The mutual information of
+    Krause et al. 2010, "Discriminative clustering by regularized information maximization", eq. 2.
     """
-    return torch.special.entr(p.mean(dim=0)).sum() - torch.special.entr(p).sum(dim=1).mean()
+    told: Tensor = torch.special.entr(mean).sum() - entropy
+    return told
+
+
+def pooled(x: Float[Tensor, "R *shape"]) -> Float[Tensor, "R D"]:
+    """A feature averaged over its pixels (R, D, h, w), or tokens (R, T, D)."""
+    return x.mean(dim=1) if x.ndim == 3 else x.flatten(2).mean(dim=2) if x.ndim > 3 else x

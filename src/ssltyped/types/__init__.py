@@ -54,5 +54,6 @@ from ssltyped.types.values import StepOutput as StepOutput
 from ssltyped.types.values import Target as Target
 from ssltyped.types.values import Views as Views
 from ssltyped.types.watching import Callback as Callback
+from ssltyped.types.watching import RunStoppedError as RunStoppedError
 from ssltyped.types.watching import Subset as Subset
 from ssltyped.types.watching import TrainState as TrainState

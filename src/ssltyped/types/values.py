@@ -156,12 +156,14 @@ class Signals:
     Args:
         targets: of each set of prototypes, what this rank's images are taught: rows of shares that sum to 1
         taught: pairs of outputs for the same images, row by row: the teacher's, and the student's
+        centred: the teacher's outputs for this rank's images, and the centre that is taken from them
         teachers: momentum teachers, each of which follows the student's weights at a distance
         memories: queues and banks, each with how many of its rows (on this rank) the update of this batch will write
     """
 
     targets: tuple[Float[Tensor, "_ _"], ...] = ()
     taught: tuple[tuple[Float[Tensor, "_ _"], Float[Tensor, "_ _"]], ...] = ()
+    centred: tuple[tuple[Float[Tensor, "_ K"], Float[Tensor, "1 K"]], ...] = ()
     teachers: tuple[nn.Module, ...] = ()
     memories: tuple[tuple[Float[Tensor, "_ _"], int], ...] = ()
 

@@ -83,6 +83,10 @@ class TrainState(Protocol):
         ...
 
 
+class RunStoppedError(Exception):
+    """The run has to end, for a reason that is told in these words alone: no slip of a part, so without a traceback."""
+
+
 class Callback(Component):
     """Something that watches a run; it never changes what the method computes. On rank 0 unless `every_rank`.
 
