@@ -11,6 +11,7 @@ from jaxtyping import Float
 from sabotage.digits import BARE, BATCH, digits, healthy
 from torch import Tensor, nn
 
+from recipes.quickstart import digit_views
 from ssltyped import config
 from ssltyped.config import INFERRED, config_for
 from ssltyped.data.digits import Digits
@@ -148,7 +149,8 @@ PREDICTOR = MLPHeadConf(dims=[32, 128], use_relu=True, use_bn=True)
 def broken(**fields: object) -> Mapping[str, Experiment]:
     """By the mistake; `fields` are those of the experiment."""
     well = healthy()
-    simclr, swav, msn, dino = well["simclr"], well["swav"], well["msn"], well["dino"]
+    simclr, swav, msn = well["simclr"], well["swav"], well["msn"]
+    dino = config.replaced(well["dino"], {"data.train.views": digit_views()})
     queue = {"queue_size": 5 * BATCH, "momentum": 0.99, "temperature": 0.1, "shuffle": False}
 
     def of(loss: Loss, heads: Mapping[str, Head]) -> Experiment:

@@ -120,7 +120,7 @@ ABOUT: Mapping[Figure, About] = {
     Figure.CENTRE_OFFSET: About(
         "distance of the teacher's mean output from the centre, over the deviation of its outputs from their mean "
         "(DINO, Caron et al. 2021, arXiv 2104.14294, eq. 4)",
-        highest=1.0,
+        highest=1.5,
         causes="what all images have in common is larger than what tells them apart, and the centre does not take it "
         "away: all images will get one prototype. See how update() of the method moves the centre, and its momentum",
     ),
