@@ -50,7 +50,8 @@ def test_it_learns_what_logistic_regression_learns() -> None:
     for start in [*range(0, 2000, 50)] * 3:
         probe.learn(x[start : start + 50], y[start : start + 50])
     scale = x.std(dim=0)
-    oracle = LogisticRegression(max_iter=1000).fit((x / scale).numpy(), y.numpy())
+    oracle = LogisticRegression(max_iter=1000)  # type: ignore[no-untyped-call]
+    oracle.fit((x / scale).numpy(), y.numpy())
     wanted = 100 * oracle.score((x_new / scale).numpy(), y_new.numpy())
     assert 80 < wanted < 98, "neither easy nor hopeless"
     assert probe.accuracy_on(x_new, y_new) > wanted - 2

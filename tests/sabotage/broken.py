@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -151,7 +151,10 @@ def broken(**fields: object) -> Mapping[str, Experiment]:
     well = healthy()
     simclr, swav, msn = well["simclr"], well["swav"], well["msn"]
     dino = config.replaced(well["dino"], {"data.train.views": digit_views()})
-    queue = {"queue_size": 5 * BATCH, "momentum": 0.99, "temperature": 0.1, "shuffle": False}
+
+    def queued(loss: Callable[..., Loss]) -> Experiment:
+        made = loss(queue_size=5 * BATCH, momentum=0.99, temperature=0.1, shuffle=False)
+        return digits(loss=made, heads={"head": BARE})
 
     def of(loss: Loss, heads: Mapping[str, Head]) -> Experiment:
         return digits(loss=loss, heads=heads)
@@ -159,8 +162,8 @@ def broken(**fields: object) -> Mapping[str, Experiment]:
     made = {
         "no_stop_gradient": of(NoStopGradientConf(predictor=PREDICTOR), {"head": SIMSIAM_HEAD}),
         "aliased_teacher": config.replaced(dino, {"loss": AliasedDINOConf(momentum=0.99)}),
-        "aliased_encoder": of(AliasedMoCoConf(**queue), {"head": BARE}),
-        "shallow_encoder": of(ShallowMoCoConf(**queue), {"head": BARE}),
+        "aliased_encoder": queued(AliasedMoCoConf),
+        "shallow_encoder": queued(ShallowMoCoConf),
         "no_centring": config.replaced(dino, {"loss": UncentredDINOConf(momentum=0.99)}),
         "centre_held": config.replaced(dino, {"loss.center_momentum": 1.0}),
         "temperature": config.replaced(simclr, {"loss.temperature": 0.001}),
@@ -176,8 +179,8 @@ def broken(**fields: object) -> Mapping[str, Experiment]:
         "same_views": config.replaced(
             simclr, {"data.train.views": RepeatViewsConf(num_views=2, transforms=[CenterCropConf(size=32)])}
         ),
-        "dead_queue": of(DeadQueueMoCoConf(**queue), {"head": BARE}),
-        "stuck_queue": of(StuckQueueMoCoConf(**queue), {"head": BARE}),
+        "dead_queue": queued(DeadQueueMoCoConf),
+        "stuck_queue": queued(StuckQueueMoCoConf),
         "zero_head": of(copy.deepcopy(simclr.loss), {"head": ZeroHeadConf()}),
         "simsiam": of(SimSiamConf(predictor=PREDICTOR), {"head": SIMSIAM_HEAD}),
     }

@@ -4,8 +4,8 @@
 
 SimCLR on the embedded digits in batches of the quickstart's, with a ResNet-18 of a quarter of the width and ImageNet's
 stem: the cheapest steps of the shipped recipes, on one thread. Every hook of the watch is timed; a step is all else
-that the run does. A look and the steps since the last one are a pair. Prints each pair's ratio and the median; exit code 1
-above 1 %.
+that the run does. A look and the steps since the last one are a pair. Prints each pair's ratio and the median; exit
+code 1 above 1 %.
 """
 
 from __future__ import annotations

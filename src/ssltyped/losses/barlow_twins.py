@@ -15,7 +15,7 @@ from ssltyped.losses.outputs import full_precision, precise
 from ssltyped.types import Batch, Facts, Loss, LossRange, Model, Moment, Problem, StepOutput
 
 EPS = 1e-5
-LEAST_OFF = 0.1
+LEAST_OFF = 0.01
 """The least weight of all off-diagonal terms of a row against its diagonal one; 42 in the paper, of 8192 features."""
 
 
