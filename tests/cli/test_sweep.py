@@ -15,7 +15,7 @@ from ssltyped.config import ConfigError
 from ssltyped.experiment import Experiment
 from ssltyped.launch import Run, launch
 from ssltyped.run import main
-from ssltyped.types import Problem
+from ssltyped.types import Problem, RunStoppedError
 
 
 def test_one_run_has_the_name_of_its_recipe() -> None:
@@ -87,6 +87,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, failure: BaseException, seed: int
     ("failure", "told"),
     [
         (RuntimeError("out of memory"), "RuntimeError: out of memory"),
+        (RunStoppedError("feature_rank is 1"), "error: this run failed: feature_rank is 1"),
         (ConfigError([Problem("resume", "it is damaged")]), "error: this run is not started:\n  resume: it is damaged"),
     ],
 )

@@ -28,6 +28,7 @@ from ssltyped.meters.representation import (
     uniformity,
 )
 from ssltyped.types import (
+    QUIET,
     Batch,
     Callback,
     Facts,
@@ -136,7 +137,7 @@ class CollapseWatch(Callback):
         own = self._of_this_rank(lags, output)
         told = torch.tensor(list(own.values()), dtype=torch.float64).to(state.device, torch.float32)
         found |= zip(own, distributed.all_reduce_mean(told).tolist(), strict=True)
-        self._newest = {f"watch_{figure.value}": value for figure, value in found.items() if not math.isnan(value)}
+        self._newest = {f"{QUIET}{figure.value}": value for figure, value in found.items() if not math.isnan(value)}
         expected = output.expected or LossRange()
         alarms = self._alarms.look(found, state.step, state.steps, expected.remedy)
         for alarm in alarms:
@@ -153,14 +154,15 @@ class CollapseWatch(Callback):
         return step % self.every_steps == 0
 
     def _of_this_rank(self, lags: Sequence[float], output: StepOutput) -> dict[Figure, float]:
-        """What ranks may differ in; the same figures on each."""
+        """What ranks may differ in; the same figures on each (collective)."""
         found = {**self._inputs, Figure.UPDATE_SIZE: self._largest}
         self._largest = math.nan
         refreshed = self._refreshed.look([memory for memory, _ in output.signals.memories])
         offsets = [of_centre(*pair) for pair in output.signals.centred]
         several = {Figure.TEACHER_LAG: lags, Figure.QUEUE_REFRESH: refreshed, Figure.CENTRE_OFFSET: offsets}
         found |= {figure: worst(figure, values) for figure, values in several.items() if values}
-        return found | dict(of_loss(float(output.loss.detach()), output.expected))
+        loss = float(distributed.all_reduce_mean(output.loss.detach()))  # nan on one rank is nan on all
+        return found | dict(of_loss(loss, output.expected))
 
     def state_dict(self) -> Mapping[str, object]:
         parts = {"recent": self._recent, "refreshed": self._refreshed, "alarms": self._alarms}
