@@ -39,8 +39,8 @@ def test_a_limit_above() -> None:
 
 
 def test_the_loss_must_stay_for_a_share_of_the_run() -> None:
-    assert told([0.0] * 9, Figure.LOSS_MARGIN, steps=300) == [6], "60 of 300 steps"
-    assert told([0.0] * 9, Figure.LOSS_MARGIN, steps=50) == [4], "of a short run, five looks"
+    assert told([0.0] * 20, Figure.LOSS_MARGIN, steps=600) == [12], "120 of 600 steps"
+    assert told([0.0] * 20, Figure.LOSS_MARGIN, steps=50) == [9], "of a short run, ten looks: some start near it"
 
 
 def test_a_policy_of_the_users() -> None:

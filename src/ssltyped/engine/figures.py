@@ -165,7 +165,7 @@ ABOUT: Mapping[Figure, About] = {
         lowest=0.01,
         causes="nothing is learned. Usual causes: a last layer that starts from 0, images that are all the same, a "
         "temperature that is too high, a learning rate that is far too low or too high",
-        looks=5,
+        looks=10,
         share=0.2,
     ),
 }

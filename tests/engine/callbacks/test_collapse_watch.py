@@ -217,7 +217,7 @@ CollapsedConf = config_for(Collapsed)
 @pytest.mark.parametrize(
     ("value", "line"),
     [
-        (math.log(7), r"loss_margin is [0-9.e-]+, below 0.01, from step 1 to 5: nothing is learned"),
+        (math.log(7), r"loss_margin is [0-9.e-]+, below 0.01, from step 1 to 10: nothing is learned"),
         (983.0, r"loss_excess is 974, above 0, from step 1 to 3: do less"),
     ],
 )
