@@ -35,7 +35,8 @@ def test_three_looks_on_end_below_the_limit_are_an_alarm_once(values: list[float
 
 
 def test_a_limit_above() -> None:
-    assert told([0.01, 0.5, 0.5, 0.5], Figure.UPDATE_SIZE) == [3]
+    assert told([0.01, 0.5, 0.5, 0.5], Figure.SAME_VIEWS) == [3]
+    assert told([0.01, 0.5, 0.01], Figure.UPDATE_SIZE) == [1], "one such step is one too many"
 
 
 def test_the_loss_must_stay_for_a_share_of_the_run() -> None:
