@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ssltyped.data.pipeline import DataConf
 from ssltyped.data.splits import TrainSplitConf
+from ssltyped.engine.callbacks.collapse_watch import CollapseWatchConf
 from ssltyped.engine.callbacks.metrics_file import MetricsFileConf
 from ssltyped.engine.callbacks.nan_guard import NaNGuardConf
 from ssltyped.engine.callbacks.progress import ProgressBarConf
@@ -49,7 +50,7 @@ def warmup_cosine(*, warmup: float) -> Scheduler:
 
 def watchers() -> list[Callback]:
     """What every run of ours is watched by."""
-    return [ProgressBarConf(), MetricsFileConf(), TensorBoardConf(), NaNGuardConf()]
+    return [ProgressBarConf(), MetricsFileConf(), TensorBoardConf(), NaNGuardConf(), CollapseWatchConf()]
 
 
 def simclr(

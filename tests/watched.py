@@ -40,6 +40,10 @@ class Watched:
     def model(self) -> Model:
         raise AssertionError("no callback of ours asks for the model")
 
+    @property
+    def student(self) -> Model:
+        raise AssertionError("nor for the student")
+
     def log(self, metrics: Mapping[str, float]) -> None:
         self.metrics.update(metrics)
         for callback in self.callbacks:

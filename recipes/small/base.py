@@ -14,6 +14,7 @@ from ssltyped.data.pipeline import DataConf
 from ssltyped.data.splits import EvalSplitConf, TrainSplitConf
 from ssltyped.engine.checkpoint import CheckpointsConf
 from ssltyped.engine.parallel import DistributedConf
+from ssltyped.evals.linear_probe import LinearProbeConf
 from ssltyped.evals.online_knn import KNNConf
 from ssltyped.experiment import Experiment, ExperimentConf
 from ssltyped.heads.mlp import MLPHeadConf
@@ -91,7 +92,7 @@ def small(
         freeze=list(freeze),
         distributed=DistributedConf(),
         checkpoints=CheckpointsConf(),
-        callbacks=[*watchers(), KNNConf(at_start=True, enabled=INFERRED), *more],
+        callbacks=[*watchers(), KNNConf(at_start=True, enabled=INFERRED), LinearProbeConf(enabled=INFERRED), *more],
     )
 
 

@@ -20,7 +20,7 @@ from ssltyped.engine.position import Position
 from ssltyped.engine.step import Step
 from ssltyped.engine.strategy import Product, StepModule, Strategy, strategy_for
 from ssltyped.engine.trainer import Trainer
-from ssltyped.model.freeze import Freeze, Frozen, for_ever, hold
+from ssltyped.model.freeze import Freeze, Frozen, for_ever, hold, never_learns
 from ssltyped.model.model import Passes, SSLModel, inferred_reads, wrong_inputs
 from ssltyped.optimizers.schedules import lr_problems, lr_warnings
 from ssltyped.types import (
@@ -154,6 +154,7 @@ class Experiment(Component):
     @classmethod
     def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from lr_warnings(config.schedule, facts)
+        yield from never_learns(config.freeze, bool(config.init))
 
 
 ExperimentConf = config_for(Experiment)

@@ -68,7 +68,7 @@ class FactFinder:
             unmatched=self.sources.unmatched(experiment.data),
             evaluates=experiment.data.val is not None,
             uses_labels=config.any_says(experiment.loss, "uses_labels"),
-            pretext=views.num_classes is not None,
+            pretext=views.num_classes is not None or train.labels is not None,
             unlabelled=why,
             train_labelled=True if views.num_classes is not None else train_labelled,
             lr=peak_lr(experiment.optimizer),

@@ -13,10 +13,10 @@ from ssltyped.cli.sweep import ended, runs, sweep
 from ssltyped.config import ConfigError
 from ssltyped.config.hints import brief
 from ssltyped.config.show import show_components
-from ssltyped.data.reading import DataError
 from ssltyped.engine.interrupt import end_once
 from ssltyped.engine.parallel import say
 from ssltyped.launch import launch
+from ssltyped.types import RunStoppedError
 
 DONE, FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"error: {brief(options.recipe)} is not started:", *error.problems, sep="\n  ", file=sys.stderr)
         return USER_MISTAKE
-    except DataError as error:
+    except RunStoppedError as error:
         print(f"error: {brief(options.recipe)} failed: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:

@@ -16,20 +16,20 @@ from ssltyped.config import ConfigError
 from ssltyped.experiment import Experiment
 from ssltyped.launch import Run, launch
 from ssltyped.run import main
-from ssltyped.types import Problem
+from ssltyped.types import Problem, RunStoppedError
 
 
 def test_one_run_has_the_name_of_its_recipe() -> None:
-    ((name, one, changes),) = runs("recipes.quickstart", ["seed=3"], multirun=False)
+    ((name, one, changes, _),) = runs("recipes.quickstart", ["seed=3"], multirun=False)
     assert (name, one.name, config.get(one, "seed"), changes) == ("quickstart", None, 3, ["seed=3"])
 
 
 def test_a_sweep_is_every_combination_in_folders_of_their_own() -> None:
     found = runs("recipes.quickstart", ["loss.temperature=0.1,0.2", "seed=range(3)", "epochs=2"], multirun=True)
-    assert [config.get(one, "seed") for _, one, _ in found] == [0, 1, 2, 0, 1, 2]
-    assert [one.name for _, one, _ in found] == [f"quickstart/{number}" for number in range(6)]
+    assert [config.get(one, "seed") for _, one, _, _ in found] == [0, 1, 2, 0, 1, 2]
+    assert [one.name for _, one, _, _ in found] == [f"quickstart/{number}" for number in range(6)]
     assert found[4][2] == ["loss.temperature=0.2", "seed=1", "epochs=2"]
-    assert all(config.get(one, "epochs") == 2 for _, one, _ in found)
+    assert all(config.get(one, "epochs") == 2 for _, one, _, _ in found)
 
 
 def test_a_mistake_in_the_last_run_is_found_first() -> None:
@@ -88,6 +88,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, failure: BaseException, seed: int
     ("failure", "told"),
     [
         (RuntimeError("out of memory"), "RuntimeError: out of memory"),
+        (RunStoppedError("feature_rank is 1"), "error: this run failed: feature_rank is 1"),
         (ConfigError([Problem("resume", "it is damaged")]), "error: this run is not started:\n  resume: it is damaged"),
     ],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 from losses.proofs import facts
 
 from ssltyped.heads.plumbing import IdentityHead
@@ -16,7 +15,6 @@ from ssltyped.losses.outputs import (
     parts_with_prototypes,
     precise,
     prototypes_of,
-    spread,
     wrong_crops,
 )
 from ssltyped.model.model import SSLModel
@@ -46,12 +44,6 @@ def test_what_is_said_of_heads_and_crops() -> None:
     assert not list(inferred_width("d", "other", known)), "it is not known"
     (problem,) = wrong_crops("crops", [0, 2], known)
     assert str(problem) == "crops: got [0, 2], but the data makes the crops 0 to 1"
-
-
-def test_spread_is_one_on_the_sphere_and_zero_in_a_point() -> None:
-    torch.manual_seed(0)
-    assert spread(F.normalize(torch.randn(4000, 32), dim=1)).item() == pytest.approx(1.0, abs=0.02)
-    assert spread(torch.ones(10, 4)).item() == 0.0
 
 
 def test_full_precision_switches_autocast_off() -> None:

@@ -80,7 +80,7 @@ def test_one_that_goes_on_from_another_says_so(name: str) -> None:
 def test_clusterfit_learns_the_clusters_and_is_judged_by_the_labels() -> None:
     few = ["data.train.num_workers=0", "epochs=1"]
     first = launch(
-        override(clusterfit_clusters(QUICK), [*few, "callbacks.5.num_clusters=7"]), name="clusterfit_clusters"
+        override(clusterfit_clusters(QUICK), [*few, "callbacks.7.num_clusters=7"]), name="clusterfit_clusters"
     )
     clusters = np.load(first.folder / "cluster_labels.npy")
     assert set(clusters.tolist()) <= set(range(7))
@@ -129,7 +129,7 @@ def test_own_images_from_the_command_line(tmp_path: Path, capsys: pytest.Capture
         "trunk.width_multiplier=0.0625",
     ]
     path = f"data.train.path={tmp_path / 'mine'}"
-    assert main(["recipes.small.supervised", path, f"data.val.path={tmp_path / 'mine'}", *few, "callbacks.4.k=3"]) == 0
+    assert main(["recipes.small.supervised", path, f"data.val.path={tmp_path / 'mine'}", *few, "callbacks.5.k=3"]) == 0
     out = capsys.readouterr().out
     assert "val_top1" in out
     assert "knn_top1" in out

@@ -17,6 +17,7 @@ from ssltyped.engine.trainer import Outcome
 from ssltyped.launch import Run, hindrances, launch
 from ssltyped.resolution import FactFinder, resolve_experiment
 from ssltyped.tasks.running import TaskRun, done_before, is_task, resolve_task
+from ssltyped.types import RunStoppedError, loud, metrics_text
 
 
 class Member(NamedTuple):
@@ -52,7 +53,7 @@ def ended(run: Run | TaskRun) -> Mapping[str, float]:
     if isinstance(run, Run) and run.outcome is Outcome.INTERRUPTED:
         say(f"interrupted, and saved in {run.folder}: resume=auto goes on from there")
         raise KeyboardInterrupt
-    say(f"done: {run.folder}  " + "  ".join(f"{key} {value:.4g}" for key, value in run.metrics.items()))
+    say(f"done: {run.folder}  {metrics_text(run.metrics)}")
     return run.metrics
 
 
@@ -67,7 +68,8 @@ def sweep(members: Sequence[Member]) -> bool:
     try:
         for number, (member, metrics) in enumerate(zip(members, before, strict=True)):
             say(f"run {number} of {len(members)}" + ("" if metrics is None else " was done before"))
-            rows.append((member.changes, _tried(member) if metrics is None else metrics))
+            found = _tried(member) if metrics is None else metrics
+            rows.append((member.changes, None if found is None else loud(found)))
     finally:
         if rows:
             say(table(rows))
@@ -97,6 +99,10 @@ def _tried(member: Member) -> Optional[Mapping[str, float]]:
         if Place.from_environment():
             raise
         print("error: this run is not started:", *error.problems, sep="\n  ", file=sys.stderr)
+    except RunStoppedError as error:
+        if Place.from_environment():
+            raise
+        print(f"error: this run failed: {error}", file=sys.stderr)
     except Exception:  # shown whole, as that of a single run
         if Place.from_environment():
             raise

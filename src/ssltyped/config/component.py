@@ -73,7 +73,7 @@ class Facts:
         unlabelled: why images have no labels, for the error of what needs them; empty if they have
         evaluates: whether `data.val` says how images are read for an evaluation
         uses_labels: whether the method reads the labels
-        pretext: whether the labels are those of a pretext task that the views make
+        pretext: whether the labels are those of a pretext task: made by the views, or pseudo-labels
         num_classes: classes of the pretext task that the views make
         num_labels: classes of the labels of the images to train on, or the length of their rows
         label_rows: whether these labels are rows

@@ -203,6 +203,13 @@ class Data(Component):
         if any(value <= 0 for value in config.std):
             yield Problem("std", f"is {tuple(config.std)}; it must be above 0")
 
+    @classmethod
+    def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        for name, values, highest in (("mean", config.mean, 1.0), ("std", config.std, 0.5)):
+            if any(not 0 <= value <= highest for value in values):
+                message = f"is {tuple(values)}, and that of values in [0, 1], as these are, lies in [0, {highest:g}]"
+                yield Problem(name, f"{message}: divide what is meant for [0, 255] by 255")
+
     def remarks(self) -> Iterator[str]:
         """What there is to say of the images that are here."""
         for name, split in (("train", self.train), ("val", self.val)):

@@ -20,6 +20,7 @@ from ssltyped.types import (
     Label,
     Promise,
     Random,
+    RunStoppedError,
     Source,
     Transform,
     UnreadableImageError,
@@ -31,7 +32,7 @@ from ssltyped.types import (
 )
 
 
-class DataError(Exception):
+class DataError(RunStoppedError):
     """The data cannot be read as it must be: too many broken images, or a worker process that died."""
 
 

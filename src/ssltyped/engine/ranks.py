@@ -25,10 +25,9 @@ from torch.distributed.elastic.utils.distributed import get_socket_with_port
 from torch.distributed.launcher import LaunchConfig, elastic_launch
 
 from ssltyped.config import ConfigError
-from ssltyped.data.reading import DataError
 from ssltyped.data.workers import without_main
 from ssltyped.engine.interrupt import handled_by
-from ssltyped.types import Problem
+from ssltyped.types import Problem, RunStoppedError
 
 ABORTED = 130
 """Exit code of a rank that a second Ctrl-C ended."""
@@ -109,12 +108,12 @@ def told() -> Iterator[None]:
         name = os.environ.get("TORCHELASTIC_ERROR_FILE")
         if name and not Path(name).exists():
             problems = [(one.path, one.message) for one in error.problems] if isinstance(error, ConfigError) else []
-            data = str(error) if isinstance(error, DataError) else ""
+            stopped = str(error) if isinstance(error, RunStoppedError) else ""
             content = {
                 "message": traceback.format_exc(),
                 "timestamp": int(time.time()),
                 "problems": problems,
-                "data": data,
+                "stopped": stopped,
             }
             Path(name).write_text(json.dumps(content))
         raise
@@ -131,8 +130,8 @@ def _reason(logs: Path, error: ChildFailedError, signalled: bool) -> BaseExcepti
     content = json.loads(first.read_text())
     if content["problems"]:
         return ConfigError([Problem(*pair) for pair in content["problems"]])
-    if content["data"]:
-        return DataError(content["data"])
+    if content["stopped"]:
+        return RunStoppedError(content["stopped"])
     return RankError(f"rank {first.parent.name} failed:\n{content['message']}")
 
 

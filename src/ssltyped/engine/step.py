@@ -1,5 +1,6 @@
 """One optimizer step. This is the whole of what happens to the weights."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Optional
 
@@ -8,7 +9,7 @@ import torch
 from ssltyped.engine.parallel import Precision, Rates, autocast
 from ssltyped.engine.strategy import StepModule, Strategy
 from ssltyped.model.freeze import Frozen
-from ssltyped.types import Batch, Moment, StepOutput
+from ssltyped.types import Batch, Moment, Signals, StepOutput
 
 
 class Step:
@@ -43,6 +44,7 @@ class Step:
             with self.strategy.accumulating(self.wrapped, index == len(batches) - 1):
                 output = self.forward(batch, moment)
                 on_loss(batch, output)
+                output = dataclasses.replace(output, features={}, outputs={}, signals=Signals())  # seen, and let go
                 torch.autograd.backward(self.scaler.scale(output.loss / len(batches)))
             outputs.append(output)
         self.scaler.unscale_(self.optimizer)

@@ -52,8 +52,10 @@ class StepModule(nn.Module):
             output = self.loss.step(self.model, batch, moment)
         finally:
             hook.remove()
-        features = {name: passes[0].features[place].detach() for name, place in watched.items()}
-        return dataclasses.replace(output, features=features)
+        first = passes[0]
+        features = {name: first.features[place].detach() for name, place in watched.items()}
+        outputs = {name: tuple(one.detach() for one in several) for name, several in first.heads.items()}
+        return dataclasses.replace(output, features=features, outputs=outputs)
 
     @property
     def student(self) -> SSLModel:

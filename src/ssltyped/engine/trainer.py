@@ -22,7 +22,6 @@ from ssltyped.engine.checkpoint import Checkpoints, CheckpointStore, complete, l
 from ssltyped.engine.clock import Clock
 from ssltyped.engine.evaluation import Evaluation
 from ssltyped.engine.interrupt import Interrupt, Verdict, handled_by
-from ssltyped.engine.loss_watch import LossWatch
 from ssltyped.engine.parallel import Rates, say, seed_step
 from ssltyped.engine.position import Position
 from ssltyped.engine.settled import Remembered
@@ -87,7 +86,7 @@ class Trainer:
         self._callbacks = [c for c in callbacks if c.enabled and (c.every_rank or distributed.is_main())]
         self._store = CheckpointStore(folder / "checkpoints", keep=checkpoints.keep)
         self._best: Optional[float] = None
-        self._saved, self._part, self._watch, self._unreadable = -1, 0, LossWatch(), UnreadableImages(folder)
+        self._saved, self._part, self._unreadable = -1, 0, UnreadableImages(folder)
         self._stop, self._clock, self._settled = Interrupt(), Clock(step.device), dict[str, Remembered]()
         self._kept: Mapping[str, Mapping[str, object]] = {}
 
@@ -241,7 +240,6 @@ class Trainer:
         names = sorted(logs[0])
         values = torch.stack([torch.stack([entry[name].float() for entry in logs]).mean() for name in names])
         means = dict(zip(names, distributed.all_reduce_mean(values).tolist(), strict=True))
-        self._watch(means["loss"], outputs[-1].expected, self.step, self.steps)
         self.log({**means, **rates.logs, "images_per_s": self._clock.images_per_s()})
 
     # --- data -----------------------------------------------------------------------------------------------

@@ -22,8 +22,8 @@ class LabelledCallback(Callback):
 
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
-        if why := cls._hindrance(facts):
-            yield Inference("enabled", False, f"it needs labels: {why}", default=True)
+        if why := cls.hindrance(facts):
+            yield Inference("enabled", False, f"left out: it needs labels, and {why}", default=True)
         elif cls._labelled(facts):
             yield Inference("enabled", True, "the images have labels", default=True)
         elif facts.num_images is not None:
@@ -31,7 +31,7 @@ class LabelledCallback(Callback):
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        if config.enabled and (why := cls._hindrance(facts)):
+        if config.enabled and (why := cls.hindrance(facts)):
             yield Problem("", f"needs labels, and {why}: remove this callback, or give labels")
 
     @classmethod
@@ -39,7 +39,7 @@ class LabelledCallback(Callback):
         return facts.labelled if cls.needs_val else facts.train_labelled
 
     @classmethod
-    def _hindrance(cls, facts: Facts) -> str:
+    def hindrance(cls, facts: Facts) -> str:
         """Why it cannot be; empty if it can, or if that is not known here."""
         if cls._labelled(facts) is False:
             return f"{'data.train or data.val' if cls.needs_val else 'data.train'} has none{facts.why_unlabelled}"

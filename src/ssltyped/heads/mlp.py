@@ -89,7 +89,7 @@ class MLPHead(Head):
 
     @classmethod
     def problems(cls, config: Self, facts: Facts) -> Iterable[Problem]:
-        return [] if config.dims is None else MLPHead._faults(config)  # it cannot be inferred here, which is told
+        return [] if config.dims is INFERRED else MLPHead._faults(config)  # that it is not known here is told
 
     def _faults(self) -> Iterator[Problem]:
         """What the types of the constructor cannot say; self may be a config."""

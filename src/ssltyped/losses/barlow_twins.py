@@ -15,6 +15,8 @@ from ssltyped.losses.outputs import full_precision, precise
 from ssltyped.types import Batch, Facts, Loss, LossRange, Model, Moment, Problem, StepOutput
 
 EPS = 1e-5
+LEAST_OFF = 0.01
+"""The least weight of all off-diagonal terms of a row against its diagonal one; 42 in the paper, of 8192 features."""
 
 
 class Standardize(Enum):
@@ -68,6 +70,15 @@ class BarlowTwinsLoss(Loss):
             yield Problem("", f"Barlow Twins needs exactly 2 views of every image; the data makes {facts.num_views}")
         if facts.batch_size * facts.world_size < 2:
             yield Problem("", "Barlow Twins needs at least 2 images in the world, to have a correlation; there is 1")
+
+    @classmethod
+    def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
+        yield from super().warnings(config, facts)
+        for width in facts.widths(config.head)[:1]:
+            if (share := config.lambda_off * (width - 1)) < LEAST_OFF:
+                message = f"got {config.lambda_off:g}: {width} features that are all the same would cost {share:.2g} of"
+                remedy = f"nothing keeps them apart; {5 / width:.2g} and more is usual for this width"
+                yield Problem("lambda_off", f"{message} what features that do not agree cost: {remedy}")
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         if len(batch.views) != 2:

@@ -14,7 +14,7 @@ from ssltyped.config import INFERRED, MayBeInferred, config_for
 from ssltyped.losses.assignments import spherical_kmeans
 from ssltyped.losses.outputs import full_precision, inferred_width, precise, softmax_range, wrong_crops
 from ssltyped.losses.state import CountingLoss
-from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput, fewer
+from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, Signals, StepOutput, fewer
 
 UNASSIGNED = -100
 
@@ -146,7 +146,11 @@ class DeepClusterV2Loss(CountingLoss):
         loss = self.classify(v, batch.index.repeat(len(batch.views)))
         ranges = [softmax_range(count, self.temperature) * (1 / len(self.num_clusters)) for count in self.num_clusters]
         expected = sum(ranges[1:], ranges[0])
-        return StepOutput(loss=loss, carry={"index": batch.index, "embeddings": new}, expected=expected)
+        carry, signals = (
+            {"index": batch.index, "embeddings": new},
+            Signals(memories=((self.memory[0], len(batch.index)),)),
+        )
+        return StepOutput(loss=loss, carry=carry, expected=expected, signals=signals)
 
     def classify(self, v: Float[Tensor, "VB D"], index: Int64[Tensor, "VB"]) -> Float[Tensor, ""]:
         """The equation of the class, for the assignments and centroids as they are."""

@@ -1,5 +1,6 @@
 """DINO: a student matches the centred and sharpened outputs of its momentum teacher on other views."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Optional, Self
 
@@ -19,8 +20,8 @@ from ssltyped.losses.outputs import (
     wrong_crops,
 )
 from ssltyped.losses.state import steps_from_epochs, warmed_up
-from ssltyped.losses.teacher import TaughtLoss, move_center
-from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput
+from ssltyped.losses.teacher import TaughtLoss, move_center, still_center
+from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, Signals, StepOutput
 
 
 class DINOLoss(TaughtLoss):
@@ -94,6 +95,7 @@ class DINOLoss(TaughtLoss):
     def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().warnings(config, facts)
         yield from more_than_images("num_prototypes", config.num_prototypes, "prototypes", facts)
+        yield from still_center("center_momentum", config.center_momentum)
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         if len(batch.views) <= max(self.crops_for_teacher):
@@ -101,7 +103,13 @@ class DINOLoss(TaughtLoss):
         student = precise(model(batch.views, heads=[self.head]).of(self.head))
         whole = [batch.views[crop] for crop in self.crops_for_teacher]
         teacher = precise(self.teacher(whole, heads=[self.head]).of(self.head))
-        return self.distil(student, teacher, len(batch.views), self.temperature(moment))
+        output = self.distil(student, teacher, len(batch.views), self.temperature(moment))
+        first = self.crops_for_teacher[0]
+        other = student.detach().chunk(len(batch.views))[1 if first == 0 else 0]
+        taught = ((teacher.chunk(len(whole))[0], other),)
+        centred = ((teacher, self.center),)
+        signals = output.signals + Signals(taught=taught, centred=centred, teachers=(self.teacher.model,))
+        return dataclasses.replace(output, signals=signals)
 
     def temperature(self, moment: Moment) -> float:
         """T_t of a step."""
@@ -123,7 +131,8 @@ class DINOLoss(TaughtLoss):
         logs = {"entropy": torch.special.entr(targets).sum(dim=1).mean(), "center_norm": self.center.norm()}
         carry = {"mean": teacher.mean(dim=0, keepdim=True)}
         expected = softmax_range(student.shape[1])
-        return StepOutput(loss=torch.stack(pairs).mean(), logs=logs, carry=carry, expected=expected)
+        loss = torch.stack(pairs).mean()
+        return StepOutput(loss=loss, logs=logs, carry=carry, expected=expected, signals=Signals(targets=(targets,)))
 
     def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
         move_center(self.center, [carry["mean"] for carry in carries], self.center_momentum)

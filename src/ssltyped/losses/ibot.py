@@ -1,5 +1,6 @@
 """iBOT: DINO on the class token, and the same on the tokens of masked patches."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Optional, Self
 
@@ -12,8 +13,20 @@ from torch import Tensor, nn
 from ssltyped.config import INFERRED, MayBeInferred, config_for
 from ssltyped.losses.outputs import PROTOTYPES, inferred_width, more_than_images, precise, softmax_range
 from ssltyped.losses.state import steps_from_epochs, warmed_up
-from ssltyped.losses.teacher import TaughtLoss, move_center
-from ssltyped.types import Batch, Carry, Facts, Inference, LossRange, Model, Moment, Outputs, Problem, StepOutput
+from ssltyped.losses.teacher import TaughtLoss, move_center, still_center
+from ssltyped.types import (
+    Batch,
+    Carry,
+    Facts,
+    Inference,
+    LossRange,
+    Model,
+    Moment,
+    Outputs,
+    Problem,
+    Signals,
+    StepOutput,
+)
 
 
 class IBOTLoss(TaughtLoss):
@@ -115,6 +128,8 @@ class IBOTLoss(TaughtLoss):
         if masked != list(range(config.num_global_crops)):
             needed = f"masks are needed for the first {config.num_global_crops} crops"
             yield Problem("num_global_crops", f"{needed}; the data masks {masked or 'none'}")
+        if not config.lambda_cls and not config.lambda_patch:
+            yield Problem("lambda_cls", "is 0, and so is lambda_patch: nothing is left that learns")
         if config.local_feature not in facts.feature_dims:
             yield Problem("local_feature", f"the trunk has no feature {config.local_feature!r}")
 
@@ -122,6 +137,8 @@ class IBOTLoss(TaughtLoss):
     def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().warnings(config, facts)
         yield from more_than_images("num_prototypes", config.num_prototypes, "prototypes", facts)
+        yield from still_center("center_momentum", config.center_momentum)
+        yield from still_center("patch_center_momentum", config.patch_center_momentum)
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         whole, rest = batch.views[: self.num_global_crops], batch.views[self.num_global_crops :]
@@ -135,7 +152,12 @@ class IBOTLoss(TaughtLoss):
             read = {self.head: self.local_feature}
             cls = torch.cat([cls, precise(model(rest, heads=[self.head], features=read).of(self.head))])
         taught_cls, taught_patch = self._pair(self.teacher(whole, heads=[self.head]))
-        return self.distil(cls, patch, taught_cls, taught_patch, torch.cat(masks), moment.step)
+        output = self.distil(cls, patch, taught_cls, taught_patch, torch.cat(masks), moment.step)
+        images = len(batch.index)
+        taught = ((taught_cls[:images], cls.detach()[-images:]),)
+        centred = ((taught_cls, self.center),)
+        signals = output.signals + Signals(taught=taught, centred=centred, teachers=(self.teacher.model,))
+        return dataclasses.replace(output, signals=signals)
 
     def _pair(self, found: Outputs) -> tuple[Tensor, Tensor]:
         both = found.all_of(self.head)
@@ -159,7 +181,8 @@ class IBOTLoss(TaughtLoss):
         """The loss of given logits at a step, with the centres as they are; rows by crop."""
         crops = self.num_global_crops
         temperature = self.temperature((self.warmup_teacher_temperature, self.teacher_temperature), step)
-        targets = F.softmax((teacher_cls - self.center) / temperature, dim=-1).chunk(crops)
+        shares = F.softmax((teacher_cls - self.center) / temperature, dim=-1)
+        targets = shares.chunk(crops)
         images = len(targets[0])
         log_p = F.log_softmax(student_cls / self.student_temperature, dim=-1).chunk(len(student_cls) // images)
         pairs = [_cross(t, s).mean() for q, t in enumerate(targets) for v, s in enumerate(log_p) if v != q]
@@ -178,6 +201,7 @@ class IBOTLoss(TaughtLoss):
             logs={"cls": cls.detach(), "patch": patch.detach()},
             expected=expected,
             carry={"cls": teacher_cls.mean(dim=0, keepdim=True), "patch": teacher_patch.mean(dim=(0, 1), keepdim=True)},
+            signals=Signals(targets=(shares,)),
         )
 
     def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:

@@ -1,5 +1,6 @@
 """MoCo: a query must pick its key, made by a momentum encoder, out of a queue of earlier keys."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Self
 
@@ -11,11 +12,12 @@ from torch import Tensor, nn
 
 from ssltyped import distributed
 from ssltyped.config import INFERRED, MayBeInferred, config_for
-from ssltyped.losses.outputs import full_precision, inferred_width, more_than_images, precise, softmax_range, spread
+from ssltyped.losses.outputs import full_precision, inferred_width, more_than_images, precise, softmax_range
 from ssltyped.losses.state import CountingLoss
 from ssltyped.losses.teacher import MomentumTeacher, inferred_momentum, slow_teacher
 from ssltyped.meters.hits import hits
-from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput, queue
+from ssltyped.meters.representation import spread
+from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, Signals, StepOutput, queue
 
 
 class MoCoLoss(CountingLoss):
@@ -95,7 +97,10 @@ class MoCoLoss(CountingLoss):
         if len(batch.views) != 2:
             raise ValueError(f"MoCo needs exactly 2 views of every image; the batch has {len(batch.views)}")
         q = F.normalize(precise(model(batch.views[:1], heads=[self.head]).of(self.head)), dim=1)
-        return self.contrast(q, self._keys_of(batch.views[1], moment))
+        k = self._keys_of(batch.views[1], moment)
+        written = len(k) * distributed.world_size()
+        signals = Signals(taught=((k, q.detach()),), teachers=(self.encoder.model,), memories=((self.queue, written),))
+        return dataclasses.replace(self.contrast(q, k), signals=signals)
 
     def contrast(self, q: Float[Tensor, "B D"], k: Float[Tensor, "B D"]) -> StepOutput:
         """The loss of normalized queries and keys against the queue as it is."""

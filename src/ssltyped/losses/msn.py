@@ -14,7 +14,7 @@ from ssltyped import distributed
 from ssltyped.config import INFERRED, MayBeInferred, config_for
 from ssltyped.losses.outputs import full_precision, inferred_width, more_than_images, precise
 from ssltyped.losses.teacher import TaughtLoss
-from ssltyped.types import Batch, Facts, Inference, LossRange, Model, Moment, Problem, StepOutput, fewer
+from ssltyped.types import Batch, Facts, Inference, LossRange, Model, Moment, Problem, Signals, StepOutput, fewer
 
 
 class MSNLoss(TaughtLoss):
@@ -81,6 +81,9 @@ class MSNLoss(TaughtLoss):
     def warnings(cls, config: Self, facts: Facts) -> Iterable[Problem]:
         yield from super().warnings(config, facts)
         yield from more_than_images("num_prototypes", config.num_prototypes, "prototypes", facts)
+        if config.lambda_entropy == 0:
+            message = "got 0: nothing keeps all images from one prototype"
+            yield Problem("lambda_entropy", f"{message} (Assran et al. 2022, section 3); 1 is usual")
 
     def step(self, model: Model, batch: Batch, moment: Moment) -> StepOutput:
         if len(batch.views) < 2:
@@ -99,7 +102,9 @@ class MSNLoss(TaughtLoss):
             uniform=(1 - self.lambda_entropy) * most,
         )
         loss = cross - self.lambda_entropy * entropy
-        return StepOutput(loss=loss, logs={"entropy": entropy.detach()}, expected=expected)
+        first = log_p.detach()[: len(target)]
+        signals = Signals(targets=(target,), taught=((whole, first),), teachers=(self.teacher.model,))
+        return StepOutput(loss=loss, logs={"entropy": entropy.detach()}, expected=expected, signals=signals)
 
     def log_p(self, z: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
         """log of p in the equation."""

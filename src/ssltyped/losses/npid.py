@@ -15,7 +15,20 @@ from ssltyped import distributed
 from ssltyped.config import INFERRED, MayBeInferred, config_for
 from ssltyped.hashing import mixed
 from ssltyped.losses.outputs import full_precision, inferred_width, more_than_images, precise, softmax_range
-from ssltyped.types import Batch, Carry, Facts, Inference, Loss, LossRange, Model, Moment, Problem, StepOutput, fewer
+from ssltyped.types import (
+    Batch,
+    Carry,
+    Facts,
+    Inference,
+    Loss,
+    LossRange,
+    Model,
+    Moment,
+    Problem,
+    Signals,
+    StepOutput,
+    fewer,
+)
 
 _GAMMA = 0x9E3779B97F4A7C15 - 2**64
 """The distance of splitmix64's states, as a signed number."""
@@ -143,9 +156,9 @@ class MemoryBankLoss(Loss):
         losses = [weight * self.discriminate(s, z) for weight, s in zip(self.loss_weights, scores, strict=True)]
         moved = {f"heads.{name}": v.detach() for name, v in zip(self.heads, embeddings, strict=True)}
         expected = self.expected() * sum(self.loss_weights)
-        return StepOutput(
-            loss=torch.stack(losses).sum(), carry={"index": index, "z": estimate, **moved}, expected=expected
-        )
+        carry = {"index": index, "z": estimate, **moved}
+        signals = Signals(memories=((self.memory, len(batch.index) * distributed.world_size()),))
+        return StepOutput(loss=torch.stack(losses).sum(), carry=carry, expected=expected, signals=signals)
 
     def expected(self) -> LossRange:
         """Of one head. Where Z fits, NCE's noise images cost K log(1 + 1 / K), about 1; the own one as in a softmax."""

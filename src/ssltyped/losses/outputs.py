@@ -58,11 +58,6 @@ def all_outputs(found: Outputs, heads: Sequence[str]) -> list[Tensor]:
     return [precise(output) for head in heads for output in found.all_of(head)]
 
 
-def spread(u: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
-    """sqrt(D) x the mean standard deviation of a dimension: 1 when the rows fill the sphere, 0 for one point."""
-    return u.detach().std(dim=0, correction=0).mean() * math.sqrt(u.shape[1])
-
-
 def full_precision(x: Tensor) -> AbstractContextManager[object]:
     """A block without autocast on the device of `x`: products of similarities are too fine for 8 bits."""
     # torch has no autocast for the tensors without numbers of a plan

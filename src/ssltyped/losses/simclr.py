@@ -14,7 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ssltyped import distributed
 from ssltyped.config import INFERRED, config_for
-from ssltyped.losses.outputs import NEGATIVES, full_precision, precise, softmax_range, spread
+from ssltyped.losses.outputs import NEGATIVES, full_precision, precise, softmax_range
+from ssltyped.meters.representation import spread
 from ssltyped.types import Batch, Facts, Inference, Loss, Model, Moment, Problem, StepOutput
 
 TILE_BYTES = 16 * 2**20

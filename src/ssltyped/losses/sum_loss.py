@@ -10,7 +10,19 @@ from torch import Tensor, nn
 from ssltyped.config import config_for, raised_by, refuse
 from ssltyped.config.hints import nearest
 from ssltyped.losses.shared_pass import SharedPass
-from ssltyped.types import Batch, Carry, Facts, Loss, LossRange, Model, Moment, Problem, StepOutput, can_be_named
+from ssltyped.types import (
+    Batch,
+    Carry,
+    Facts,
+    Loss,
+    LossRange,
+    Model,
+    Moment,
+    Problem,
+    Signals,
+    StepOutput,
+    can_be_named,
+)
 
 
 class SumLoss(Loss):
@@ -67,6 +79,7 @@ class SumLoss(Loss):
         terms: list[Tensor] = []
         logs: dict[str, Tensor] = {}
         carry: dict[str, Tensor] = {}
+        signals = Signals()
         ranges: list[Optional[LossRange]] = []
         for name, loss in self.losses.items():
             output = loss.step(shared, batch, moment)
@@ -74,10 +87,11 @@ class SumLoss(Loss):
             terms.append(weight * output.loss)
             ranges.append(None if output.expected is None else output.expected * weight)
             logs |= {name: output.loss.detach(), **{f"{name}.{log}": value for log, value in output.logs.items()}}
+            signals += output.signals
             carry |= {f"{name}.{key}": value for key, value in output.carry.items()}
         known = [said for said in ranges if said is not None]
         whole = sum(known[1:], known[0]) if len(known) == len(ranges) else None
-        return StepOutput(loss=torch.stack(terms).sum(), logs=logs, carry=carry, expected=whole)
+        return StepOutput(loss=torch.stack(terms).sum(), logs=logs, carry=carry, expected=whole, signals=signals)
 
     def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
         for name, loss in self.losses.items():

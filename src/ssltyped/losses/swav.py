@@ -25,7 +25,7 @@ from ssltyped.losses.outputs import (
 )
 from ssltyped.losses.state import CountingLoss, steps_from_epochs
 from ssltyped.losses.teacher import MomentumTeacher, slow_teacher
-from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, StepOutput, queue
+from ssltyped.types import Batch, Carry, Facts, Inference, Model, Moment, Problem, Signals, StepOutput, queue
 
 
 class SwAVLoss(CountingLoss):
@@ -149,10 +149,16 @@ class SwAVLoss(CountingLoss):
             embedding, *targets = (precise(output) for output in taught)
         coder = model if self.encoder is None else self.encoder.product
         queued = self.queue_scores(coder) if self.uses_queue(moment) else []
-        loss = self.swapped(found[1:], targets, len(batch.views), moment, queued)
+        codes = self.codes_of(targets, moment, queued)
+        loss = self.swapped(found[1:], codes, len(batch.views))
         carry = {"embeddings": torch.stack(embedding.chunk(len(self.crops_for_assign)))}
         ranges = [softmax_range(scores.shape[1]) * (1 / len(targets)) for scores in targets]
-        return StepOutput(loss=loss, carry=carry, expected=sum(ranges[1:], ranges[0]))
+        signals = Signals(
+            targets=tuple(map(torch.cat, codes)),
+            teachers=() if self.encoder is None else (self.encoder.model,),
+            memories=((self.queue[0], len(batch.index)),) if self.fills_queue(moment) else (),
+        )
+        return StepOutput(loss=loss, carry=carry, expected=sum(ranges[1:], ranges[0]), signals=signals)
 
     def setup(self, model: Model) -> None:
         if self.momentum is not None:
@@ -162,28 +168,39 @@ class SwAVLoss(CountingLoss):
         """Whether the queue is full, and it is time."""
         return 0 < self.local_queue_size <= self.filled and moment.step >= self.queue_start_steps
 
+    def fills_queue(self, moment: Moment) -> bool:
+        """Whether there is a queue, and it is time to put embeddings into it."""
+        return self.local_queue_size > 0 and moment.step >= self.queue_start_steps
+
     def queue_scores(self, model: Model) -> list[Float[Tensor, "A L _"]]:
         """The scores of the queue by the model's prototypes."""
         weights = prototypes_of(model, self.head)
         with full_precision(self.queue):
             return [self.queue @ weight.detach().to(self.queue.dtype).T for weight in weights]
 
-    def swapped(
+    def codes_of(
         self,
-        scores: Sequence[Float[Tensor, "VB _"]],
         targets: Sequence[Float[Tensor, "AB _"]],
-        num_crops: int,
         moment: Moment,
         queue_scores: Sequence[Float[Tensor, "A L _"]] = (),
-    ) -> Float[Tensor, ""]:
-        """The equation of the class, for every matrix of prototypes; `targets` are the scores of the assign crops."""
-        losses = []
-        for head, (student, target) in enumerate(zip(scores, targets, strict=True)):
-            log_p = F.log_softmax(student / self.temperature, dim=1).chunk(num_crops)
+    ) -> list[list[Float[Tensor, "B _"]]]:
+        """q for every matrix of prototypes and every assign crop, whose scores are `targets`."""
+        found = []
+        for head, target in enumerate(targets):
             blocks = target.chunk(len(self.crops_for_assign))
-            for place, crop in enumerate(self.crops_for_assign):
-                queued = [queue_scores[head][place]] if queue_scores else []
-                q = self.codes(torch.cat([blocks[place], *queued]), moment)[: len(blocks[place])]
+            queued = queue_scores[head] if queue_scores else target.new_empty(len(blocks), 0, target.shape[1])
+            pairs = zip(blocks, queued, strict=True)
+            found.append([self.codes(torch.cat(pair), moment)[: len(pair[0])] for pair in pairs])
+        return found
+
+    def swapped(
+        self, scores: Sequence[Float[Tensor, "VB _"]], codes: Sequence[Sequence[Float[Tensor, "B _"]]], num_crops: int
+    ) -> Float[Tensor, ""]:
+        """The equation of the class, for every matrix of prototypes."""
+        losses = []
+        for student, coded in zip(scores, codes, strict=True):
+            log_p = F.log_softmax(student / self.temperature, dim=1).chunk(num_crops)
+            for crop, q in zip(self.crops_for_assign, coded, strict=True):
                 others = [-(q * log_p[p]).sum(dim=1).mean() for p in range(num_crops) if p != crop]
                 losses.append(torch.stack(others).mean())
         return torch.stack(losses).mean()
@@ -201,7 +218,7 @@ class SwAVLoss(CountingLoss):
 
     def update(self, model: Model, carries: Sequence[Carry], moment: Moment) -> None:
         for carry in carries:
-            if self.local_queue_size and moment.step >= self.queue_start_steps:
+            if self.fills_queue(moment):
                 new = carry["embeddings"].to(self.queue.dtype)
                 self.queue.copy_(torch.cat([new, self.queue], dim=1)[:, : self.local_queue_size])
                 self.filled = min(self.filled + new.shape[1], self.local_queue_size)

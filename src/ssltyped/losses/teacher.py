@@ -117,6 +117,13 @@ def move_center(center: Tensor, means: Sequence[Tensor], momentum: float) -> Non
     center.lerp_(mean.to(center.dtype), 1 - momentum)
 
 
+def still_center(field: str, momentum: float) -> Iterable[Problem]:
+    """A warning: the centre stays where it starts."""
+    if momentum == 1:
+        message = "got 1: the centre never moves, and without it all images get one prototype"
+        yield Problem(field, f"{message} (DINO, Caron et al. 2021, section 5.3); 0.9 is usual")
+
+
 def slow_teacher(field: str, momentum: float, facts: Facts, *, rises: bool = False) -> Iterable[Problem]:
     """A warning: at the end of the run more than half of the teacher is what it started as.
 

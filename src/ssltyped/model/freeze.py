@@ -78,6 +78,14 @@ def for_ever(freezes: Sequence[Freeze], *, of_loss: bool = False) -> list[str]:
     return [part for part in never if (part.partition(".")[0] == "loss") is of_loss]
 
 
+def never_learns(freezes: Sequence[Freeze], starts_from_weights: bool) -> Iterable[Problem]:
+    """A warning: parts that are frozen for ever, and that nothing gives weights; of configs, by their paths."""
+    for number, freeze in enumerate(freezes):
+        if freeze.steps is None and freeze.epochs is None and not starts_from_weights:
+            names, message = ", ".join(freeze.parts), "never learns, and stays as random as it starts"
+            yield Problem(f"freeze.{number}.parts", f"{names} {message}: give epochs or steps, or weights by init")
+
+
 def hold(module: nn.Module, parts: Sequence[str]) -> None:
     """The parts take no gradient, and modules are in eval mode. Raises ValueError for a name that nothing has."""
     for name in parts:

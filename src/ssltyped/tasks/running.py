@@ -45,7 +45,7 @@ def is_task(recipe: object) -> TypeIs[Task]:
 
 
 def resolve_task(asked: Task, name: str = "run", *, strict: bool = False) -> Resolution[Task]:
-    """A task with everything inferred; `name` is that of the recipe. Raises `ConfigError`; `strict`: for warnings too."""
+    """A task with all inferred; `name` is that of the recipe. Raises `ConfigError`, if `strict` for warnings."""
     named = asked if asked.name is not None else config.replaced(asked, {"name": name})
     if wrong := [Problem("name", fault) for fault in name_faults(named.name)]:
         raise ConfigError(wrong)

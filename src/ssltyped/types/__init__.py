@@ -51,10 +51,15 @@ from ssltyped.types.values import LossRange as LossRange
 from ssltyped.types.values import Moment as Moment
 from ssltyped.types.values import Outputs as Outputs
 from ssltyped.types.values import Random as Random
+from ssltyped.types.values import Signals as Signals
 from ssltyped.types.values import StepOutput as StepOutput
 from ssltyped.types.values import Target as Target
 from ssltyped.types.values import Views as Views
+from ssltyped.types.watching import QUIET as QUIET
 from ssltyped.types.watching import Callback as Callback
+from ssltyped.types.watching import RunStoppedError as RunStoppedError
 from ssltyped.types.watching import Share as Share
 from ssltyped.types.watching import Subset as Subset
 from ssltyped.types.watching import TrainState as TrainState
+from ssltyped.types.watching import loud as loud
+from ssltyped.types.watching import metrics_text as metrics_text

@@ -93,6 +93,10 @@ class Model(Protocol):
         ...
 
 
+LOWEST_TEMPERATURE = 0.01
+"""CLIP (Radford et al. 2021, arXiv 2103.00020, section 2.5) holds 1 / T below 100, for a training that is stable."""
+
+
 class Loss(Component, nn.Module, ABC):
     """A method. It owns all that the method needs beside trunk and heads: queues, centres, teachers, prototypes.
 
@@ -168,6 +172,13 @@ class Loss(Component, nn.Module, ABC):
         if facts.accumulation > 1 and cls.whole_batch:
             message = f"{facts.accumulation} accumulated batches are not one large batch here: {cls.whole_batch}"
             yield Problem("", f"{message}; set accumulation=1, with more ranks or a larger batch_size")
+
+    @classmethod
+    def warnings(cls, config: AnyConfig, facts: Facts) -> Iterable[Problem]:
+        for field, value in children(config) if is_config(config) else ():
+            if field.endswith("temperature") and isinstance(value, float) and value < LOWEST_TEMPERATURE:
+                message = f"got {value:g}: a softmax of cosines over less than {LOWEST_TEMPERATURE:g} is one-hot"
+                yield Problem(field, f"{message}, and teaches little; 0.04 to 1 are usual")
 
     @classmethod
     def _wrong_kind(cls, field: str, head: str, kinds: Sequence[type]) -> Iterable[Problem]:

@@ -10,7 +10,7 @@ from typing import Optional, TypeAlias
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64, Shaped, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 Image: TypeAlias = UInt8[Tensor, "C _ _"]
 """A decoded image, C x H x W: RGB (or N channels), 0 to 255; the memory behind it is H W C, which OpenCV works on."""
@@ -150,6 +150,30 @@ class LossRange:
 
 
 @dataclasses.dataclass(frozen=True)
+class Signals:
+    """What only the method knows of a step, and a callback may watch: references, without gradient; nothing is copied.
+
+    Args:
+        targets: of each set of prototypes, what this rank's images are taught: rows of shares that sum to 1
+        taught: pairs of outputs for the same images, row by row: the teacher's, and the student's
+        centred: the teacher's outputs for this rank's images, and the centre that is taken from them
+        teachers: momentum teachers, each of which follows the student's weights at a distance
+        memories: queues and banks, each with how many of its rows (on this rank) the update of this batch will write
+    """
+
+    targets: tuple[Float[Tensor, "_ _"], ...] = ()
+    taught: tuple[tuple[Float[Tensor, "_ _"], Float[Tensor, "_ _"]], ...] = ()
+    centred: tuple[tuple[Float[Tensor, "_ K"], Float[Tensor, "1 K"]], ...] = ()
+    teachers: tuple[nn.Module, ...] = ()
+    memories: tuple[tuple[Float[Tensor, "_ _"], int], ...] = ()
+
+    def __add__(self, other: Signals) -> Signals:
+        """Of two methods at once."""
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self))
+        return Signals(*(ours + theirs for ours, theirs in pairs))
+
+
+@dataclasses.dataclass(frozen=True)
 class StepOutput:
     """What one step of a method gives.
 
@@ -158,11 +182,15 @@ class StepOutput:
         logs: what to log beside it, detached scalars
         carry: what `Loss.update` needs of this batch
         expected: what the loss can be: a run that leaves it, or stays where outputs say nothing, is told; None: unknown
+        signals: what else callbacks may watch of the method
         features: the trunk's features of the step's first pass, detached; the engine fills it in, for callbacks
+        outputs: what each head gave in that pass, likewise; both are there while a callback `reads` features
     """
 
     loss: Float[Tensor, ""]
     logs: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     carry: Carry = dataclasses.field(default_factory=dict)
     expected: Optional[LossRange] = None
+    signals: Signals = Signals()  # frozen
     features: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    outputs: Mapping[str, tuple[Tensor, ...]] = dataclasses.field(default_factory=dict)

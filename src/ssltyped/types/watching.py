@@ -59,6 +59,11 @@ class TrainState(Protocol):
         ...
 
     @property
+    def student(self) -> Model:
+        """The one that is trained."""
+        ...
+
+    @property
     def device(self) -> torch.device: ...
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -84,6 +89,24 @@ class TrainState(Protocol):
     def snapshot(self) -> dict[str, object]:
         """All state, on the CPU, on every rank. Collective: every rank calls it."""
         ...
+
+
+QUIET = "watch_"
+"""Metrics of this prefix go to files and plots; a terminal has no room for them."""
+
+
+def loud(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics that a terminal shows."""
+    return {name: value for name, value in metrics.items() if not name.startswith(QUIET)}
+
+
+def metrics_text(metrics: Mapping[str, float]) -> str:
+    """Metrics in a line, as a terminal shows them."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in loud(metrics).items())
+
+
+class RunStoppedError(Exception):
+    """The run has to end, for a reason that is told in these words alone: no slip of a part, so without a traceback."""
 
 
 class Callback(Component):

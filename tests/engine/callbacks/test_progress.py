@@ -55,7 +55,8 @@ def test_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
 def test_before_the_first_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bar, state = ProgressBar(), Watched(folder=tmp_path)
     bar.on_train_start(state)
-    bar.on_metrics(state, {"knn_top1": 10.0})
+    bar.on_metrics(state, {"knn_top1": 10.0, "watch_feature_rank": 3.0})
+    bar.on_metrics(state, {"watch_feature_rank": 3.0})
     assert capsys.readouterr().out == "epoch 1  step 0/6  knn_top1 10\n"
 
 

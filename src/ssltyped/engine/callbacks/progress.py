@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from ssltyped.config import config_for
 from ssltyped.engine.parallel import tell
-from ssltyped.types import Callback, TrainState
+from ssltyped.types import Callback, TrainState, metrics_text
 
 
 class ProgressBar(Callback):
@@ -41,7 +41,8 @@ class ProgressBar(Callback):
             self._bar.update(self._task, completed=state.step)
 
     def on_metrics(self, state: TrainState, metrics: Mapping[str, float]) -> None:
-        text = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        if not (text := metrics_text(metrics)):
+            return
         if self._bar is not None:
             self._bar.update(self._task, description=text)
             return
