@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 
 from ssltyped.trunks.alexnet import NAMES
-from ssltyped.trunks.vit import TokenTrunk
 from ssltyped.types import Trunk
 from ssltyped.weights.layout import Layout
 
@@ -84,12 +83,7 @@ def _timm(trunk: Trunk) -> Layout:
     return Layout(dropped=r"^model\.conv_head\.") if str(trunk.name).startswith("mobilenetv3") else Layout()
 
 
-def _tokens(trunk: Trunk) -> Layout:
-    assert isinstance(trunk, TokenTrunk)
-    return Layout(
-        renames=[(r"^mask_token$", "patch_masking.masked_embed")], shapes=[(r"^mask_token$", (1, trunk.hidden_dim))]
-    )
-
+TOKENS = Layout(renames=[(r"^mask_token$", "patch_masking.masked_embed")], shapes=[(r"^mask_token$", (1, -1))])
 
 BEIT = Layout(renames=[(r"\.attn\.relative\.", ".attn.")], dropped=r"^(fc_norm\.|mask_token$)")
 """They have no norm after mean pooling and no token for masked patches."""
@@ -110,7 +104,7 @@ LAYOUTS: Mapping[str, Callable[[Trunk], Layout]] = {
     "EfficientNet": _efficientnet,
     "MobileNetV3": lambda trunk: MOBILENET,
     "TimmTrunk": _timm,
-    "VisionTransformer": _tokens,
+    "VisionTransformer": lambda trunk: TOKENS,
     "ConvNeXt": lambda trunk: CONVNEXT,
     "ConViT": lambda trunk: CONVIT,
     "XCiT": lambda trunk: XCIT,
