@@ -19,14 +19,14 @@ Features = Callable[[Tensor], Tensor]
 State = Mapping[str, Tensor]
 
 
-def drawn(network: nn.Module, seed: int = 0) -> nn.Module:
+def drawn(network: nn.Module, seed: int = 0, spread: float = 0.1) -> nn.Module:
     """With weights, biases and statistics that are all different, in evaluation."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in network.state_dict().items():
             if value.is_floating_point():
                 noise = torch.rand(value.shape, generator=generator) - 0.5
-                value += 1 + noise if name.endswith("running_var") else 0.1 * noise
+                value += 1 + noise if name.endswith("running_var") else spread * noise
     return network.eval()
 
 
@@ -86,8 +86,9 @@ def resnet_of(wrap: Callable[[State, State], object], source: str) -> Published:
 def timm_network(module: str, name: str, classifier: str = "head", size: int = 64, **options: object) -> Published:
     made = getattr(importlib.import_module(f"timm.models.{module}"), name)(num_classes=3, **options)
     network = drawn(made)
+    source = "torchvision" if module == "resnet" else "timm"  # of which timm's has the names
     save = as_state({"state_dict": {n: value.clone() for n, value in network.state_dict().items()}})
-    return Published(save, headless(network, classifier), size, "timm")
+    return Published(save, headless(network, classifier), size, source)
 
 
 VIT = {"img_size": 64, "patch_size": 16, "embed_dim": 128, "depth": 2, "num_heads": 2}
@@ -107,7 +108,9 @@ def vit_of(wrap: Callable[[State, State], object], source: str) -> Published:
 
 def hugging_face(name: str, pooled: Callable[[nn.Module, Tensor], Tensor], **options: object) -> Published:
     transformers = importlib.import_module("transformers")
-    network = drawn(getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**options)))
+    network = drawn(
+        getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**options)), spread=0.5
+    )
 
     def save(folder: Path) -> Path:
         network.save_pretrained(folder)  # type: ignore[operator]  # of transformers' models
@@ -187,6 +190,7 @@ PUBLISHED: Mapping[str, Callable[[], Published]] = {
         torchvision_network,
         partial(swin_transformer.SwinTransformer, [4, 4], 16, [2, 2], [2, 4], [4, 4]),
         "head",
+        32,
     ),
     "torchvision regnet x": partial(torchvision_network, models.regnet_x_400mf, "fc"),
     "torchvision regnet y": partial(
@@ -322,7 +326,8 @@ PUBLISHED: Mapping[str, Callable[[], Published]] = {
         "swin_transformer",
         "SwinTransformer",
         "head.fc",
-        img_size=64,
+        size=32,
+        img_size=32,
         embed_dim=16,
         depths=(2, 2),
         num_heads=(2, 4),
@@ -365,7 +370,14 @@ PUBLISHED: Mapping[str, Callable[[], Published]] = {
         patch_size=16,
     ),
     "Hugging Face DINOv2": partial(
-        hugging_face, "Dinov2", class_token, hidden_size=48, num_hidden_layers=2, num_attention_heads=3, image_size=64
+        hugging_face,
+        "Dinov2",
+        class_token,
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        image_size=64,
+        patch_size=16,
     ),
     "Hugging Face ResNet": partial(
         hugging_face,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssltyped.config import ConfigError
-from ssltyped.engine.parallel import say
 from ssltyped.weights.export import Target, export
 from ssltyped.weights.show import show
 
@@ -28,21 +27,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         if options.command == "show":
-            say(show(options.path).rstrip())
+            print(show(options.path), end="")
         else:
-            say(export(options.path, Target(options.to), options.out, overwrite=options.overwrite))
+            print(export(options.path, Target(options.to), options.out, overwrite=options.overwrite), end="")
     except ConfigError as error:
-        print(
-            f"error: {options.path} cannot be {_DONE_WITH[options.command]}:",
-            *error.problems,
-            sep="\n  ",
-            file=sys.stderr,
-        )
+        print(f"error: {options.path} is not {_PAST[options.command]}:", *error.problems, sep="\n  ", file=sys.stderr)
         return USER_MISTAKE
     return DONE
 
 
-_DONE_WITH = {"show": "shown", "export": "exported"}
+_PAST = {"show": "shown", "export": "exported"}
 
 if __name__ == "__main__":
     sys.exit(main())

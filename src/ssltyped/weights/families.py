@@ -111,7 +111,9 @@ def resnet_sk(s: Shapes) -> Iterator[Config]:
 
 
 def _masking(s: Shapes) -> Masking:
-    return Masking.REPLACE if s.has("mask_token") else Masking.NONE
+    """There is a token of the trunk's width; that of a decoder, as MAE has one, is narrower."""
+    ours = s.has("mask_token") and s.of("mask_token")[-1] == s.of("patch_embed.proj.weight")[0]
+    return Masking.REPLACE if ours else Masking.NONE
 
 
 def vit(s: Shapes) -> Iterator[Config]:
@@ -235,7 +237,7 @@ def swin(s: Shapes) -> Iterator[Config]:
             qkv_bias=s.has("layers.0.blocks.0.attn.qkv.bias"),
             input=_input(patches),
         ),
-        {"image_size": f"{size}, the least with whole windows in the last stage: any larger one fits too"},
+        {"image_size": f"{size}, for which the last stage is one window: of more, every second block shifts them"},
     )
 
 

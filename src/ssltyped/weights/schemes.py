@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 import re
 from collections.abc import Callable, Sequence
 from enum import Enum
 
 from torch import nn
 
-from ssltyped.trunks.efficientnet import B0_STAGES, SCALES, EfficientNet
 from ssltyped.weights.layout import Layout
 from ssltyped.weights.vissl_trunks import (
     ALEXNET,
@@ -168,7 +166,7 @@ _DEEPCLUSTER = Layout(
     ]
 )
 
-_TIMM_VIT = Layout(renames=[(r"\.gamma_([12])$", r".ls\1.gamma")])
+_TIMM_VIT = Layout(renames=[(r"\.gamma_([12])$", r".ls\1.gamma")], dropped=r"^mask_token$")
 _IBOT_VIT = Layout(renames=[(r"^mask_token$", "masked_embed")], shapes=[(r"^mask_token$", (1, -1))])
 
 _TORCHVISION_VIT = Layout(
@@ -202,7 +200,8 @@ _HF_VIT = Layout(
         (r"^blocks\.(\d+)\.norm2\.", r"encoder.layer.\1.layernorm_after."),
         (r"^blocks\.(\d+)\.mlp\.fc1\.", r"encoder.layer.\1.intermediate.dense."),
         (r"^blocks\.(\d+)\.mlp\.fc2\.", r"encoder.layer.\1.output.dense."),
-    ]
+    ],
+    dropped=r"^mask_token$",
 )
 _HF_DINOV2 = Layout(
     renames=[
@@ -253,6 +252,7 @@ _HF_CONVNEXT = Layout(
 _INDEX = r"\.relative_position_index$"
 """Computed, and not saved by all."""
 
+_TIMM_BEIT = Layout(renames=BEIT.renames, dropped=rf"^mask_token$|{_INDEX}")
 _SWIN = Layout(dropped=_INDEX)
 _TIMM_SWIN = Layout(renames=[(r"^layers\.(\d+)\.downsample\.", _up(1, "layers.{0}.downsample."))], dropped=_INDEX)
 _TORCHVISION_SWIN = Layout(
@@ -270,6 +270,8 @@ _TORCHVISION_SWIN = Layout(
 _TIMM_XCIT = Layout(
     renames=[(r"^cls_blocks\.", "cls_attn_blocks."), (r"^(cls_attn_blocks\.\d+\.attn)\.qkv\.", r"\1.{q,k,v}.")]
 )
+
+_TIMM_CONVIT = Layout(renames=[(r"\.alpha$", ".gating_param")], shapes=[(r"\.alpha$", (-1,))])
 
 _REGNET_BLOCK = r"^res\.res(\d)\.block\d+-(\d+)\."
 _TORCHVISION_REGNET = Layout(
@@ -296,10 +298,10 @@ _TIMM_REGNET = Layout(
 
 
 def _stages(trunk: nn.Module) -> list[tuple[int, int]]:
-    """Stage, from 0, of each block of an EfficientNet, and its place there."""
-    assert isinstance(trunk, EfficientNet)
-    counts = [math.ceil(repeats * SCALES[trunk.version].depth) for *_, repeats in B0_STAGES]
-    return [(stage, place) for stage, count in enumerate(counts) for place in range(count)]
+    """Stage, from 0, of each block of an EfficientNet, and its place there: every stage has a width of its own."""
+    widths: Sequence[int] = getattr(trunk, "widths")  # noqa: B009  # of a class that needs torchvision
+    stages = enumerate(itertools.groupby(widths))
+    return [(stage, place) for stage, (_, blocks) in stages for place, _ in enumerate(blocks)]
 
 
 def _torchvision_efficientnet(trunk: nn.Module) -> Layout:
@@ -356,9 +358,9 @@ SCHEMES: Sequence[Scheme] = (
     Scheme(Library.VISSL, "XCiT", "cls_attn_blocks.0.attn.qkv.weight", XCIT),
     Scheme(Library.TIMM, "XCiT", "cls_attn_blocks.0.attn.q.weight", _TIMM_XCIT),
     Scheme(Library.VISSL, "ConViT", "blocks.0.attn.pos_proj.weight", CONVIT, needs=r"(^|\.)class_token$"),
-    Scheme(Library.TIMM, "ConViT", "blocks.0.attn.pos_proj.weight", Layout(), needs=r"(^|\.)cls_token$"),
-    Scheme(Library.TIMM, "BEiT", "blocks.0.attn.q_bias", BEIT),
-    Scheme(Library.TIMM, "BEiT", "blocks.0.gamma_1", BEIT),
+    Scheme(Library.TIMM, "ConViT", "blocks.0.attn.pos_proj.weight", _TIMM_CONVIT, needs=r"(^|\.)cls_token$"),
+    Scheme(Library.TIMM, "BEiT", "blocks.0.attn.q_bias", _TIMM_BEIT),
+    Scheme(Library.TIMM, "BEiT", "blocks.0.gamma_1", _TIMM_BEIT),
     Scheme(Library.AUTHORS, "VisionTransformer", _QKV, _IBOT_VIT, needs=r"(^|\.)(?<!patch_masking\.)masked_embed$"),
     Scheme(Library.VISSL, "VisionTransformer", _QKV, TOKENS, needs=r"patch_masking\."),
     Scheme(Library.TIMM, "VisionTransformer", _QKV, _TIMM_VIT),
