@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy._core import multiarray
+from numpy._core import multiarray, numeric
 from torch import Tensor
 
 from ssltyped.config.hints import brief
@@ -25,6 +25,7 @@ _KNOWN: Mapping[tuple[str, str], Callable[..., object]] = {
     ("_codecs", "encode"): _encoded,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
+    **{(f"numpy.{folder}.numeric", "_frombuffer"): getattr(numeric, "_frombuffer") for folder in ("core", "_core")},  # noqa: B009
     **{
         (f"numpy.{folder}.multiarray", name): getattr(multiarray, name)
         for folder in ("core", "_core")
@@ -42,7 +43,7 @@ class _Closed(pickle.Unpickler):
 
 
 def read_arrays(path: Path) -> dict[str, Tensor]:
-    """The arrays of numbers of a pickled dict, or of its entry `blobs`, by name.
+    """The arrays of numbers of a pickled dict, or of its entry `blobs` (Caffe2) or `model` (detectron2), by name.
 
     Nothing in the file is executed. Raises ValueError for a file that is no such pickle, or that names anything but
     arrays and containers.
@@ -52,7 +53,7 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
             found: object = _Closed(file, encoding="latin1").load()
     except Exception as error:  # whatever an unpickler makes of the bytes of another kind of file
         raise ValueError(f"is no pickle of arrays: {brief(f'{type(error).__name__}: {error}')}") from error
-    blobs = found.get("blobs", found) if isinstance(found, Mapping) else None
+    blobs = found.get("blobs", found.get("model", found)) if isinstance(found, Mapping) else None
     if not isinstance(blobs, Mapping):
         raise ValueError("holds no arrays by name")
     numbers = {str(name): array for name, array in blobs.items() if isinstance(array, np.ndarray)}

@@ -256,7 +256,7 @@ def regnet(s: Shapes) -> Iterator[Config]:
         same = (made.depths, made.widths, made.group_widths) == (depths, widths, [shape[1] for shape in inner])
         if same and ("_x_" in name.value) is (squeezed is None) and stem[0] == 32:
             yield Config(NamedRegNetConf(name=name, input=_input(stem)))
-    ratio = 0.0 if squeezed is None else squeezed[0] / squeezed[1]
+    ratio = 0.0 if squeezed is None else squeezed[0] / stem[0]  # of what comes into the block
     yield Config(
         AnyNetConf(
             depths=depths,
@@ -266,7 +266,7 @@ def regnet(s: Shapes) -> Iterator[Config]:
             strides=[2] * len(widths),
             stem_type=RegNetStem.RES if stem[2] == 7 else RegNetStem.SIMPLE,
             stem_width=stem[0],
-            se_ratio=0.25 if squeezed and squeezed[0] == round(0.25 * squeezed[1]) else ratio,
+            se_ratio=0.25 if squeezed and squeezed[0] == round(0.25 * stem[0]) else ratio,
             input=_input(stem),
         ),
         {"strides": "2 in every stage", "activation": "relu: or silu"},

@@ -82,15 +82,20 @@ def fits(trunk: nn.Module, tensors: Mapping[str, Tensor], kind: str) -> list[Fit
             library = kind or (method if method and prefix else scheme.library.value)
             place = f": {prefix.rstrip('.')}" if prefix else ""
             found.append(dataclasses.replace(fit, source=library + place, prefix=prefix))
-    return sorted(found, key=lambda fit: (-fit.matches(ours), bool(_LATER.search(fit.prefix)), len(fit.rest)))
+    return sorted(found, key=lambda fit: (-_explained(fit, ours), bool(_LATER.search(fit.prefix)), len(fit.rest)))
 
 
 def equally_good(found: Sequence[Fit], trunk: nn.Module) -> list[str]:
     """The prefixes of the networks in a file between which nothing says which one is meant."""
     ours = trunk.state_dict()
-    rank = [(fit.matches(ours), bool(_LATER.search(fit.prefix))) for fit in found]
+    rank = [(_explained(fit, ours), bool(_LATER.search(fit.prefix))) for fit in found]
     best = [fit.prefix for fit, one in zip(found, rank, strict=True) if one == rank[0]]
     return [prefix for i, prefix in enumerate(best) if not any(_nested(prefix, other) for other in best[:i])]
+
+
+def _explained(fit: Fit, ours: Mapping[str, Tensor]) -> int:
+    """Entries of ours that are there, or that their format does not have."""
+    return fit.matches(ours) + len(fit.absent)
 
 
 def _nested(one: str, other: str) -> bool:

@@ -335,7 +335,7 @@ _TABLE = "attn.relative_position_bias_table"
 _QKV = "blocks.0.attn.qkv.weight"
 
 SCHEMES: Sequence[Scheme] = (
-    Scheme(Library.VISSL, "ResNetSK", "_feature_blocks.net.0.0.weight", RESNET_SK),
+    Scheme(Library.VISSL, "ResNetSK", "net.1.blocks.0.net.2.main_conv.0.weight", RESNET_SK),
     Scheme(Library.VISSL, "ResNet", "_feature_blocks.layer1.0.conv1.weight", RESNET),
     Scheme(Library.TORCHVISION, "ResNet", "layer1.0.conv1.weight", Layout()),
     Scheme(Library.LIGHTLY, "ResNet", "4.0.conv1.weight", _SEQUENTIAL),

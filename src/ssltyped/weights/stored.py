@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from ssltyped.types import Problem, as_named
 from ssltyped.weights.closed_pickle import read_arrays
 from ssltyped.weights.vissl_files import flat, is_vissl, read_vissl
 
-OURS, VISSL, CAFFE2 = "ssltyped", "VISSL", "Caffe2"
+OURS, VISSL = "ssltyped", "VISSL"
 FILES = ("state.pt", "weights.pt", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 """What a folder may hold: a checkpoint of ours, a finished run of ours, a model of Hugging Face's."""
 
@@ -30,7 +31,7 @@ class Stored:
 
     Args:
         tensors: by name; those in nested containers by their path in the file, with dots.
-        kind: "ssltyped", "VISSL" or "Caffe2" where the file itself says so, else "".
+        kind: "ssltyped" or "VISSL" where the file itself says so, else "".
         whose: "student" or "teacher" of a run of ours; "" if the file does not say.
         said: what the file says of itself: method, step, classes, architecture.
         num_heads: heads of each attention, which no tensor shows, where a config beside the file says it.
@@ -81,7 +82,7 @@ def _read(file: Path) -> Stored:
         if not pickled:
             raise
         try:
-            return Stored(read_arrays(file), CAFFE2)
+            return Stored(read_arrays(file))
         except ValueError as other:
             raise ValueError(f"{error}; and as a pickle of arrays it {other}") from error
     return _of(file, state)
@@ -90,7 +91,14 @@ def _read(file: Path) -> Stored:
 def read_torch(file: Path) -> object:
     """What a file of torch's holds. Arguments of a command, which many scripts save beside the weights, are let be."""
     with torch.serialization.safe_globals([argparse.Namespace]):
-        return read_file(file)
+        try:
+            return read_file(file)
+        except ValueError as error:
+            named = re.search(r"GLOBAL (\S+)", str(error.__cause__))
+            if named is None:
+                raise
+            message = f"holds more than tensors: {named[1]}, which is not read, as it may run code"
+            raise ValueError(f"{message}; save its state dict alone, where it can be trusted") from error
 
 
 def _of(file: Path, state: object) -> Stored:
