@@ -230,7 +230,7 @@ def _write_safetensors(taken: Taken, out: Path) -> str:
         "product": "",
         **said,
         "trunk": config.to_yaml(taken.found.trunk),
-        "heads": config.to_yaml(dict(taken.found.heads)),
+        "heads": json.dumps({name: config.to_yaml(head) for name, head in taken.found.heads.items()}),
         "mean": json.dumps(taken.found.mean),
         "std": json.dumps(taken.found.std),
         "image_size": str(taken.found.image_size),
@@ -292,6 +292,7 @@ def _check_detectron2(trunk: Trunk) -> object:
 
 
 def _check_vissl(trunk: Trunk) -> object:
+    require({"VISSL's VisionTransformer has no layer scale": getattr(trunk, "layer_scale", None) is not None})
     try:
         return trunk_layout(trunk)
     except ValueError as error:

@@ -93,7 +93,7 @@ def _of_export(path: Path, stored: Stored) -> Pretrained:
     said = stored.said
     return Pretrained(
         trunk=config.from_yaml(said["trunk"]),
-        heads=config.from_yaml(said["heads"]),
+        heads={name: config.from_yaml(text) for name, text in json.loads(said["heads"]).items()},
         load=LoadConf(path=path),
         origin="an export of ours",
         mean=tuple(json.loads(said["mean"])),
