@@ -4,6 +4,7 @@ Each network is a real one of its library, small, with drawn weights and statist
 """
 
 import argparse
+import functools
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torchvision import models
-from torchvision.models import convnext, regnet, resnet, swin_transformer, vision_transformer
+from torchvision.models import convnext, mobilenetv3, regnet, resnet, swin_transformer, vision_transformer
 
 Features = Callable[[Tensor], Tensor]
 State = Mapping[str, Tensor]
@@ -71,19 +72,23 @@ def torchvision_network(make: Callable[[], nn.Module], classifier: str, size: in
     return Published(save, headless(network, classifier), size, "torchvision")
 
 
-def small_resnet(seed: int = 0) -> nn.Module:
-    """Torchvision's, of basic blocks."""
-    return drawn(models.resnet18(), seed)
+@functools.cache
+def small_resnet() -> nn.Module:
+    """Torchvision's, of basic blocks, without its classifier."""
+    network = drawn(models.resnet18())
+    network.add_module("fc", nn.Identity())
+    return network
 
 
 def resnet_of(wrap: Callable[[State, State], object], source: str) -> Published:
     """A method's file around a ResNet (without classifier) and another one of the same shapes."""
-    network, other = small_resnet(), small_resnet(1)
-    features = headless(network, "fc"), headless(other, "fc")
-    return Published(as_state(wrap(network.state_dict(), other.state_dict())), features[0], source=source)
+    network = small_resnet()
+    state = network.state_dict()
+    other = {name: torch.zeros((), dtype=value.dtype).expand(value.shape) for name, value in state.items()}
+    return Published(as_state(wrap(state, other)), network, source=source)
 
 
-def timm_network(module: str, name: str, classifier: str = "head", size: int = 64, **options: object) -> Published:
+def timm_network(module: str, name: str, classifier: str = "head", size: int = 64, /, **options: object) -> Published:
     made = getattr(importlib.import_module(f"timm.models.{module}"), name)(num_classes=3, **options)
     network = drawn(made)
     source = "torchvision" if module == "resnet" else "timm"  # of which timm's has the names
@@ -91,7 +96,7 @@ def timm_network(module: str, name: str, classifier: str = "head", size: int = 6
     return Published(save, headless(network, classifier), size, source)
 
 
-VIT = {"img_size": 64, "patch_size": 16, "embed_dim": 128, "depth": 2, "num_heads": 2}
+VIT: Mapping[str, int] = {"img_size": 64, "patch_size": 16, "embed_dim": 128, "depth": 2, "num_heads": 2}
 
 
 def vit(seed: int = 0) -> nn.Module:
@@ -199,7 +204,7 @@ PUBLISHED: Mapping[str, Callable[[], Published]] = {
         "fc",
     ),
     "torchvision efficientnet": partial(torchvision_network, models.efficientnet_b0, "classifier"),
-    "torchvision mobilenet": partial(torchvision_network, models.mobilenet_v3_small, "classifier"),
+    "torchvision mobilenet": partial(torchvision_network, mobilenetv3.mobilenet_v3_small, "classifier"),
     "MoCo": partial(
         resnet_of,
         lambda q, k: {
@@ -326,7 +331,7 @@ PUBLISHED: Mapping[str, Callable[[], Published]] = {
         "swin_transformer",
         "SwinTransformer",
         "head.fc",
-        size=32,
+        32,
         img_size=32,
         embed_dim=16,
         depths=(2, 2),
@@ -357,6 +362,7 @@ PUBLISHED: Mapping[str, Callable[[], Published]] = {
         depth=3,
         num_heads=4,
         local_up_to_layer=2,
+        norm_layer=functools.partial(nn.LayerNorm, eps=1e-5),  # as ours and VISSL's; timm's own is 1e-6
     ),
     "Hugging Face ViT": partial(
         hugging_face,

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from torchvision import models
+from torchvision.models.mobilenetv3 import mobilenet_v3_small
 
 from ssltyped.weights.__main__ import main
 
 
 def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "file.pth"
-    torch.save(models.mobilenet_v3_small().state_dict(), file)
+    torch.save(mobilenet_v3_small().state_dict(), file)
 
     def error(*words: str) -> str:
         assert main(["export", str(file), "--to", *words]) == 2

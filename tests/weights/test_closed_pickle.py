@@ -45,7 +45,7 @@ def blobs(network: nn.Module) -> dict[str, object]:
 def test_a_resnet_of_caffe2_sees_bgr_images_as_torchvisions_sees_rgb(protocol: int, tmp_path: Path) -> None:
     network = drawn(models.resnet18())
     assert isinstance(network, models.ResNet)
-    network.fc = nn.Identity()
+    network.add_module("fc", nn.Identity())
     (tmp_path / "model.pkl").write_bytes(pickle.dumps({"blobs": blobs(network)}, protocol=protocol))
     found = pretrained(tmp_path / "model.pkl")
     assert found.origin == "Caffe2"

@@ -91,7 +91,6 @@ HAVE: Mapping[Target, tuple[str, ...]] = {
     ),
     Target.TIMM: (
         "resnet18",
-        "resnet50",
         "resnet of groups",
         "vit",
         "vit without bias",
@@ -124,8 +123,15 @@ def home(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Trunk:
     config = TRUNKS[name]()
     trunk = build(config)
     drawn(trunk)
-    images = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25), "image_size": SIZE}
-    found = Pretrained(trunk=config, heads={}, load=LoadConf(path=folder), origin="a run of ours", **images)
+    found = Pretrained(
+        trunk=config,
+        heads={},
+        load=LoadConf(path=folder),
+        origin="a run of ours",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        image_size=SIZE,
+    )
     taken = Taken(trunk, nn.ModuleDict(), found, {"method": "SimCLRLoss"})
     monkeypatch.setattr(exporting, "take", lambda path: taken)
     return trunk

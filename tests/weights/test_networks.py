@@ -46,7 +46,7 @@ LACKING = [
 def test_a_trunk_that_a_library_lacks_is_refused(
     to: Target, config: Trunk, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(TRUNKS, "it", lambda: config)  # type: ignore[arg-type]  # a dict
+    monkeypatch.setitem(TRUNKS, "it", lambda: config)
     home("it", tmp_path, monkeypatch)
     with pytest.raises(ConfigError) as error:
         export(tmp_path, to, tmp_path / "out")

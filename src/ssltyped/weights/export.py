@@ -249,8 +249,8 @@ class _Feature(nn.Module):
         self.trunk, self.feature = trunk, feature
 
     def forward(self, images: Tensor) -> Tensor:
-        (found,) = self.trunk(images, [self.feature])
-        return found
+        found: list[Tensor] = self.trunk(images, [self.feature])
+        return found[0]
 
 
 def _write_onnx(taken: Taken, out: Path) -> str:
@@ -284,11 +284,11 @@ def _check_hugging_face(trunk: Trunk) -> object:
     return config_json(family_of(trunk), trunk) if family_of(trunk) in FAMILIES else _nothing(trunk)
 
 
-def _check_detectron2(trunk: Trunk) -> object:
+def _check_detectron2(trunk: Trunk) -> None:
     if not isinstance(trunk, ResNet):
         raise LacksError("its backbones that such files are for are ResNets")
     wide = {f"it is {trunk.width_multiplier:g} times as wide": trunk.width_multiplier != 1}
-    return require({**wide, **resnet_differences(trunk)})
+    require({**wide, **resnet_differences(trunk)})
 
 
 def _check_vissl(trunk: Trunk) -> object:

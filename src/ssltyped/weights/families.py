@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ssltyped.trunks.alexnet import AlexNetConf, AlexNetVariant
-from ssltyped.trunks.base import InputColor, InputConf
+from ssltyped.trunks.base import Input, InputColor, InputConf
 from ssltyped.trunks.beit import BEiTConf
 from ssltyped.trunks.convit import ConViTConf
 from ssltyped.trunks.convnext import ConvNeXtConf
@@ -70,7 +70,7 @@ class Shapes:
         return heads
 
 
-def _input(shape: torch.Size) -> InputConf:
+def _input(shape: torch.Size) -> Input:
     return InputConf(channels=shape[1])
 
 

@@ -3,11 +3,15 @@
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from ssltyped.config.hints import misfits
+
+Rename: TypeAlias = tuple[str, str | Callable[[re.Match[str]], str]]
+"""A regular expression, and what takes the place of what it matches."""
 
 _SEVERAL = re.compile(r"\{(.*?)\}")
 """In their name: alternatives, for an entry of ours that is several of theirs."""
@@ -41,7 +45,7 @@ class Layout:
     they hold as a linear layer) are reshaped; `shapes` gives theirs for entries of ours that match its expressions.
     """
 
-    renames: Sequence[tuple[str, str | Callable[[re.Match[str]], str]]] = ()
+    renames: Sequence[Rename] = ()
     extras: Callable[[nn.Module], Mapping[str, Tensor]] = lambda module: {}
     dropped: str = r"(?!)"
     shapes: Sequence[tuple[str, tuple[int, ...]]] = ()

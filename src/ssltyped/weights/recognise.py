@@ -17,6 +17,12 @@ from ssltyped.weights.layout import Layout
 from ssltyped.weights.schemes import SCHEMES, Library, Scheme
 from ssltyped.weights.stored import VISSL, Stored
 
+_EPS = {
+    (Library.HUGGING_FACE, "VisionTransformer"): "1e-6 to variances, where ViT's config may say 1e-12",
+    (Library.TIMM, "ConViT"): "1e-5 to variances, where timm's add 1e-6",
+}
+"""What our norms add that those of a library do not."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Recognised:
@@ -71,6 +77,8 @@ def _as_they_build(one: Config, scheme: Scheme) -> Config:
     trunk, fields, why = one.trunk, dict[str, object](), dict(one.assumed)
     if scheme.library is Library.CAFFE2 and config.get(trunk, "input.color") is InputColor.RGB:
         fields["input.color"], why["input.color"] = InputColor.BGR, "bgr: Caffe2's networks read images by OpenCV"
+    if eps := _EPS.get((scheme.library, scheme.family)):
+        why["norms"] = f"add {eps}: features differ by rounding where a token varies as usual"
     if scheme.family == "EfficientNet" and scheme.library in (Library.TORCHVISION, Library.TIMM):
         large = config.get(trunk, "version").value >= "B5" and scheme.library is Library.TORCHVISION
         fields |= {"bn_epsilon": 1e-3, "bn_momentum": 0.01} if large else {"bn_epsilon": 1e-5, "bn_momentum": 0.1}

@@ -45,5 +45,6 @@ def _patches(weight: Tensor, size: int) -> Tensor:
     old = weight.shape[2]
     patches = torch.eye(old**2).reshape(old**2, 1, old, old)
     resizing = F.interpolate(patches, size=(size, size), mode="bicubic", antialias=True).reshape(old**2, size**2)
-    made = weight.float().flatten(2) @ torch.linalg.pinv(resizing).T
-    return made.reshape(*weight.shape[:2], size, size).to(weight.dtype)
+    made: Tensor = weight.float().flatten(2) @ torch.linalg.pinv(resizing).T
+    patches = made.reshape(*weight.shape[:2], size, size)
+    return patches.to(weight.dtype)

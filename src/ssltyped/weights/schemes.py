@@ -10,7 +10,7 @@ from enum import Enum
 
 from torch import nn
 
-from ssltyped.weights.layout import Layout
+from ssltyped.weights.layout import Layout, Rename
 from ssltyped.weights.vissl_trunks import (
     ALEXNET,
     BEIT,
@@ -105,7 +105,7 @@ _HF_RESNET = Layout(
     ]
 )
 
-_CLASSY_BLOCKS = [
+_CLASSY_BLOCKS: list[Rename] = [
     (r"^conv1\.", "initial_block._module.0."),
     (r"^bn1\.", "initial_block._module.1."),
     (r"^layer(\d)\.(\d+)\.", _up(-1, "blocks.{0}.block{0}-{1}.")),
@@ -185,7 +185,7 @@ _TORCHVISION_VIT = Layout(
     dropped=r"^mask_token$",
 )
 
-_HF_EMBEDDINGS = [
+_HF_EMBEDDINGS: list[Rename] = [
     (r"^(cls_token|mask_token)$", r"embeddings.\1"),
     (r"^pos_embed$", "embeddings.position_embeddings"),
     (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
@@ -280,7 +280,7 @@ _TORCHVISION_REGNET = Layout(
         (r"^res\.res(\d)\.", _up(-1, "trunk_output.block{0}.")),
     ]
 )
-_REGNET_LAYERS = [
+_REGNET_LAYERS: list[Rename] = [
     (r"\.f\.(a|b|c)\.0\.", lambda match: f".conv{'abc'.index(match[1]) + 1}.conv."),
     (r"\.f\.(a|b|c)\.1\.", lambda match: f".conv{'abc'.index(match[1]) + 1}.bn."),
 ]

@@ -154,7 +154,7 @@ def joined(weights: Sequence[object], metas: Sequence[object]) -> dict[str, Tens
             whole = torch.cat([_unpadded(states[rank], start + name, pad) for rank, pad in enumerate(pads)])
             if sum(flat.numels) != len(whole):
                 raise ValueError(f"has shards of {start + name} of {len(whole)} values; {sum(flat.numels)} are needed")
-            pieces = zip(flat.names, whole.split(flat.numels), flat.shapes, strict=True)
+            pieces = zip(flat.names, torch.split(whole, flat.numels), flat.shapes, strict=True)
             found |= {start + piece: value.view(shape) for piece, value, shape in pieces}
         found |= {copy: found[source] for source, copy in module.shared_param_info}
     return found | {name: states[0][name] for name in read[0].buffer_names if name in states[0]}

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
+from torch import nn
+
 from ssltyped.trunks.alexnet import NAMES
-from ssltyped.types import Trunk
 from ssltyped.weights.layout import Layout
 
 BLOCKS = "_feature_blocks."
@@ -66,7 +67,7 @@ _MBCONV = {
 }
 
 
-def _efficientnet(trunk: Trunk) -> Layout:
+def _efficientnet(trunk: nn.Module) -> Layout:
     """The layers of a block have names there and numbers here, which start one later where a block expands."""
     renames = []
     for i, block in enumerate(trunk.get_submodule("blocks").children()):
@@ -78,9 +79,13 @@ def _efficientnet(trunk: Trunk) -> Layout:
     return Layout(renames=[*renames, ("^", BLOCKS)])
 
 
-def _timm(trunk: Trunk) -> Layout:
+def _timm(trunk: nn.Module) -> Layout:
     """The same names; of MobileNet V3, the one network of timm's there, they leave out the last convolution."""
-    return Layout(dropped=r"^model\.conv_head\.") if str(trunk.name).startswith("mobilenetv3") else Layout()
+    return (
+        Layout(dropped=r"^model\.conv_head\.")
+        if str(getattr(trunk, "name", "")).startswith("mobilenetv3")
+        else Layout()
+    )
 
 
 TOKENS = Layout(renames=[(r"^mask_token$", "patch_masking.masked_embed")], shapes=[(r"^mask_token$", (1, -1))])
@@ -94,7 +99,7 @@ CONVIT = Layout(
 XCIT = Layout(renames=[(r"^pos_embed\.", "pos_embeder."), (r"^cls_blocks\.", "cls_attn_blocks.")])
 CONVNEXT = Layout(renames=[(r"^blocks\.", "stages."), (r"\.fc([12])\.", r".pwconv\1.")])
 
-LAYOUTS: Mapping[str, Callable[[Trunk], Layout]] = {
+LAYOUTS: Mapping[str, Callable[[nn.Module], Layout]] = {
     "ResNet": lambda trunk: RESNET,
     "ResNetSK": lambda trunk: RESNET_SK,
     "AlexNet": lambda trunk: ALEXNET,
