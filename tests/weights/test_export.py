@@ -138,14 +138,27 @@ def home(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Trunk:
 
 
 def features_of(trunk: Trunk) -> tuple[Tensor, Tensor]:
-    images = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
+    images = torch.rand(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         (features,) = trunk(images, [default_feature(trunk)])
     assert features.std() > 1e-3, "features that tell images apart"
     return images, features
 
 
-@pytest.mark.parametrize(("to", "name"), [(to, name) for to, names in HAVE.items() for name in names])
+SLOW = {
+    (Target.TORCHVISION, "resnet50"),
+    (Target.TIMM, "resnet of groups"),
+    (Target.HUGGING_FACE, "resnet18"),
+    (Target.ONNX, "convnext"),
+}
+CASES = [
+    pytest.param(to, name, marks=[pytest.mark.slow] if (to, name) in SLOW else [])
+    for to, names in HAVE.items()
+    for name in names
+]
+
+
+@pytest.mark.parametrize(("to", "name"), CASES)
 def test_the_code_that_is_told_gives_the_same_features(
     to: Target, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

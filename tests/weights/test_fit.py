@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ssltyped.config import ConfigError
+from ssltyped.heads.mlp import MLPHead
 from ssltyped.trunks.resnet import ResNet
 from ssltyped.trunks.vit import VisionTransformer
 from ssltyped.weights.fit import fits
@@ -118,6 +119,20 @@ def test_the_trunk_of_a_teacher_and_a_piece_of_a_trunk(tmp_path: Path) -> None:
     assert report.share == 1
     assert trunk.get_parameter("layer2.0.conv1.weight").eq(3).all()
     assert torch.equal(trunk.conv1.get_parameter("weight"), before)
+
+
+def test_a_head_and_a_piece_of_a_trunk_under_another_prefix(tmp_path: Path) -> None:
+    """Names of ours, of which nothing need be recognised."""
+    head = MLPHead(in_dim=4, dims=[3])
+    torch.save(under_name("net.projection", head.state_dict()), tmp_path / "file.pth")
+    root = nn.ModuleDict({"trunk": TRUNK, "heads": nn.ModuleDict({"a": MLPHead(in_dim=4, dims=[3])})})
+    assert Load(path=tmp_path / "file.pth", into="heads.a", prefix="net.projection")(root).share == 1
+    assert torch.equal(root.get_parameter("heads.a.layers.0.weight"), head.get_parameter("layers.0.weight"))
+    piece = {name: tensor for name, tensor in copy(6.0).items() if name.startswith("layer4")}
+    missing = ["conv1", "bn1", "layer1", "layer2", "layer3"]
+    assert loaded(tmp_path, under_name("net", piece), prefix="net", may_miss=missing)[1].missing != ()
+    with pytest.raises(ConfigError, match=r"path: .*file.pth has no names of ours for heads.a"):
+        Load(path=tmp_path / "file.pth", into="heads.a")(root)
 
 
 def test_the_best_reading_is_the_first() -> None:

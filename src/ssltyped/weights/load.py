@@ -179,11 +179,17 @@ class Load(Component):
         ours = part.state_dict()
         entries = {name: value for name, value in own.items() if name in ours}
         rest = tuple(name for name in own if name not in ours)
-        if stored.kind == OURS or (entries and (place or not given) and stored.kind != VISSL):
+        plain = bool(entries) and stored.kind != VISSL and not (given and self._known(root, tensors, len(entries)))
+        if stored.kind == OURS or plain:
             if not own:
                 raise _nothing("prefix", self.into, tensors)
             return Fit(entries, rest, source="" if given else stored.whose)
         return self._recognised(root, tensors, stored.kind)
+
+    def _known(self, root: nn.Module, tensors: Mapping[str, Tensor], own: int) -> bool:
+        """Whether the names of a library, of which more is known, fill as much of a trunk as `own` names of ours."""
+        trunks = ((trunk.state_dict(), fits(trunk, tensors, "")) for _, trunk in self._trunks(root))
+        return any(found and found[0].matches(ours) >= own for ours, found in trunks)
 
     def _recognised(self, root: nn.Module, tensors: Mapping[str, Tensor], kind: str) -> Fit:
         """The trunk, and from VISSL's files the heads, under the names of somebody else."""
