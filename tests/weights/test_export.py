@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from weights.published import drawn
 
 from ssltyped import build
+from ssltyped.config import ConfigError
 from ssltyped.model.model import default_feature
 from ssltyped.trunks.beit import BEiTConf
 from ssltyped.trunks.convit import ConViTConf
@@ -114,7 +115,7 @@ HAVE: Mapping[Target, tuple[str, ...]] = {
         "vit with scaled branches",
         "convnext",
     ),
-    Target.ONNX: ("narrow resnet", "vit", "convnext"),
+    Target.ONNX: ("narrow resnet", "vit", "convnext", "swin", "xcit", "convit"),
 }
 
 
@@ -149,7 +150,7 @@ SLOW = {
     (Target.TORCHVISION, "resnet50"),
     (Target.TIMM, "resnet of groups"),
     (Target.HUGGING_FACE, "resnet18"),
-    (Target.ONNX, "convnext"),
+    *((Target.ONNX, name) for name in ("convnext", "swin", "xcit", "convit")),
 }
 CASES = [
     pytest.param(to, name, marks=[pytest.mark.slow] if (to, name) in SLOW else [])
@@ -182,3 +183,11 @@ def test_the_code_that_is_told_gives_the_same_features(
         again = pretrained(out)
         report = build(again.load)(nn.ModuleDict({"trunk": build(again.trunk)}))
         assert report.share == 1, "and it comes back"
+
+
+@pytest.mark.slow
+def test_what_torchs_exporter_cannot_write_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home("beit", tmp_path, monkeypatch)
+    with pytest.raises(ConfigError, match=r"to: torch's exporter cannot write this BEiT: "):
+        export(tmp_path, Target.ONNX, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []

@@ -174,7 +174,7 @@ class TokenTrunk(StagedTrunk, MaskedTrunk):
             if self.mask_token is not None:
                 x = torch.where(mask.flatten(1).unsqueeze(2), self.mask_token.to(x.dtype), x)
         if self.cls_token is not None:
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+            x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
         x = x + self._positions(grid)
         if mask is not None and self.masking is Masking.DROP:
             x = self._left(x, mask.flatten(1))
@@ -208,7 +208,7 @@ class TokenTrunk(StagedTrunk, MaskedTrunk):
             elif reading.part is Part.POOL:
                 x = x[:, first:].mean(1)
             elif reading.part is Part.MAP:
-                x = x[:, first:].reshape(len(x), *grid, -1)
+                x = x[:, first:].reshape(x.shape[0], *grid, -1)
             parts.append(x)
         return torch.cat(parts, dim=-1)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ssltyped import config
 from ssltyped.config import ConfigError
+from ssltyped.config.hints import brief
 from ssltyped.model.files import sync, written
 from ssltyped.model.model import default_feature
 from ssltyped.trunks.resnet import ResNet
@@ -254,20 +255,29 @@ class _Feature(nn.Module):
 
 
 def _write_onnx(taken: Taken, out: Path) -> str:
+    import onnx
+
     side, channels = taken.found.image_size, len(taken.found.mean)
-    images = torch.zeros(2, channels, side, side)
-    torch.onnx.export(
-        _Feature(taken.trunk, taken.feature),
-        (images,),
-        out,
-        input_names=["images"],
-        output_names=["features"],
-        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-        opset_version=ONNX_OPSET,
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    try:
+        torch.onnx.export(
+            _Feature(taken.trunk, taken.feature),
+            (torch.zeros(2, channels, side, side),),
+            out,
+            input_names=["images"],
+            output_names=["features"],
+            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            opset_version=ONNX_OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    except torch.onnx.errors.OnnxExporterError as error:
+        message = f"torch's exporter cannot write this {type(taken.trunk).__name__}: {brief(str(error))}"
+        raise ConfigError([Problem("to", message)]) from error
+    batch = onnx.load(out, load_external_data=False).graph.input[0].type.tensor_type.shape.dim[0]
+    if not batch.dim_param:
+        message = f"torch's exporter writes this {type(taken.trunk).__name__} for {batch.dim_value} images only"
+        raise ConfigError([Problem("to", message)])
     return f'import onnxruntime\n\n(features,) = onnxruntime.InferenceSession("{out}").run(None, {{"images": images}})'
 
 
