@@ -37,5 +37,5 @@ def test_what_is_none(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"weights: .*nothing does not exist"):
         pretrained(tmp_path / "nothing")
     (tmp_path / "file.pt").touch()
-    with pytest.raises(ConfigError, match=r"weights: .*file\.pt is no run of ours"):
+    with pytest.raises(ConfigError, match=r"weights: .*file\.pt cannot be read as weights"):
         pretrained(tmp_path / "file.pt")

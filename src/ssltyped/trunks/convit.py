@@ -191,11 +191,11 @@ class ConViT(StagedTrunk):
         x = patches.flatten(2).transpose(1, 2) + resized_positions(self.pos_embed, self.grid, grid)
         x = self.walk(self.pos_drop(x), list(self.stages_on(grid)), {"lastBLK"})["lastBLK"]
         found = {"lastCLS": x[:, 0], "lastPOOL": x.mean(1), "lastBLK": x}
-        found["lastMAP"] = x[:, 1:].reshape(len(x), *grid, -1)
+        found["lastMAP"] = x[:, 1:].reshape(x.shape[0], *grid, -1)
         return [found[name] for name in features]
 
     def _with_class_token(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B T D"]:
-        return torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        return torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
 
     def _faults(self) -> Iterator[Problem]:
         yield from PatchEmbed.problems(self.image_size, self.patch_size)

@@ -54,7 +54,7 @@ class WindowAttention(nn.Module):
         qkv: Tensor = self.qkv(x)
         q, k, v = qkv.view(*x.shape[:3], 3, self.style.num_heads, -1).permute(3, 0, 1, 4, 2, 5).flatten(2, 3)
         y = self.style.attend((q, k, v), bias, self.training)
-        return y.view(len(x), x.shape[1], self.style.num_heads, x.shape[2], -1).transpose(2, 3).flatten(3)
+        return y.view(x.shape[0], x.shape[1], self.style.num_heads, x.shape[2], -1).transpose(2, 3).flatten(3)
 
     def _bias(self, padded: Grid, window: int, shift: int) -> Float[Tensor, "1 Nh T T"]:
         """What is added to the logits of each head of each window."""

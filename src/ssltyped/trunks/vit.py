@@ -174,7 +174,7 @@ class TokenTrunk(StagedTrunk, MaskedTrunk):
             if self.mask_token is not None:
                 x = torch.where(mask.flatten(1).unsqueeze(2), self.mask_token.to(x.dtype), x)
         if self.cls_token is not None:
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+            x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
         x = x + self._positions(grid)
         if mask is not None and self.masking is Masking.DROP:
             x = self._left(x, mask.flatten(1))
@@ -208,7 +208,7 @@ class TokenTrunk(StagedTrunk, MaskedTrunk):
             elif reading.part is Part.POOL:
                 x = x[:, first:].mean(1)
             elif reading.part is Part.MAP:
-                x = x[:, first:].reshape(len(x), *grid, -1)
+                x = x[:, first:].reshape(x.shape[0], *grid, -1)
             parts.append(x)
         return torch.cat(parts, dim=-1)
 
@@ -246,6 +246,8 @@ class VisionTransformer(TokenTrunk):
         dropout_rate: dropout after the positions, after each attention and twice in each MLP.
         qkv_bias: queries, keys and values have a bias, as in the paper's code and DeiT's.
         use_class_token: there is a class token before the patches.
+        layer_scale: what learned factors of the residual branches, one a feature, start from; null: there are none.
+            1e-5 in DINOv2 (Oquab et al. 2023, arXiv 2304.07193, table 16).
     """
 
     def __init__(
@@ -263,20 +265,21 @@ class VisionTransformer(TokenTrunk):
         qkv_bias: bool = True,
         qk_scale: Optional[Annotated[float, Gt(0)]] = None,
         use_class_token: bool = True,
+        layer_scale: Optional[Annotated[float, Gt(0)]] = None,
         masking: Masking = Masking.NONE,
         input: Input = InputConf(),
     ) -> None:
         super().__init__(input=input)
         self.image_size, self.patch_size, self.num_layers = image_size, patch_size, num_layers
         self.num_heads, self.hidden_dim, self.mlp_dim = num_heads, hidden_dim, mlp_dim
-        self.use_class_token, self.masking = use_class_token, masking
+        self.use_class_token, self.layer_scale, self.masking = use_class_token, layer_scale, masking
         self.dropout_rate, self.attention_dropout_rate = dropout_rate, attention_dropout_rate
         self.drop_path_rate, self.qkv_bias, self.qk_scale = drop_path_rate, qkv_bias, qk_scale
         refuse(VisionTransformer._faults(self))
         self._start(class_token=use_class_token, positions=True)
         style = Style(hidden_dim, num_heads, mlp_dim, qkv_bias, qk_scale, dropout_rate, attention_dropout_rate)
         rates = drop_path_rates(drop_path_rate, num_layers)
-        self.blocks = nn.ModuleList(Block(style, Attention(style), rate) for rate in rates)
+        self.blocks = nn.ModuleList(Block(style, Attention(style), rate, layer_scale=layer_scale) for rate in rates)
         self.norm = style.norm()
 
 

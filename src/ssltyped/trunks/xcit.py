@@ -97,7 +97,7 @@ class LocalPatchInteraction(nn.Module):
         self.conv2 = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
 
     def forward(self, x: Float[Tensor, "B L D"], grid: Grid) -> Float[Tensor, "B L D"]:
-        picture = x.transpose(1, 2).reshape(len(x), -1, *grid)
+        picture = x.transpose(1, 2).reshape(x.shape[0], -1, *grid)
         mixed: Tensor = self.conv2(self.bn(F.gelu(self.conv1(picture))))
         return mixed.flatten(2).transpose(1, 2)
 
@@ -239,12 +239,12 @@ class XCiT(StagedTrunk):
         check_names(features, self.feature_dims)
         x = self.walk(self.input.see(images), list(self.stages()), {"tokens"})["tokens"]
         height, width = (-(-side // self.patch_size) for side in images.shape[2:])
-        found = {"lastMAP": x[:, 1:].reshape(len(x), height, width, -1), "lastCLS": x[:, 0]}
+        found = {"lastMAP": x[:, 1:].reshape(x.shape[0], height, width, -1), "lastCLS": x[:, 0]}
         return [found[name] for name in features]
 
     def _with_class_token(self, patches: Float[Tensor, "B D h w"]) -> Float[Tensor, "B T D"]:
         x = patches.flatten(2).transpose(1, 2)
-        return torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        return torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
 
     def _faults(self) -> Iterator[Problem]:
         yield from Style.problems("hidden_dim", self.hidden_dim, self.num_heads)

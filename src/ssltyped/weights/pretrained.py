@@ -1,14 +1,23 @@
 """What a run, or a file of weights, has to offer: a trunk, what fills it, and the images that it is for."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple, Self
 
 from ssltyped import config
 from ssltyped.config import ConfigError
+from ssltyped.config.hints import listed
+from ssltyped.data.pipeline import IMAGENET_MEAN, IMAGENET_STD
 from ssltyped.transforms.views import last_size
 from ssltyped.types import Head, Problem, Trunk
 from ssltyped.weights.load import Load, LoadConf
+from ssltyped.weights.recognise import recognise
+from ssltyped.weights.stored import OURS, Stored, read_stored
+
+IMAGE_SIZE = 224
+"""Side of the images of networks that do not say theirs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,12 +26,14 @@ class Pretrained:
 
     Args:
         trunk: the config of the trunk.
-        heads: the configs of the heads that the weights have, by name; none of a file that has only a trunk.
+        heads: the configs of the heads that the weights have, by name; none of a file of somebody else.
         load: what fills a model of the trunk (and with `into=""` of the heads, if there are some).
-        origin: whose weights these are, in a few words: "a run of ours", "VISSL", "torchvision".
-        mean: of the images in [0, 1], by channel.
+        origin: whose weights these are, in a few words: "a run of ours", "VISSL: trunk", "torchvision".
+        mean: of the images in [0, 1], by channel; ImageNet's where a file does not say.
         std: the same.
-        image_size: side of the images that it was trained on, in pixels.
+        image_size: side of the images that it was trained on, in pixels; of a file that does not say, the size for
+            which positions are learned, or 224.
+        assumed: fields of the trunk that a file leaves open, with the reason for their values.
     """
 
     trunk: Trunk
@@ -32,15 +43,36 @@ class Pretrained:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     image_size: int
+    assumed: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def pretrained(path: Path) -> Pretrained:
-    """What is at `path`: the folder of a run, a checkpoint in it, or a file. Raises `ConfigError` for anything else."""
-    for folder in (path, *path.parents[:3]):  # RUN, RUN/weights.pt, RUN/checkpoints/step_N
-        if (folder / "resolved.yaml").is_file():
-            return _of_run(path, config.from_yaml((folder / "resolved.yaml").read_text()))
-    message = f"{path} is no run of ours, nor lies in one: there is no resolved.yaml"
-    raise ConfigError([Problem("weights", message if path.exists() else f"{path} does not exist")])
+    """What is at `path`: the folder of a run, a checkpoint in it, a file or folder of anybody's weights.
+
+    Raises `ConfigError` for anything else, and where the tensors are those of no trunk of ours.
+    """
+    if (resolved := run_of(path)) is not None:
+        return _of_run(path, config.from_yaml(resolved.read_text()))
+    try:
+        stored = read_stored(path)
+    except ConfigError as error:
+        raise ConfigError([Problem("weights", problem.message) for problem in error.problems]) from error
+    return pretrained_in(path, stored)
+
+
+def pretrained_in(path: Path, stored: Stored) -> Pretrained:
+    """The same where the file has been read."""
+    if (resolved := run_of(path)) is not None:
+        return _of_run(path, config.from_yaml(resolved.read_text()))
+    return _of_export(path, stored) if stored.kind == OURS and "trunk" in stored.said else _of_file(path, stored)
+
+
+def run_of(path: Path) -> Path | None:
+    """The config of the run that a folder is, or in which a checkpoint or weights of ours lie."""
+    if path.is_file() and path.name not in ("weights.pt", "student.pt", "state.pt"):
+        return None
+    places = (path, *path.parents[:3])  # RUN, RUN/weights.pt, RUN/checkpoints/step_N/state.pt
+    return next((place / "resolved.yaml" for place in places if (place / "resolved.yaml").is_file()), None)
 
 
 def _of_run(path: Path, experiment: object) -> Pretrained:
@@ -54,3 +86,60 @@ def _of_run(path: Path, experiment: object) -> Pretrained:
         std=tuple(config.get(experiment, "data.std")),
         image_size=last_size(val.transforms) if val else max(config.build(views).crop_sizes),
     )
+
+
+def _of_export(path: Path, stored: Stored) -> Pretrained:
+    """What an export of ours says of itself."""
+    said = stored.said
+    return Pretrained(
+        trunk=config.from_yaml(said["trunk"]),
+        heads={name: config.from_yaml(text) for name, text in json.loads(said["heads"]).items()},
+        load=LoadConf(path=path),
+        origin="an export of ours",
+        mean=tuple(json.loads(said["mean"])),
+        std=tuple(json.loads(said["std"])),
+        image_size=int(said["image_size"]),
+    )
+
+
+def _of_file(path: Path, stored: Stored) -> Pretrained:
+    found = recognise(stored)
+    if found is None or not found.complete:
+        starts = listed(list(dict.fromkeys(name.partition(".")[0] for name in stored.tensors)), 8)
+        nearly = f"; nearest: {found.fit.source}" if found else ""
+        message = f"{path} has the tensors of no trunk of ours; their names start with {starts}{nearly}"
+        raise ConfigError([Problem("weights", message)])
+    images = _Images.of(path)
+    channels = config.get(found.trunk, "input.channels")
+    assumed = dict(found.assumed)
+    if channels != len(images.mean):
+        images = _Images((0.0,) * channels, (1.0,) * channels, images.size)
+        assumed["mean"] = f"0, and std 1: nothing is known of images of {channels} channels"
+    return Pretrained(
+        trunk=found.trunk,
+        heads={},
+        load=LoadConf(path=path),
+        origin=found.fit.source,
+        mean=images.mean,
+        std=images.std,
+        image_size=images.size or getattr(found.trunk, "image_size", IMAGE_SIZE),
+        assumed=assumed,
+    )
+
+
+class _Images(NamedTuple):
+    """What a network was trained on: ImageNet's mean and deviation, if nothing beside it says another."""
+
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    size: int = 0
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """What stands beside a model of Hugging Face's, or nothing."""
+        file = (path if path.is_dir() else path.parent) / "preprocessor_config.json"
+        said = json.loads(file.read_text()) if file.is_file() else {}
+        size = said.get("crop_size") or said.get("size") or {}
+        sides = [side for side in (size.values() if isinstance(size, dict) else [size]) if isinstance(side, int)]
+        mean, std = (tuple(said.get(f"image_{kind}") or ()) for kind in ("mean", "std"))
+        return cls(mean or IMAGENET_MEAN, std or IMAGENET_STD, min(sides, default=0))

@@ -84,3 +84,21 @@ LAYOUTS: Mapping[str, Callable[[Head], Layout]] = {
     "mobilenet_v3_head": lambda head: MOBILENET,
 }
 """By VISSL's name of a head, of which several may be one class here; where it depends on the head, from the head."""
+
+_BY_CLASS: Mapping[str, tuple[str, ...]] = {
+    "EvalMLPHead": ("eval_mlp", "eval_mlp_pooled"),
+    "PrototypesHead": ("swav_head",),
+    "DINOHead": ("dino_head",),
+    "IBOTHead": ("ibot_head",),
+    "MSNHead": ("msn_head",),
+    "ViTHead": ("vision_transformer_head",),
+    "MobileNetV3Head": ("mobilenet_v3_head",),
+}
+
+
+def names_of(head: nn.Module) -> list[Layout]:
+    """Layouts of VISSL's heads that a head of ours may be; none where VISSL has no such head with weights."""
+    if isinstance(head, MLPHead):
+        return [_mlp_res(head) if head.residual else MLP]
+    known = _BY_CLASS.get(type(head).__name__, ()) if type(head).__module__.startswith("ssltyped.heads.") else ()
+    return [LAYOUTS[name](head) for name in known if isinstance(head, Head)]

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
+from torch import nn
+
 from ssltyped.trunks.alexnet import NAMES
-from ssltyped.trunks.vit import TokenTrunk
-from ssltyped.types import Trunk
 from ssltyped.weights.layout import Layout
 
 BLOCKS = "_feature_blocks."
@@ -67,7 +67,7 @@ _MBCONV = {
 }
 
 
-def _efficientnet(trunk: Trunk) -> Layout:
+def _efficientnet(trunk: nn.Module) -> Layout:
     """The layers of a block have names there and numbers here, which start one later where a block expands."""
     renames = []
     for i, block in enumerate(trunk.get_submodule("blocks").children()):
@@ -79,17 +79,16 @@ def _efficientnet(trunk: Trunk) -> Layout:
     return Layout(renames=[*renames, ("^", BLOCKS)])
 
 
-def _timm(trunk: Trunk) -> Layout:
+def _timm(trunk: nn.Module) -> Layout:
     """The same names; of MobileNet V3, the one network of timm's there, they leave out the last convolution."""
-    return Layout(dropped=r"^model\.conv_head\.") if str(trunk.name).startswith("mobilenetv3") else Layout()
-
-
-def _tokens(trunk: Trunk) -> Layout:
-    assert isinstance(trunk, TokenTrunk)
-    return Layout(
-        renames=[(r"^mask_token$", "patch_masking.masked_embed")], shapes=[(r"^mask_token$", (1, trunk.hidden_dim))]
+    return (
+        Layout(dropped=r"^model\.conv_head\.")
+        if str(getattr(trunk, "name", "")).startswith("mobilenetv3")
+        else Layout()
     )
 
+
+TOKENS = Layout(renames=[(r"^mask_token$", "patch_masking.masked_embed")], shapes=[(r"^mask_token$", (1, -1))])
 
 BEIT = Layout(renames=[(r"\.attn\.relative\.", ".attn.")], dropped=r"^(fc_norm\.|mask_token$)")
 """They have no norm after mean pooling and no token for masked patches."""
@@ -100,7 +99,7 @@ CONVIT = Layout(
 XCIT = Layout(renames=[(r"^pos_embed\.", "pos_embeder."), (r"^cls_blocks\.", "cls_attn_blocks.")])
 CONVNEXT = Layout(renames=[(r"^blocks\.", "stages."), (r"\.fc([12])\.", r".pwconv\1.")])
 
-LAYOUTS: Mapping[str, Callable[[Trunk], Layout]] = {
+LAYOUTS: Mapping[str, Callable[[nn.Module], Layout]] = {
     "ResNet": lambda trunk: RESNET,
     "ResNetSK": lambda trunk: RESNET_SK,
     "AlexNet": lambda trunk: ALEXNET,
@@ -110,7 +109,7 @@ LAYOUTS: Mapping[str, Callable[[Trunk], Layout]] = {
     "EfficientNet": _efficientnet,
     "MobileNetV3": lambda trunk: MOBILENET,
     "TimmTrunk": _timm,
-    "VisionTransformer": _tokens,
+    "VisionTransformer": lambda trunk: TOKENS,
     "ConvNeXt": lambda trunk: CONVNEXT,
     "ConViT": lambda trunk: CONVIT,
     "XCiT": lambda trunk: XCIT,
