@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ssltyped import config
-from ssltyped.cli.recipe import load_recipe, shipped
+from ssltyped.cli.recipe import load_root, shipped
 from ssltyped.config import catalog
 from ssltyped.experiment import Experiment
 from ssltyped.launch import Run
@@ -66,7 +66,7 @@ def test_help_of_a_recipe_has_every_field(name: str, capsys: pytest.CaptureFixtu
     code, out, _ = run(capsys, name, "--help")
     assert code == 0
     shown = {line.split()[0].partition("=")[0] for line in out.splitlines() if line.startswith("  ") and line.split()}
-    for path, part in config.walk(load_recipe(name)):
+    for path, part in config.walk(load_root(name)):
         for field in config.part_of(part).parameters:
             assert config.join(path, field) in shown
 
@@ -296,7 +296,7 @@ def test_a_loss_of_ones_own_trains(tmp_path: Path) -> None:
 def test_a_failed_run_exits_with_1_and_an_interrupted_one_with_130(
     raised: BaseException, code: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "run") -> Run:
+    def fail(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "run", strict: bool = False) -> Run:
         raise raised
 
     monkeypatch.setattr("ssltyped.run.launch", fail)

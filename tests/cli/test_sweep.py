@@ -74,7 +74,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, failure: BaseException, seed: int
     """The run with this seed fails; the seeds of the others are noted when they start."""
     started: list[int] = []
 
-    def launched(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "run") -> Run:
+    def launched(recipe: Experiment, overrides: Sequence[str] = (), *, name: str = "run", strict: bool = False) -> Run:
         if recipe.seed == seed:
             raise failure
         started.append(recipe.seed)

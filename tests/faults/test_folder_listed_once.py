@@ -36,7 +36,7 @@ def test_once_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pyte
         f"data.train.path={images}", "data.train.num_workers=0", "data.train.batch_size=4", "epochs=1",
         "trunk.width_multiplier=0.125", "data.train.views.transforms.0.size=16", f"output={tmp_path}", "name=run",
         "data.val=EvalSplit", f"data.val.path={images}", "data.val.transforms=[CenterCrop]",
-        "data.val.transforms.0.size=8", "data.val.num_workers=0", "+callbacks=KNN", "callbacks.4.k=3",
+        "data.val.transforms.0.size=8", "data.val.num_workers=0", "+callbacks=KNN", "callbacks.5.k=3",
     ]  # fmt: skip
     said = "2 files left out, no images by their suffix: 1 .heic, 1 .txt"
     assert main(["recipes.simclr_folder", "--plan", *overrides]) == 0

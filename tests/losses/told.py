@@ -19,8 +19,10 @@ def problems(part: Component, outputs: Sequence[int] = (8,), **changes: object) 
 def inferred(part: Component, outputs: Sequence[int] = (8,), **changes: object) -> Mapping[str, object]:
     """The values that a part infers, but for the heads that it reads."""
     known, found = facts(outputs, **changes), dict[str, object]()
-    for inference in _kind(part).infer(resolved(part, known), known):
-        found.setdefault(inference.field, inference.value)
+    asked = resolved(part, known)
+    for inference in _kind(part).infer(asked, known):
+        if not inference.default or getattr(asked, inference.field) is None:  # else the part's own value stands
+            found.setdefault(inference.field, inference.value)
     return {field: value for field, value in found.items() if field not in ("head", "heads")}
 
 

@@ -25,10 +25,10 @@ BROKEN = [
     ({"src/ssltyped/types.py": "import ssltyped.losses.simclr\n"}, "types (layer 2) imports ssltyped.losses.simclr"),
     (
         {"src/ssltyped/types.py": "from ssltyped import run\n"},
-        "types.py:1: types (layer 2) imports ssltyped.run (layer 9)",
+        "types.py:1: types (layer 2) imports ssltyped.run (layer 10)",
     ),
-    ({"src/ssltyped/types.py": "from . import main\n"}, "types (layer 2) imports ssltyped (layer 10)"),
-    ({"src/ssltyped/losses/queue.py": "from ..run import main\n"}, "losses (layer 4) imports ssltyped.run (layer 9)"),
+    ({"src/ssltyped/types.py": "from . import main\n"}, "types (layer 2) imports ssltyped (layer 11)"),
+    ({"src/ssltyped/losses/queue.py": "from ..run import main\n"}, "losses (layer 4) imports ssltyped.run (layer 10)"),
     (
         {"src/ssltyped/heads/__init__.py": "", "src/ssltyped/heads/mlp.py": "from ssltyped.trunks import vit\n"},
         "heads (layer 3) imports ssltyped.trunks.vit (layer 3)",

@@ -57,7 +57,7 @@ class GivenTeacher(MomentumTeacher):
 
     def __init__(self, *calls: Sequence[Tensor], prototypes: Sequence[Tensor] = ()) -> None:
         nn.Module.__init__(self)
-        self.given = Given(*calls, prototypes=prototypes)
+        self.given = self.model = Given(*calls, prototypes=prototypes)
 
     def forward(
         self,

@@ -21,7 +21,7 @@ class Holds(Callback):
 
 def test_class_fields_and_number_make_the_name() -> None:
     names = [name for name, _ in named_callbacks([KNN(every_epochs=1, k=3), KNN(every_epochs=1, k=4)])]
-    assert names == [f"KNN(every_epochs=1, k={k}, temperature=0.07, at_start=False).0" for k in (3, 4)]
+    assert names == [f"KNN(every_epochs=1, k={k}, temperature=0.07, at_start=False, enabled=True).0" for k in (3, 4)]
     equal = [name for name, _ in named_callbacks([KNN(every_epochs=1), KNN(every_epochs=1)])]
     assert [name[-2:] for name in equal] == [".0", ".1"]
 
