@@ -17,15 +17,16 @@ import pytest
 import torch
 from PIL import Image
 from tiny import TORCHRUN
-from torchvision.models import resnet18
+from torchvision.models import resnet18, resnet50
 
 import ssltyped
 from ssltyped import Experiment, Outcome, config
 from ssltyped.cli.plan import plan
-from ssltyped.cli.recipe import load_recipe
+from ssltyped.cli.recipe import load_recipe, load_root
 from ssltyped.cli.sweep import runs
 from ssltyped.config.overrides import override
 from ssltyped.run import main
+from ssltyped.weights.__main__ import main as weights_main
 from tools.check_layers import LAYERS
 
 ROOT = Path(__file__).parents[1]
@@ -122,12 +123,12 @@ def test_its_methods_can_be_planned(text: str) -> None:
 def test_its_commands_are_valid(arguments: list[str]) -> None:
     name, *rest = [one for one in arguments if not one.startswith("-")]
     if not rest:
-        assert main([f"recipes.{name}", *arguments[1:]]) == 0
+        assert main([f"recipes.{name}", *(arguments[1:] or ["--plan"])]) == 0
     elif "+init=Load" in rest:
         assert config.check(override(load_recipe(f"recipes.{name}"), rest)).init
     else:
         changes = ["data.train.path=." if one.startswith("data.train.path=") else one for one in rest]
-        config.check(override(load_recipe(f"recipes.{name}"), changes))
+        config.check(override(load_root(f"recipes.{name}"), changes))
 
 
 def test_it_quotes_an_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -157,3 +158,16 @@ def test_its_layers_are_those_that_are_checked() -> None:
         number = int(line[:4].strip() or number)
         layers |= {name.removesuffix(".py").rstrip("/"): number for name in re.split(r"\s{2,}", line[5:])[0].split()}
     assert layers == {name: layer for name, layer in LAYERS.items() if name not in ("", "__main__")}
+
+
+def test_it_quotes_what_a_file_of_weights_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Word for word, of a network of torchvision under this name."""
+    (quoted,) = [one for one in blocks("") if one.startswith("$ python -m ssltyped.weights show")]
+    torch.save(resnet50().state_dict(), "resnet50.pth")
+    told = []
+    for line in quoted.splitlines():
+        if line.startswith("$ python -m ssltyped.weights "):
+            told.append(line)
+            assert weights_main(line.split()[4:]) == 0
+            told += capsys.readouterr().out.splitlines()
+    assert quoted.splitlines() == told

@@ -18,7 +18,6 @@ from ssltyped.evals.linear_probe import LinearProbeConf
 from ssltyped.evals.online_knn import KNNConf
 from ssltyped.experiment import Experiment, ExperimentConf
 from ssltyped.heads.mlp import MLPHeadConf
-from ssltyped.model.freeze import Freeze
 from ssltyped.optimizers.rate import LRScaling, RateConf
 from ssltyped.optimizers.torch_optim import AdamWConf
 from ssltyped.transforms.colour import ColorJitterConf, RandomGrayscaleConf
@@ -56,8 +55,6 @@ def small(
     heads: Mapping[str, Head],
     views: ViewMaker,
     trunk: Optional[Trunk] = None,
-    base_lr: float = 4.8e-3,
-    freeze: Sequence[Freeze] = (),
     more: Sequence[Callback] = (),
     labels: Optional[Path] = None,
 ) -> Experiment:
@@ -86,10 +83,9 @@ def small(
             mean=(0.5, 0.5, 0.5),
             std=(0.25, 0.25, 0.25),
         ),
-        optimizer=AdamWConf(rate=RateConf(base_lr=base_lr, lr_scaling=LRScaling.SQRT), weight_decay=1e-4),
+        optimizer=AdamWConf(rate=RateConf(base_lr=4.8e-3, lr_scaling=LRScaling.SQRT), weight_decay=1e-4),
         schedule=warmup_cosine(warmup=0.1),
         epochs=dials.epochs,
-        freeze=list(freeze),
         distributed=DistributedConf(),
         checkpoints=CheckpointsConf(),
         callbacks=[*watchers(), KNNConf(at_start=True, enabled=INFERRED), LinearProbeConf(enabled=INFERRED), *more],

@@ -10,7 +10,7 @@ from ssltyped.losses.swav import SwAVLossConf
 
 
 def swav(dials: Dials = DIGITS) -> Experiment:
-    """Three sets of prototypes; codes sharper than for large batches, and hard (section 3.1)."""
+    """One prototype for 5 images; codes sharper than for large batches, and hard (section 3.1)."""
     return small(
         dials,
         loss=SwAVLossConf(epsilon=0.03, hard_assignment_epochs=dials.epochs),

@@ -17,7 +17,6 @@ from ssltyped.config.hints import shown
 from ssltyped.config.overrides import override
 from ssltyped.config.resolve import Resolution
 from ssltyped.engine import places
-from ssltyped.engine.agreement import first_rank_enters
 from ssltyped.engine.checkpoint import CheckpointStore
 from ssltyped.engine.folder import Start, prepare, write_result
 from ssltyped.engine.in_turn import in_turn
@@ -86,7 +85,7 @@ def _run(asked: Experiment, resolution: Resolution[Experiment], find: FactFinder
     with process_group(place, device, resolved.distributed.timeout_s), told(), ExitStack() as held:
         for warning in resolution.warnings:
             say(f"warning: {warning}")
-        start = first_rank_enters(functools.partial(_prepare, asked, resolution), held)
+        start = distributed.first_rank_does(lambda: held.enter_context(_prepare(asked, resolution)), ConfigError)
         trainer = build_trainer(
             resolved, device=device, folder=start.folder, facts=resolution.facts, starts=start.resume is None
         )

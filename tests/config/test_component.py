@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import re
 
 import pytest
 from facts import FACTS
 
-from ssltyped.config.component import Component, Facts, Inference, Problem
+from ssltyped.config.component import Component, ConfigError, Facts, Inference, Problem
 from ssltyped.types import Callback, Loss
+
+
+def test_an_error_is_the_same_in_another_process() -> None:
+    error = ConfigError([Problem("loss.temperature", "got 0"), Problem("", "and more")])
+    sent = pickle.loads(pickle.dumps(error))
+    assert (sent.problems, str(sent)) == (error.problems, str(error))
 
 
 @pytest.mark.parametrize(("world", "a_node", "nodes"), [(1, 1, 1), (8, 8, 1), (8, 4, 2), (64, 8, 8)])

@@ -22,7 +22,7 @@ from ssltyped.config.kinds import options
 from ssltyped.run import main
 
 EXAMPLES, PLANNED, EXPANDED = 2000, 100, 300
-RECIPES = {name: load_recipe(name) for name in TRAININGS if not name.startswith("recipes.small.")}
+RECIPES = {name: load_recipe(name) for name in TRAININGS}
 PARTS = [show.component(name) for name in catalog.components()]
 
 torch.set_num_threads(1)
@@ -50,7 +50,8 @@ def real_paths(recipe: str) -> tuple[str, ...]:
     """Every field of a recipe, and some items of its lists."""
     parts = config.walk(RECIPES[recipe])
     found = [config.join(path, name) for path, part in parts for name in config.part_of(part).parameters]
-    return (*found, "heads.projector", "heads.projector.dims.0", "callbacks.3", "data.train.views.transforms.1")
+    items = [f"{path}.0" for path in found if isinstance(value := config.get(RECIPES[recipe], path), list) and value]
+    return (*found, *items, *(f"heads.{name}" for name in RECIPES[recipe].heads))
 
 
 def words(text: str, *others: str) -> st.SearchStrategy[str]:

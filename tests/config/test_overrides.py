@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,7 +186,9 @@ def test_a_wrong_override_is_named_with_what_is_allowed(text: str, path: str, me
     found = error(text)
     assert list(found) == [path]
     assert message in found[path]
-    assert len(found[path]) < 600
+    others = {part.name for part in config.parts().values() if not part.target.__module__.startswith("ssltyped.")}
+    ours = re.sub(rf"\b({'|'.join(others)}), ", "", found[path])  # parts of other tests of this process are listed too
+    assert len(ours) < 500
 
 
 def test_all_errors_come_at_once() -> None:

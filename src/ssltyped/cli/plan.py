@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ssltyped import config
 from ssltyped.config import ConfigError
-from ssltyped.config.hints import brief, failure, plain
+from ssltyped.config.hints import brief, failure
 from ssltyped.config.resolve import Resolution
 from ssltyped.data.blank import blank_batch
 from ssltyped.engine.parallel import Place
@@ -123,12 +123,7 @@ def _bytes(tensor: Tensor) -> int:
 def _run_lines(resolution: Resolution[Experiment]) -> Iterator[str]:
     """What was inferred, how long it takes, what is written."""
     resolved, facts, saves = resolution.config, resolution.facts, resolution.config.checkpoints
-    yield from ("", "inferred")
-    for row in resolution.rows:
-        value = f"{row.value:.6g}" if isinstance(row.value, float) else plain(row.value)
-        yield f"  {row.field:<28} {value:<20} {row.rule}"
-    if resolution.warnings:
-        yield from ("", "may be unwise", *(f"  {warning}" for warning in resolution.warnings))
+    yield from resolution.lines()
     if remarks := list(config.build(resolved.data).remarks()):
         yield from ("", "images", *(f"  {remark}" for remark in remarks))
     yield from ("", "length")

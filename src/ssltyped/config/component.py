@@ -191,6 +191,10 @@ class ConfigError(ValueError):
         self.problems = problems
         super().__init__("\n".join(str(problem) for problem in problems))
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[list[Problem]]]:
+        """As other processes get it: an exception is else made again from its text."""
+        return ConfigError, (self.problems,)
+
 
 def refuse(problems: Iterable[Problem]) -> None:
     """Raises ValueError with all of the problems, if there are any: for constructors."""

@@ -9,7 +9,7 @@ that is an error. Resolving a resolved config changes nothing.
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
@@ -48,6 +48,16 @@ class Resolution(Generic[T]):
         if self.warnings:
             why = "(a warning, and warnings are errors here)"
             raise ConfigError([Problem(one.path, f"{one.message} {why}") for one in self.warnings])
+
+    def lines(self) -> Iterator[str]:
+        """What a plan says of it: every inferred value with its rule, then what may be unwise."""
+        if self.rows:
+            yield from ("", "inferred")
+        for row in self.rows:
+            value = f"{row.value:.6g}" if isinstance(row.value, float) else plain(row.value)
+            yield f"  {row.field:<28} {value:<20} {row.rule}"
+        if self.warnings:
+            yield from ("", "may be unwise", *(f"  {warning}" for warning in self.warnings))
 
     def to_json(self) -> str:
         """`inferences.json`: a list of {field, from, to, rule}."""

@@ -13,7 +13,7 @@ from ssltyped.data.label_count import LabelCount, label_count
 from ssltyped.data.listing import Listing, listings, remember
 from ssltyped.data.pipeline import Data
 from ssltyped.data.relabelled import RelabelledSourceConf
-from ssltyped.data.splits import Split, TrainSplit, lacks_images
+from ssltyped.data.splits import Split, TrainSplit, lacks_images, reads_sample
 from ssltyped.types import Problem, Source, check_classes
 
 
@@ -83,7 +83,7 @@ class Sources:
         """Whether the images of `data.val` have labels, and why not; None where that is not known (yet)."""
         train, val = data.train, data.val
         assert val is not None
-        if lacks_images(val) and (train.path is not None or train.source not in (None, train.sample)):
+        if lacks_images(val) and reads_sample(train) is False:
             return False, "data.val has no images: give it a path, and they are evaluated on"
         known = self.of(config.replaced(val, {"source": val.sample}) if lacks_images(val) else val, "data.val")
         return known.labelled, known.why

@@ -33,7 +33,7 @@ def _given(name: str, paths: Optional[Paths]) -> Iterable[Inference]:
             source, reason = detected(paths)
         except ValueError:
             return
-        yield Inference(name, source, reason, default=False)
+        yield Inference(name, source, reason)
 
 
 def _missing(name: str, paths: Optional[Paths]) -> Iterable[Problem]:

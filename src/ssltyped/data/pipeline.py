@@ -13,7 +13,7 @@ from ssltyped.data.classes import matched
 from ssltyped.data.normalizing import Normalizer
 from ssltyped.data.reading import DataError, Reader, ReadEval, ReadTrain, Reply, Request, Unreadable
 from ssltyped.data.sampler import Sampler
-from ssltyped.data.splits import EvalSplit, TrainSplit, lacks_images
+from ssltyped.data.splits import EvalSplit, TrainSplit, lacks_images, reads_sample
 from ssltyped.data.workers import Answers
 from ssltyped.types import Batch, Component, Facts, Inference, Problem, Random, Subset
 
@@ -192,7 +192,7 @@ class Data(Component):
     @classmethod
     def infer(cls, config: Self, facts: Facts) -> Iterable[Inference]:
         train, val = config.train, config.val
-        if val is not None and val.path is None and train.source is not None and train.source == train.sample:
+        if val is not None and val.path is None and reads_sample(train):
             rule = "data.train reads those that come with the recipe, and these go with them"
             yield Inference("val.source", val.sample, rule, default=True)
 

@@ -80,6 +80,13 @@ def lacks_images(split: Split) -> bool:
     return split.sample is not None and split.path is None and split.source is None
 
 
+def reads_sample(split: Split) -> Optional[bool]:
+    """Whether the images are those that come with the recipe; None while that is not resolved."""
+    if split.sample is None or split.path is not None:
+        return False
+    return None if split.source is None else split.source == split.sample
+
+
 class TrainSplit(Split):
     """The images to train on, and how they become batches of views.
 

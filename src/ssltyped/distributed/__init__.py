@@ -1,5 +1,6 @@
 """What ranks tell each other; in one process each collective is the identity."""
 
+from ssltyped.distributed.agreement import first_rank_does as first_rank_does
 from ssltyped.distributed.collectives import all_reduce as all_reduce
 from ssltyped.distributed.collectives import all_reduce_max as all_reduce_max
 from ssltyped.distributed.collectives import all_reduce_mean as all_reduce_mean

@@ -18,6 +18,7 @@ from ssltyped.data.pipeline import IMAGENET_MEAN, IMAGENET_STD, Report, ignore
 from ssltyped.data.reading import DataError, ReadEval, Reply, Request
 from ssltyped.data.workers import Answers
 from ssltyped.evals.features import Features, Manifest, shard_folder, write_shard
+from ssltyped.meters.representation import pooled
 from ssltyped.model.model import SSLModel, default_feature
 from ssltyped.transforms.views import last_size
 from ssltyped.types import Head, Source, Transform, Trunk
@@ -35,9 +36,7 @@ class Pooling(Enum):
     FLATTEN = "flatten"
 
     def __call__(self, feature: Float[Tensor, "B ..."]) -> Float[Tensor, "B D"]:
-        if self is Pooling.FLATTEN or feature.ndim == 2:
-            return feature.flatten(1)
-        return feature.mean(dim=1) if feature.ndim == 3 else feature.flatten(2).mean(dim=2)
+        return feature.flatten(1) if self is Pooling.FLATTEN else pooled(feature)
 
 
 class Extractor:
@@ -127,7 +126,7 @@ def extract(
     said = {"transforms": ", ".join(map(_described, transforms)), "mean": str(tuple(mean)), "std": str(tuple(std))}
     about = {**made_from, **said, "pooling": pooling.value}
     manifest = Manifest(widths, len(source), shard_size, tuple(source.classes) if source.labelled else (), about)
-    agreed(lambda: manifest.begin(folder))
+    distributed.first_rank_does(lambda: manifest.begin(folder), ValueError)
     reading = functools.partial(_read, source, transforms, manifest, batch_size=batch_size, num_workers=num_workers)
     _write(extractor, Normalizer(mean, std), folder, manifest, reading, source.name, on_unreadable)
     distributed.barrier()
@@ -159,20 +158,6 @@ def _write(
                     rows = extractor(normalize(reply.views[0].to(device)))
                 parts.append({feature: row.cpu().numpy() for feature, row in rows.items()} | _beside(reply, name))
         write_shard(folder, shard, _joined(parts, manifest.features))
-
-
-def agreed(do: Callable[[], object]) -> None:
-    """Let rank 0 do it for all (collective). Raises what it raises there as ValueError on every rank."""
-    wrong = [""]
-    if distributed.is_main():
-        try:
-            do()
-        except ValueError as error:
-            wrong = [str(error)]
-    if distributed.world_size() > 1:
-        torch.distributed.broadcast_object_list(wrong)
-    if wrong[0]:
-        raise ValueError(wrong[0])
 
 
 def _described(transform: Transform) -> str:

@@ -13,10 +13,8 @@ from typing_extensions import TypeIs
 
 from ssltyped import config, distributed
 from ssltyped.config import ConfigError
-from ssltyped.config.hints import plain
 from ssltyped.config.resolve import Resolution, resolve
 from ssltyped.data.known import Sources
-from ssltyped.engine.agreement import first_rank_enters
 from ssltyped.engine.folder import write_result
 from ssltyped.engine.in_turn import in_turn
 from ssltyped.engine.lock import FILE, locked
@@ -75,10 +73,7 @@ def plan_task(asked: Task, name: str, *, strict: bool = False) -> Iterator[str]:
     resolution = resolve_task(asked, name, strict=strict)
     resolved = resolution.config
     yield from config.build(resolved).plan()
-    if resolution.rows:
-        yield from ("", "inferred", *(f"  {r.field:<28} {plain(r.value):<20} {r.rule}" for r in resolution.rows))
-    if resolution.warnings:
-        yield from ("", "may be unwise", *(f"  {warning}" for warning in resolution.warnings))
+    yield from resolution.lines()
     yield from ("", f"written to {_free_folder(resolved)}")
     yield "  asked.yaml, resolved.yaml, inferences.json; result.json at the end"
     if wrong := misfit(ranks_of(resolved), Place.from_environment()):
@@ -119,7 +114,7 @@ def _run(asked: Task, resolution: Resolution[Task]) -> TaskRun:
     with process_group(place, device, wanted.timeout_s), told(), ExitStack() as held:
         for warning in resolution.warnings:
             say(f"warning: {warning}")
-        folder = first_rank_enters(enter, held)
+        folder = distributed.first_rank_does(lambda: held.enter_context(enter()), ConfigError)
         metrics = dict(config.build(resolved).run(folder))
         if distributed.is_main():
             write_result(folder, "finished", metrics, {})

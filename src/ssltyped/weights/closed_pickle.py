@@ -1,4 +1,7 @@
-"""Pickles of arrays in containers, such as Caffe2's: read by an unpickler that knows these and nothing else."""
+"""Pickles of arrays in containers, such as Caffe2's and detectron2's: the only file of ours that has to do with pickle.
+
+They are read by an unpickler that knows these and nothing else.
+"""
 
 import pickle
 from collections import OrderedDict
@@ -58,3 +61,9 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
         raise ValueError("holds no arrays by name")
     numbers = {str(name): array for name, array in blobs.items() if isinstance(array, np.ndarray)}
     return {name: torch.from_numpy(array.copy()) for name, array in numbers.items() if array.dtype.kind in "fiub"}
+
+
+def write_arrays(path: Path, content: Mapping[str, object]) -> None:
+    """The same the other way, for readers who take nothing else."""
+    with path.open("wb") as file:
+        pickle.dump(dict(content), file)

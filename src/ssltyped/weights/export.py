@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import pickle
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from ssltyped.model.files import sync, written
 from ssltyped.model.model import default_feature
 from ssltyped.trunks.resnet import ResNet
 from ssltyped.types import Problem, Trunk
+from ssltyped.weights.closed_pickle import write_arrays
 from ssltyped.weights.hugging_face import FAMILIES, config_json
 from ssltyped.weights.layout import Layout
 from ssltyped.weights.load import Load
@@ -193,8 +193,7 @@ def _write_hugging_face(taken: Taken, out: Path) -> str:
 def _write_detectron2(taken: Taken, out: Path) -> str:
     weights = _layout(taken.trunk, Library.DETECTRON2).export(taken.trunk)
     arrays = {name: value.numpy() for name, value in weights.items()}
-    with out.open("wb") as file:
-        pickle.dump({"model": arrays, "__author__": "ssltyped", "matching_heuristics": True}, file)
+    write_arrays(out, {"model": arrays, "__author__": "ssltyped", "matching_heuristics": True})
     assert isinstance(taken.trunk, ResNet)
     mean, std = ([round(255 * value, 4) for value in values] for values in (taken.found.mean, taken.found.std))
     settings = {
@@ -260,7 +259,7 @@ def _write_onnx(taken: Taken, out: Path) -> str:
     side, channels = taken.found.image_size, len(taken.found.mean)
     try:
         torch.onnx.export(
-            _Feature(taken.trunk, taken.feature),
+            _Feature(taken.trunk, taken.feature).eval(),
             (torch.zeros(2, channels, side, side),),
             out,
             input_names=["images"],

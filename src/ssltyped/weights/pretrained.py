@@ -1,6 +1,7 @@
 """What a run, or a file of weights, has to offer: a trunk, what fills it, and the images that it is for."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,6 +54,14 @@ def pretrained(path: Path) -> Pretrained:
     """
     if (resolved := run_of(path)) is not None:
         return _of_run(path, config.from_yaml(resolved.read_text()))
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
+    states = [(file, file.stat()) for file in files if file.is_file()]
+    return _read_once(path, tuple((file.name, state.st_mtime_ns, state.st_size) for file, state in states))
+
+
+@functools.lru_cache(maxsize=4)
+def _read_once(path: Path, state: tuple[tuple[str, int, int], ...]) -> Pretrained:
+    """What files in this state hold: several gigabytes, that the rules of a recipe ask for again and again."""
     try:
         stored = read_stored(path)
     except ConfigError as error:

@@ -10,7 +10,6 @@ from ranks import run_on_ranks
 
 from ssltyped import distributed
 from ssltyped.config import ConfigError
-from ssltyped.engine.agreement import first_rank_enters
 from ssltyped.types import Problem
 
 
@@ -26,7 +25,7 @@ def noted(folder: Path, fails: bool) -> Iterator[Path]:
 def entered(folder: Path, fails: bool) -> object:
     try:
         with ExitStack() as held:
-            return first_rank_enters(lambda: noted(folder, fails), held)
+            return distributed.first_rank_does(lambda: held.enter_context(noted(folder, fails)), ConfigError)
     except ConfigError as error:
         return [str(problem) for problem in error.problems]
 
@@ -37,6 +36,17 @@ def test_the_first_enters_and_leaves_for_all(tmp_path: Path) -> None:
     assert entered(tmp_path, False) == tmp_path
 
 
+def refused() -> str:
+    try:
+        distributed.first_rank_does(lambda: int("no number"), ValueError)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def test_its_error_is_that_of_all(tmp_path: Path) -> None:
+    (told,) = set(run_on_ranks(refused, 2))
+    assert told == refused()
+    assert "no number" in told
     assert run_on_ranks(entered, 2, tmp_path, True) == [["name: is taken"], ["name: is taken"]]
     assert entered(tmp_path, True) == ["name: is taken"]
