@@ -24,7 +24,6 @@ from ssltyped.transforms.colour import ColorJitterConf, RandomGrayscaleConf
 from ssltyped.transforms.geometry import CenterCropConf, RandomResizedCropConf, ResizeConf
 from ssltyped.transforms.views import RepeatViewsConf
 from ssltyped.trunks.resnet import ResNetConf
-from ssltyped.trunks.vit import Masking, VisionTransformerConf
 from ssltyped.types import Callback, Head, Loss, Transform, Trunk, ViewMaker
 
 
@@ -89,20 +88,6 @@ def small(
         distributed=DistributedConf(),
         checkpoints=CheckpointsConf(),
         callbacks=[*watchers(), KNNConf(at_start=True, enabled=INFERRED), LinearProbeConf(enabled=INFERRED), *more],
-    )
-
-
-def vit(dials: Dials, *, masking: Masking = Masking.NONE) -> Trunk:
-    """A transformer of six blocks and 384 x width channels on 8 x 8 patches (DeiT-S is twelve blocks of 384)."""
-    dim = int(384 * dials.width)
-    return VisionTransformerConf(
-        image_size=dials.image_size,
-        patch_size=dials.image_size // 8,
-        num_layers=6,
-        num_heads=max(1, dim // 32),
-        hidden_dim=dim,
-        mlp_dim=2 * dim,
-        masking=masking,
     )
 
 

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from recipes.small.base import DIGITS, Dials, crops, small, vit
+from recipes.small.base import DIGITS, Dials, crops, small
 from ssltyped import INFERRED
 from ssltyped.experiment import Experiment
 from ssltyped.heads.ibot import IBOTHeadConf
 from ssltyped.losses.ibot import IBOTLossConf
 from ssltyped.transforms.masks import MaskedViewsConf, Shape
-from ssltyped.trunks.vit import Masking
+from ssltyped.trunks.vit import Masking, VisionTransformerConf
+from ssltyped.types import Trunk
+
+
+def vit(dials: Dials) -> Trunk:
+    """A transformer of six blocks and 384 x width channels on 8 x 8 patches (DeiT-S is twelve blocks of 384)."""
+    dim = int(384 * dials.width)
+    return VisionTransformerConf(
+        image_size=dials.image_size,
+        patch_size=dials.image_size // 8,
+        num_layers=6,
+        num_heads=max(1, dim // 32),
+        hidden_dim=dim,
+        mlp_dim=2 * dim,
+        masking=Masking.REPLACE,
+    )
 
 
 def ibot(dials: Dials = DIGITS) -> Experiment:
-    """TODO"""
+    """A view whole and a view with a third of its patches masked by blocks, on a small transformer."""
     masked = MaskedViewsConf(
         views=crops(2, size=dials.image_size),
         patch_size=dials.image_size // 8,
@@ -24,7 +39,7 @@ def ibot(dials: Dials = DIGITS) -> Experiment:
         loss=IBOTLossConf(momentum=INFERRED),
         heads={"head": IBOTHeadConf(num_prototypes=INFERRED, hidden_dim=256, bottleneck_dim=64, feature="lastBLK")},
         views=masked,
-        trunk=vit(dials, masking=Masking.REPLACE),
+        trunk=vit(dials),
     )
 
 

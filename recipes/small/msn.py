@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from recipes.small.base import DIGITS, Dials, crops, projector, small, vit
+from recipes.small.base import DIGITS, Dials, crops, projector, small
 from ssltyped import INFERRED
 from ssltyped.experiment import Experiment
 from ssltyped.losses.msn import MSNLossConf
-from ssltyped.transforms.masks import MaskedViewsConf, Shape
-from ssltyped.trunks.vit import Masking
 
 
 def msn(dials: Dials = DIGITS) -> Experiment:
-    """TODO"""
-    anchors = MaskedViewsConf(
-        views=crops(3, size=dials.image_size),
-        masked=[1, 2],
-        patch_size=dials.image_size // 8,
-        ratios=[(0.3, 0.0)],
-        shape=Shape.RANDOM,
-    )
+    """A target and two anchors, crops of a ResNet in place of masked patches; weak on few images.
+
+    On digits kNN rose from 15.0 to 20.2 % only, the best of six settings (200 steps, one seed); with a transformer
+    and masks from 10.5 to 12.2 %, at five times the cost.
+    """
     return small(
         dials,
-        loss=MSNLossConf(num_prototypes=INFERRED, momentum=INFERRED),
+        loss=MSNLossConf(num_prototypes=INFERRED, momentum=0.9, temperature=0.2),
         heads=projector(),
-        views=anchors,
-        trunk=vit(dials, masking=Masking.DROP),
+        views=crops(3, size=dials.image_size),
     )
 
 

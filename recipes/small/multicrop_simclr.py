@@ -15,7 +15,7 @@ def multicrop_simclr(dials: Dials = DIGITS) -> Experiment:
         dials,
         loss=MultiCropSimCLRLossConf(temperature=0.2),
         heads=projector(),
-        views=MultiCropConf(groups=[crops(2, size=large), crops(2, size=small_ones, scale=(0.15, 0.5))]),
+        views=MultiCropConf(groups=[crops(2, size=large), crops(2, size=small_ones, scale=(0.3, 0.8))]),
     )
 
 

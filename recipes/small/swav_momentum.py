@@ -10,14 +10,14 @@ from ssltyped.losses.swav import SwAVLossConf
 
 
 def swav_momentum(dials: Dials = DIGITS) -> Experiment:
-    """As recipes.small.swav_queue; the codes come from an average of the last hundred steps."""
+    """As recipes.small.swav_queue; the codes come from an average of the last ten steps or so."""
     return changed(swav(dials), lambda r: r.loss)(
         SwAVLossConf(
             epsilon=0.03,
             hard_assignment_epochs=dials.epochs,
             queue_size=INFERRED,
             queue_start_epochs=2,
-            momentum=0.99,
+            momentum=0.9,
         )
     )
 
