@@ -41,6 +41,7 @@ LAYERS: Mapping[str, int] = {
     "launch": 8,
     "cli": 9,
     "interop": 9,
+    "compare": 10,
     "run": 10,
     "__main__": 11,
     "": 11,

@@ -1,6 +1,7 @@
 """Configs as plain data and as YAML: what overrides change, and what a run's folder keeps."""
 
 import importlib
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,6 +26,18 @@ def to_tree(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(to_tree(item) for item in value)
     return {key: to_tree(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of plain data that holds no others, by its path."""
+    if isinstance(tree, dict):
+        for key, item in tree.items():
+            yield from leaves(item, join(path, key))
+    elif isinstance(tree, list | tuple):
+        for index, item in enumerate(tree):
+            yield from leaves(item, join(path, index))
+    else:
+        yield path, tree
 
 
 def from_tree(tree: Any, path: str = "") -> Any:

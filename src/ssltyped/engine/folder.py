@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Optional
 
 from ssltyped import config
-from ssltyped.config import ConfigError, join
+from ssltyped.config import ConfigError
 from ssltyped.engine.checkpoint import CheckpointStore, damage
 from ssltyped.engine.lock import locked
 from ssltyped.engine.parallel import say
@@ -169,29 +169,18 @@ def _said_changes(folder: Path, asked: str, resolved: str) -> list[Problem]:
     """What is not as in the run that the folder holds, also what is another result but for rounding."""
     if not (before := folder / "resolved.yaml").exists():
         return []
-    old, new = (dict(_leaves(config.to_tree(config.from_yaml(text)))) for text in (before.read_text(), resolved))
+    old, new = (dict(config.leaves(config.to_tree(config.from_yaml(text)))) for text in (before.read_text(), resolved))
     free = _differences({key: old.get(key) for key in _SAID}, {key: new.get(key) for key in _SAID})
     return [*free, *_changes(folder, asked, resolved)]
 
 
 def _identity(asked: str, resolved: str) -> dict[str, object]:
     """What makes a run the run that it is."""
-    inferred = dict(_leaves(config.to_tree(config.from_yaml(resolved))))
+    inferred = dict(config.leaves(config.to_tree(config.from_yaml(resolved))))
     counts = {key: inferred.get(key) for key in _INFERRED_THAT_COUNT}
     images, group = inferred.get(_IMAGES_A_RANK), inferred.get("distributed.sync_bn_group")
     counts[_SHARED] = images * group if isinstance(images, int) and isinstance(group, int) else None
-    for key, value in _leaves(config.to_tree(config.from_yaml(asked))):
+    for key, value in config.leaves(config.to_tree(config.from_yaml(asked))):
         if key.partition(".")[0] not in _FREE_FIELDS and key not in _FREE_PATHS:
             counts.setdefault(key, value)
     return counts
-
-
-def _leaves(tree: object, path: str = "") -> Iterator[tuple[str, object]]:
-    if isinstance(tree, dict):
-        for key, item in tree.items():
-            yield from _leaves(item, join(path, key))
-    elif isinstance(tree, list | tuple):
-        for index, item in enumerate(tree):
-            yield from _leaves(item, join(path, index))
-    else:
-        yield path, tree

@@ -1,0 +1,142 @@
+"""The board: intervals, what counts as learned, what is run again, and the loop beside ours."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recipes.small.base import DIGITS
+from ssltyped import launch
+from ssltyped.config import replaced
+from ssltyped.losses.simclr import SimCLRLoss
+from ssltyped.model.model import SSLModel
+from ssltyped.types import Batch, Loss
+from tools import board, board_lightly
+from tools.board_page import Board, estimate, knn, page
+from tools.board_runs import Job, Row, Side, accuracies, run
+
+
+def rows(side: Side, method: str, values: Sequence[float], **more: float) -> list[Row]:
+    return [Row(side.value, method, seed, f"{seed}", value, value, **more) for seed, value in enumerate(values)]  # type: ignore[arg-type]  # of numbers only
+
+
+def test_an_interval_covers_the_mean_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    drawn = [estimate(list(random.normal(50.0, 3.0, 5))) for _ in range(2000)]
+    share = np.mean([one.low <= 50 <= one.high for one in drawn])
+    assert share == pytest.approx(0.95, abs=0.015)
+
+
+def test_an_interval_is_student_s() -> None:
+    values = [40.0, 42.0, 47.0]
+    # t of 2 degrees of freedom at 0.975, from any table, times the standard error
+    assert estimate(values)[:2] == pytest.approx((43.0, 4.302653 * np.std(values, ddof=1) / 3**0.5))
+    assert str(estimate([41.26])) == "41.3"
+
+
+@pytest.fixture
+def made() -> Board:
+    told = dataclasses.replace(rows(Side.OURS, "moco", [50.0])[0], seed=9, warnings=("warning: it collapsed",))
+    return Board(
+        [
+            *rows(Side.OURS, "simclr", [60.0, 62.0, 61.0], steps=280, cpu_s=30.0, steps_per_s=9.0),
+            *rows(Side.LIGHTLY, "simclr", [59.0, 62.0, 60.0], steps_per_s=10.0),
+            *rows(Side.OURS, "moco", [20.0, 45.0, 55.0]),
+            told,
+            *rows(Side.UNTRAINED, "moco", [30.0, 31.0, 29.0, 30.0]),
+            *rows(Side.SETTLED, "moco", [15.0, 14.0]),
+        ],
+        {"simclr": "moco", "moco": "moco"},
+    )
+
+
+def test_learned_is_what_is_apart_from_the_better_start(made: Board) -> None:
+    assert made.start("simclr", knn).mean == 30.0
+    assert made.methods == ["simclr", "moco"]
+    assert made.learned("simclr", knn)
+    assert not made.learned("moco", knn)
+    assert not Board(made.of(Side.OURS, "simclr")[:1] + made.of(Side.UNTRAINED, "moco"), {"simclr": "moco"}).learned(
+        "simclr", knn
+    )  # of one seed nothing is known
+
+
+def test_a_page_shows_them(made: Board) -> None:
+    text = "\n".join(page(made))
+    assert "| simclr | **61.0 ± 2.5** | **61.0 ± 2.5** | 30.0 ± 1.3 | 30.0 ± 1.3 | 280 | 30 |" in text
+    assert "| simclr | 61.0 ± 2.5 | 60.3 ± 3.8 | 61.0 ± 2.5 | 60.3 ± 3.8 | 9.0 | 10.0 |" in text
+    assert "- moco, seed 9: warning: it collapsed" in text
+
+
+def test_what_is_there_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, job = tmp_path / "new" / "board.jsonl", Job(Side.PIXELS, "simclr", 0)
+    first, failed = board.fill(path, [job], 1)
+    again, _ = board.fill(path, [job], 1)
+    assert "0 of 1 are in" in capsys.readouterr().out
+    assert again == first
+    assert not failed
+    assert len(path.read_text().splitlines()) == 1
+    assert first[0].knn == pytest.approx(57.68, abs=0.01)  # what the quickstart says of raw pixels
+
+
+def test_a_hash_is_of_all_that_is_asked_for() -> None:
+    job = Job(Side.OURS, "simclr", 0)
+    longer = dataclasses.replace(DIGITS, epochs=21)
+    others = [
+        dataclasses.replace(job, **change)
+        for change in ({"seed": 1}, {"method": "moco"}, {"side": Side.LIGHTLY}, {"dials": longer})
+    ]
+    hashes = [one.hash for one in (job, *others)]
+    assert len(set(hashes)) == len(hashes)
+    assert Job(Side.OURS, "simclr", 0).hash == job.hash
+
+
+def test_methods_that_stand_on_others_come_last() -> None:
+    jobs = list(board.jobs_of(["distillation", "clusterfit", "swav", "ibot"], range(2), DIGITS, lightly=True))
+    ours = [job.method for job in jobs if job.side is Side.OURS and job.seed == 0]
+    assert ours == ["swav", "ibot", "distillation", "clusterfit"]
+    assert [job.method for job in jobs if job.side is Side.LIGHTLY] == ["swav", "swav"]
+    starts = {job.method for job in jobs if job.side is Side.UNTRAINED}
+    assert len(starts) == 3  # of a ResNet, one of half its width, and a transformer
+
+
+def test_separable_rows_are_told_apart_and_labels_that_mean_nothing_are_not() -> None:
+    random = torch.Generator().manual_seed(0)
+    labels = torch.arange(200) % 10
+    apart = torch.nn.functional.one_hot(labels, 10).float() + 0.1 * torch.randn(200, 10, generator=random)
+    shuffled = labels[torch.randperm(200, generator=random)]
+    assert accuracies((apart[:150], labels[:150]), (apart[150:], labels[150:]), seed=0) == (100.0, 100.0)
+    assert max(accuracies((apart[:150], shuffled[:150]), (apart[150:], shuffled[150:]), seed=0)) < 30
+
+
+def test_an_untrained_trunk_is_another_with_settled_statistics() -> None:
+    fresh, settled = (run(Job(side, "simclr", 0)) for side in (Side.UNTRAINED, Side.SETTLED))
+    assert fresh.hash != settled.hash
+    assert fresh.knn > settled.knn + 5
+
+
+def test_the_loop_beside_is_ours_but_for_the_loss(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def our_loss(loss: Loss, model: SSLModel) -> board_lightly.StepLoss:
+        assert isinstance(loss, SimCLRLoss)
+        empty = torch.zeros(0, dtype=torch.int64)
+        return lambda views, moment: loss.step(model, Batch(views=views, index=empty), moment).loss
+
+    monkeypatch.setitem(board_lightly.METHOD, "simclr", our_loss)
+    few = dataclasses.replace(DIGITS, epochs=1, width=0.0625)
+    recipe = replaced(Job(Side.OURS, "simclr", 3, few).recipe, {"output": tmp_path, "callbacks": []})
+    theirs = board_lightly.train("simclr", recipe)
+    ours = launch(recipe).model.trunk.state_dict()
+    assert theirs.steps == 14
+    assert ours.keys() == theirs.trunk.state_dict().keys()
+    for name, value in theirs.trunk.state_dict().items():
+        torch.testing.assert_close(value, ours[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_seeds_start_from_other_trunks() -> None:
+    starts = [run(Job(Side.UNTRAINED, "simclr", seed)).knn for seed in range(2)]
+    assert all(one != other for one, other in itertools.pairwise(starts))

@@ -1,0 +1,127 @@
+"""Trains every recipe of recipes/small and fills docs/board.md: does it learn, with how much luck, and beside others?
+
+    python -m tools.board                          # one seed of each method, two runs at a time: `make board`
+    python -m tools.board --seeds 5 --lightly      # what the page is made of, an hour or two
+    python -m tools.board --methods simclr moco --seeds 3 --epochs 5 --docs /tmp/try
+
+Rows are kept in board.jsonl as they are done, and what is there with the same hash (of the whole recipe, the seed and
+the measure) is not run again: the same command goes on after Ctrl-C or a crash, in the middle of a run too. A change
+of the code is not seen by it: take the rows out of the file to run them again. Exit code 1 when a run failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import multiprocessing
+import pkgutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Optional
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for `python tools/board.py`
+
+import recipes.small
+from recipes.small.base import DIGITS, Dials
+from ssltyped.config import ConfigError
+from ssltyped.model.files import write_text
+from tools import board_lightly
+from tools.board_page import PICTURE, Board, draw, page
+from tools.board_runs import BEFORE, Interrupted, Job, Row, Side, baselines, run
+
+UNTRAINED_SEEDS = 20
+"""They take seconds, and differ more from seed to seed than what was trained."""
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each method, with the seeds 0, 1, ...")
+    parser.add_argument("--methods", nargs="+", choices=methods(), default=methods(), metavar="METHOD")
+    parser.add_argument("--lightly", action="store_true", help="the same by lightly's losses, which is installed aside")
+    parser.add_argument("--epochs", type=int, default=DIGITS.epochs)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where board.md and its rows are")
+    options = parser.parse_args(arguments)
+    dials = dataclasses.replace(DIGITS, epochs=options.epochs)
+    jobs = list(jobs_of(options.methods, range(options.seeds), dials, lightly=options.lightly))
+    if options.lightly:
+        board_lightly.install()
+    path = options.docs / "board.jsonl"
+    rows, failed = fill(path, jobs, options.jobs)
+    made = Board(rows, {name: first for first, names in starts(dials).items() for name in names})
+    if made.methods:
+        write_text(options.docs / "board.md", "\n".join(page(made)) + "\n")
+        draw(made, options.docs / PICTURE)
+        print(f"written: {options.docs / 'board.md'}")
+    return 1 if failed else 0
+
+
+def methods() -> list[str]:
+    """The recipes in recipes/small, those that others stand on before them."""
+    return [name for _, name, _ in pkgutil.iter_modules(recipes.small.__path__) if name != "base"]
+
+
+def starts(dials: Dials) -> dict[str, list[str]]:
+    """The methods by the first one with the same trunk."""
+    return baselines({name: Job(Side.OURS, name, 0, dials).recipe for name in methods()})
+
+
+def jobs_of(names: Iterable[str], seeds: Sequence[int], dials: Dials, *, lightly: bool) -> Iterator[Job]:
+    """What has to be done, what others stand on first."""
+    names = sorted(names, key=lambda name: name in BEFORE)
+    first = {name: one for one, same in starts(dials).items() for name in same}
+    yield Job(Side.PIXELS, names[0], 0, dials)
+    for name in dict.fromkeys(first[name] for name in names):
+        for seed in range(UNTRAINED_SEEDS):
+            yield Job(Side.UNTRAINED, name, seed, dials)
+            yield Job(Side.SETTLED, name, seed, dials)
+    for seed in seeds:
+        for name in names:
+            yield Job(Side.OURS, name, seed, dials)
+            if lightly and name in board_lightly.METHOD:
+                yield Job(Side.LIGHTLY, name, seed, dials)
+
+
+def fill(path: Path, jobs: Sequence[Job], at_once: int) -> tuple[list[Row], list[Job]]:
+    """Rows of these jobs, those that the file does not have run now and added to it; and the jobs that failed."""
+    have = {row.hash: row for row in read(path)}
+    asked = {job: job.hash for job in jobs}
+    missing = [job for job in jobs if asked[job] not in have]
+    print(f"{len(jobs) - len(missing)} of {len(jobs)} are in {path}", flush=True)
+    failed = []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("spawn")
+    with path.open("a") as file, ProcessPoolExecutor(at_once, mp_context=context) as pool:
+        running = {pool.submit(run, job): job for job in missing}
+        try:
+            for number, future in enumerate(as_completed(running), 1):
+                job = running[future]
+                where = f"{number}/{len(missing)}  {job.side.value} {job.method} seed {job.seed}"
+                try:
+                    row = have[asked[job]] = future.result()
+                except ConfigError as error:
+                    failed.append(job)
+                    print(f"{where}: {error}", flush=True)
+                    continue
+                file.write(row.write())
+                file.flush()
+                print(f"{where}  knn {row.knn:.1f}  linear {row.linear:.1f}  {row.cpu_s:.0f} CPU-s", flush=True)
+        except (KeyboardInterrupt, Interrupted):
+            pool.shutdown(cancel_futures=True)
+            print("stopped; the same command goes on", flush=True)
+            raise SystemExit(130) from None
+    return [have[asked[job]] for job in jobs if asked[job] in have], failed
+
+
+def read(path: Path) -> Iterator[Row]:
+    """The rows of a file; none if there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        for line in path.read_text().splitlines():
+            yield Row.read(line)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

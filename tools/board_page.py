@@ -1,0 +1,185 @@
+"""docs/board.md and its picture, from the rows."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from scipy.special import stdtrit
+
+from ssltyped.model.files import written
+from tools.board_runs import Row, Side
+
+PICTURE = "board.png"
+INTRODUCTION = """\
+# Does it learn?
+
+Made by `make board` (`python -m tools.board`) from `board.jsonl`, a row a run; not written by hand.
+
+Each recipe of `recipes/small` as it stands, on the 1,400 embedded training digits (32 x 32 pixels, placed and coloured
+at random), its trunk judged on the 397 test digits, of other writers: weighted kNN of 20 neighbours, and a linear
+classifier whose rate and decay a tenth of the training digits decide. Percent, mean of {seeds} seeds, and half of the
+95 % interval of that mean (Student's); it does not cover the choice of the test images. The settings were tuned on a
+part of the training digits, with one seed. Untrained: the same trunk, mean of its own seeds, as torch makes it or with
+BatchNorm statistics of the images, whichever is better. Bold: the intervals of trained and untrained are apart.
+CPU-seconds: of the training on one thread, evaluations in it included.
+"""
+BESIDE = """\
+## Beside lightly
+
+The same trunk and head from the same start, images, views, optimizer, schedule and steps, by lightly's losses in a
+plain loop (`tools/board_lightly.py`). Steps a second: medians over the runs, one thread each, data included.
+"""
+
+
+class Estimate(NamedTuple):
+    """A mean over seeds and how far the mean of other seeds may be: half of the interval of 95 %; nan for one seed."""
+
+    mean: float
+    half: float
+    seeds: int
+
+    @property
+    def low(self) -> float:
+        return self.mean - self.half
+
+    @property
+    def high(self) -> float:
+        return self.mean + self.half
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f}" + ("" if math.isnan(self.half) else f" ± {self.half:.1f}")
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """mean +- t_(0.975, n - 1) s / sqrt(n): Student's interval of the mean of n seeds."""
+    n = len(values)
+    half = math.nan if n < 2 else float(stdtrit(n - 1, 0.975)) * statistics.stdev(values) / math.sqrt(n)
+    return Estimate(statistics.mean(values), half, n)
+
+
+class Board:
+    """The rows by side and method.
+
+    Args:
+        rows: of any number of methods and seeds.
+        starts: of each method, the one whose untrained trunk is measured for it.
+    """
+
+    def __init__(self, rows: Iterable[Row], starts: dict[str, str]) -> None:
+        self.rows, self._starts = list(rows), starts
+
+    def of(self, side: Side, method: str) -> list[Row]:
+        return [row for row in self.rows if row.side == side.value and row.method == method]
+
+    def value(self, side: Side, method: str, measure: Callable[[Row], float]) -> Estimate:
+        return estimate([measure(row) for row in self.of(side, method)])
+
+    @property
+    def methods(self) -> list[str]:
+        """Those of ours, the best first."""
+        names = {row.method for row in self.rows if row.side == Side.OURS.value}
+        return sorted(names, key=lambda name: -self.value(Side.OURS, name, knn).mean)
+
+    def start(self, method: str, measure: Callable[[Row], float]) -> Estimate:
+        """Of the untrained trunk of a method: as torch makes it or with settled statistics, whichever is better."""
+        sides = (Side.UNTRAINED, Side.SETTLED)
+        found = [
+            self.value(side, self._starts[method], measure) for side in sides if self.of(side, self._starts[method])
+        ]
+        return max(found)
+
+    def learned(self, method: str, measure: Callable[[Row], float]) -> bool:
+        """Whether the intervals of trained and untrained are apart; False while there is one seed only."""
+        return self.value(Side.OURS, method, measure).low > self.start(method, measure).high
+
+
+def knn(row: Row) -> float:
+    return row.knn
+
+
+def linear(row: Row) -> float:
+    return row.linear
+
+
+def page(board: Board) -> Iterator[str]:
+    """The lines of docs/board.md."""
+    seeds = max(len(board.of(Side.OURS, method)) for method in board.methods)
+    yield INTRODUCTION.format(seeds=seeds)
+    yield from _methods(board)
+    yield ""
+    yield f"![kNN accuracy by method]({PICTURE})"
+    yield ""
+    yield from _beside(board)
+    yield from _warnings(board)
+
+
+def _methods(board: Board) -> Iterator[str]:
+    yield "| method | kNN | linear | untrained kNN | untrained linear | steps | CPU-seconds |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    pixels = [row for row in board.rows if row.side == Side.PIXELS.value]
+    for row in pixels[:1]:
+        yield f"| raw pixels | {row.knn:.1f} | {row.linear:.1f} | | | | |"
+    for method in board.methods:
+        cells = [_bold(board.value(Side.OURS, method, one), board.learned(method, one)) for one in (knn, linear)]
+        starts = [str(board.start(method, one)) for one in (knn, linear)]
+        rows = board.of(Side.OURS, method)
+        cpu_s = statistics.median(row.cpu_s for row in rows)
+        yield f"| {method} | {' | '.join([*cells, *starts])} | {rows[0].steps} | {cpu_s:.0f} |"
+
+
+def _bold(value: Estimate, learned: bool) -> str:
+    return f"**{value}**" if learned else str(value)
+
+
+def _beside(board: Board) -> Iterator[str]:
+    """Ours and lightly's, of the methods that both have been run with."""
+    both = [method for method in board.methods if board.of(Side.LIGHTLY, method)]
+    if not both:
+        return
+    yield BESIDE
+    yield "| method | kNN | kNN, lightly | linear | linear, lightly | steps/s | steps/s, lightly |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for method in both:
+        cells = [str(board.value(side, method, one)) for one in (knn, linear) for side in (Side.OURS, Side.LIGHTLY)]
+        for side in (Side.OURS, Side.LIGHTLY):
+            cells.append(f"{statistics.median(row.steps_per_s for row in board.of(side, method)):.1f}")
+        yield f"| {method} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _warnings(board: Board) -> Iterator[str]:
+    """What any of the runs warned of."""
+    ours = [row for row in board.rows if row.side == Side.OURS.value]
+    told = [f"- {row.method}, seed {row.seed}: {text}" for row in ours for text in row.warnings]
+    yield "## What the runs warned of"
+    yield ""
+    yield from told or [f"Nothing, in {len(ours)} runs: no alarm of `CollapseWatch`, no setting that does not suit."]
+
+
+def draw(board: Board, path: Path) -> None:
+    """kNN accuracy of each method with its interval, over that of its untrained trunk."""
+    from matplotlib.figure import Figure
+
+    methods = board.methods
+    picture = Figure(figsize=(8, 1 + 0.3 * len(methods)), layout="constrained")
+    axes = picture.add_subplot()
+    trained = [board.value(Side.OURS, method, knn) for method in methods]
+    starts = [board.start(method, knn) for method in methods]
+    places = range(len(methods))
+    axes.barh(places, [one.mean for one in trained], xerr=list(map(_half, trained)), capsize=3, label="trained")
+    means, halves = [one.mean for one in starts], list(map(_half, starts))
+    axes.errorbar(means, places, xerr=halves, fmt="k|", capsize=3, label="untrained")
+    axes.set_yticks(places, methods, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("kNN accuracy on 397 digits, percent, with intervals of 95% over the seeds")
+    axes.legend(loc="lower right")
+    with written(path) as partial:
+        picture.savefig(partial, format="png", dpi=100)
+
+
+def _half(value: Estimate) -> float:
+    return 0.0 if math.isnan(value.half) else value.half
