@@ -275,6 +275,33 @@ def test_masks_of_a_batch() -> None:
     assert reply_of(VIEWS, Numbers(50)).batch().masks == ()
 
 
+def test_all_of_a_batch_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Page-locked memory needs a GPU's driver: here copies stand for it, and what the batch holds is they."""
+    copies: list[torch.Tensor] = []
+
+    def pin_memory(tensor: torch.Tensor) -> torch.Tensor:
+        copies.append(tensor.clone())
+        return copies[-1]
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    views = RepeatViews(num_views=2, transforms=[RandomResizedCrop(size=8)])
+    reply = reply_of(MaskedViews(views=views, masked=[0], patch_size=2), Numbers(50))
+    plain, pinned = reply.batch(), reply.pin_memory().batch()
+    mine, theirs = (
+        [
+            *one.views,
+            one.index,
+            *(mask for mask in one.masks if mask is not None),
+            *([] if one.label is None else [one.label]),
+        ]
+        for one in (pinned, plain)
+    )
+    assert [one.data_ptr() for one in mine] == [one.data_ptr() for one in copies]
+    assert len(mine) == len(theirs) == 5
+    assert all(torch.equal(*pair) for pair in zip(mine, theirs, strict=True))
+    assert [mask is None for mask in pinned.masks] == [False, True]
+
+
 class Sometimes(ViewMaker):
     """Masks every other image: a mistake."""
 
