@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import cast
 from unittest import mock
 
 import torch
@@ -30,11 +31,11 @@ CARD = torch.device("cuda", 0)
 READ, TAKE = torch.ops.aten._local_scalar_dense.default, torch.ops.aten.index.Tensor
 
 
-class Reads(TorchDispatchMode):
+class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
     """Answers what the host reads of the card, and counts it by the function of ours that does."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.places = Counter[str]()
 
     def __torch_dispatch__(
@@ -126,15 +127,15 @@ def _moved(module: nn.Module, move: Callable[[Tensor], Tensor], recurse: bool = 
     """`nn.Module._apply`, which moves a parameter in place; a fake one is put in the place of the real one."""
     made: dict[Tensor, Tensor] = {}
     for part in module.modules():
-        for tensors in (part._parameters, part._buffers):
-            for name, old in tensors.items():
-                if old is None or old.device == CARD:
-                    continue
-                if old not in made:
-                    new = move(old.detach())
-                    learns = isinstance(old, nn.Parameter)
-                    made[old] = nn.Parameter(new, requires_grad=old.requires_grad) if learns else new
-                tensors[name] = made[old]
+        tensors = {**part._parameters, **part._buffers}
+        for name, old in tensors.items():
+            if old is None or old.device == CARD:
+                continue
+            learns = isinstance(old, nn.Parameter)
+            if old not in made:
+                new = move(old.detach())
+                made[old] = nn.Parameter(new, requires_grad=old.requires_grad) if learns else new
+            cast("dict[str, Tensor]", part._parameters if learns else part._buffers)[name] = made[old]
     return module
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -132,6 +133,7 @@ def test_a_run_of_the_cpu_goes_on_on_a_card_and_back(tmp_path: Path) -> None:
 
 @gpu
 def test_batches_are_pinned_and_copies_do_not_wait() -> None:
+    sleep = cast("Callable[[int], None]", torch.cuda._sleep)  # cycles of the card
     for name in ("ibot", "rotnet"):  # with masks, and with labels
         split = config.build(resolve_experiment(METHODS[name]).config.data).train
         with TrainPipeline(split=split, seed=0, pin_memory=True) as pinned, TrainPipeline(split=split, seed=0) as plain:
@@ -140,10 +142,10 @@ def test_batches_are_pinned_and_copies_do_not_wait() -> None:
         labels = [] if batch.label is None else [batch.label]
         assert masks or labels
         assert all(one.is_pinned() for one in (*batch.views, batch.index, *masks, *labels))
-        torch.cuda._sleep(1_000_000)  # once before the clock runs
+        sleep(1_000_000)  # once before the clock runs
         torch.cuda.synchronize()
         begun = time.perf_counter()
-        torch.cuda._sleep(1_000_000_000)  # half a second's work that is queued before the copies
+        sleep(1_000_000_000)  # half a second's work that is queued before the copies
         there = batch.to(CARD)
         queued = time.perf_counter() - begun
         torch.cuda.synchronize()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -36,8 +37,14 @@ def reference(name: str, folder: Path) -> Reference:
 
 
 @pytest.fixture(scope="module")
-def moco(tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    return reference("moco", tmp_path_factory.mktemp("moco"))
+def begin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Reference]:
+    """The reference of a method, made once."""
+    return functools.cache(lambda name: reference(name, tmp_path_factory.mktemp(name)))
+
+
+@pytest.fixture
+def moco(begin: Callable[[str], Reference]) -> Reference:
+    return begin("moco")
 
 
 def complaints(start: Reference, device: torch.device, precisions: Sequence[Precision], folder: Path) -> list[str]:
@@ -56,17 +63,17 @@ def complaints(start: Reference, device: torch.device, precisions: Sequence[Prec
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", Precision)
-def test_a_card_does_what_the_cpu_does(precision: Precision, tmp_path: Path) -> None:
+def test_a_card_does_what_the_cpu_does(precision: Precision, begin: Callable[[str], Reference], tmp_path: Path) -> None:
     card, found = torch.device("cuda", 0), list[str]()
     for name in EVERY:
         (folder := tmp_path / name).mkdir()
-        found += complaints(reference(name, folder), card, [precision], folder)
+        found += complaints(begin(name), card, [precision], folder)
     assert found == []
 
 
 @pytest.mark.parametrize("name", ["swav", *(pytest.param(name, marks=pytest.mark.slow) for name in EVERY)])
-def test_the_halves_of_the_cpu_are_near_enough(name: str, tmp_path: Path) -> None:
-    assert complaints(reference(name, tmp_path), CPU, list(Precision), tmp_path) == []
+def test_the_halves_of_the_cpu_are_near_enough(name: str, begin: Callable[[str], Reference], tmp_path: Path) -> None:
+    assert complaints(begin(name), CPU, list(Precision), tmp_path) == []
 
 
 def overflows(step: Step) -> Step:
