@@ -17,7 +17,7 @@ from ssltyped.transforms.masks import MaskedViews
 from ssltyped.transforms.opencv import to_image
 from ssltyped.transforms.rotation import RotatedViews
 from ssltyped.transforms.views import RepeatViews
-from ssltyped.types import Image, Random, Source, Transform, UnreadableImageError, ViewMaker, Views
+from ssltyped.types import Batch, Image, Random, Source, Transform, UnreadableImageError, ViewMaker, Views
 
 VIEWS = RepeatViews(transforms=[RandomResizedCrop(size=2)])
 
@@ -275,6 +275,12 @@ def test_masks_of_a_batch() -> None:
     assert reply_of(VIEWS, Numbers(50)).batch().masks == ()
 
 
+def tensors_of(batch: Batch) -> list[torch.Tensor]:
+    """All that a batch holds."""
+    every = (*batch.views, batch.index, batch.label, *batch.masks)
+    return [one for one in every if one is not None]
+
+
 def test_all_of_a_batch_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Page-locked memory needs a GPU's driver: here copies stand for it, and what the batch holds is they."""
     copies: list[torch.Tensor] = []
@@ -287,15 +293,7 @@ def test_all_of_a_batch_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
     views = RepeatViews(num_views=2, transforms=[RandomResizedCrop(size=8)])
     reply = reply_of(MaskedViews(views=views, masked=[0], patch_size=2), Numbers(50))
     plain, pinned = reply.batch(), reply.pin_memory().batch()
-    mine, theirs = (
-        [
-            *one.views,
-            one.index,
-            *(mask for mask in one.masks if mask is not None),
-            *([] if one.label is None else [one.label]),
-        ]
-        for one in (pinned, plain)
-    )
+    mine, theirs = tensors_of(pinned), tensors_of(plain)
     assert [one.data_ptr() for one in mine] == [one.data_ptr() for one in copies]
     assert len(mine) == len(theirs) == 5
     assert all(torch.equal(*pair) for pair in zip(mine, theirs, strict=True))
