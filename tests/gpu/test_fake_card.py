@@ -66,7 +66,7 @@ def test_a_tensor_that_is_left_on_the_host_is_found(tmp_path: Path, monkeypatch:
         return step(self, model, Batch(weighted, batch.index), moment)
 
     monkeypatch.setattr(SimCLRLoss, "step", with_weights_of_views)
-    with pytest.raises(RuntimeError, match="two (different )?devices,? cuda:0"):
+    with pytest.raises(RuntimeError, match=r"two (different )?devices,? cuda:0"):
         fit_on_fake_card(tiny(steps=1), tmp_path)
 
 
