@@ -2,13 +2,13 @@
 
 On them a run on "cuda" goes through all of our code on a machine without a card, and an operation on tensors of two
 devices raises as it would there. What cannot be had is the backward pass, whose engine asks for the device: gradients
-are zeros. Nor is anything saved. A number that the host reads makes it wait for a card: each place that does is
-counted, and gets 1, or 0 where it asks for a whole number.
+are zeros. Nor is anything saved. A number that the host reads makes it wait for a card, and so does a copy that is not
+told not to: each place in our code is counted, and gets 1, or 0 where it asks for a whole number.
 """
 
 from __future__ import annotations
 
-import sys
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+import ssltyped
 from ssltyped import config
 from ssltyped.data.workers import Answers
 from ssltyped.engine.trainer import Trainer
@@ -29,10 +30,12 @@ from ssltyped.resolution import resolve_experiment
 
 CARD = torch.device("cuda", 0)
 READ, TAKE = torch.ops.aten._local_scalar_dense.default, torch.ops.aten.index.Tensor
+COPY = torch.ops.aten._to_copy.default
+OURS = str(Path(ssltyped.__file__).parent)
 
 
 class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
-    """Answers what the host reads of the card, and counts it by the function of ours that does."""
+    """Answers what the host reads of the card, and counts by the function of ours where it waits for it."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -50,6 +53,10 @@ class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
             return self._number(args[0])
         if func is TAKE:
             args = (args[0], [index for one in _list(args[1]) for index in self._numbers_of(one)])
+        if func is COPY and isinstance(args[0], Tensor) and not kwargs.get("non_blocking"):
+            ends = {args[0].device.type, getattr(kwargs.get("device"), "type", "")}
+            if ends == {"cpu", "cuda"}:
+                self._note()
         return func(*args, **kwargs)
 
     def _number(self, tensor: object) -> object:
@@ -71,11 +78,11 @@ class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
         return [torch.zeros(1, dtype=torch.int64, device=index.device)] * index.ndim
 
     def _note(self) -> None:
-        frame = sys._getframe(1)
-        while "ssltyped" not in frame.f_code.co_filename:
-            assert frame.f_back is not None
+        frame = inspect.currentframe()
+        while frame is not None and not frame.f_code.co_filename.startswith(OURS):
             frame = frame.f_back
-        self.places[f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}"] += 1
+        if frame is not None:  # else a test does
+            self.places[f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}"] += 1
 
 
 def _list(indices: object) -> list[object]:
