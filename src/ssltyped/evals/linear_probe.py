@@ -174,6 +174,7 @@ class Probe:
         """Take over what `state_dict` gave; of nothing, nothing."""
         for name, kept in state.items():
             getattr(self, f"_{name}").load_state_dict(kept)
+        self._right.to(self._linear.weight.device)  # torchmetrics takes counts where the checkpoint has them: the host
 
 
 def _meter(num_classes: int) -> "MulticlassAccuracy":
