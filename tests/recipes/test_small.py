@@ -117,6 +117,17 @@ def test_on_images_without_labels(name: str, tmp_path: Path) -> None:
     assert get(resolution.config, f"callbacks.{knn}.enabled") is False
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in AFTER])
+def test_on_labelled_images_without_others_to_judge_by(name: str, tmp_path: Path) -> None:
+    """As README has it: folders of classes, no data.val; and with one that has no labels."""
+    for number in range(2):
+        write_images(tmp_path / "mine" / f"class {number}", 40)
+    for val in ([], [f"data.val.path={tmp_path / 'mine' / 'class 0'}"]):
+        resolved = resolve_experiment(override(made(name), [f"data.train.path={tmp_path / 'mine'}", *val]), name).config
+        probe = next(one for one in resolved.callbacks if hasattr(one, "num_classes") and hasattr(one, "lr"))
+        assert probe.every_epochs == 0
+
+
 def test_own_images_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With labels and without, and what cannot be: a method that learns the labels of images that have none."""
     write_images(tmp_path / "mine" / "ant", 20)

@@ -76,7 +76,7 @@ class LinearProbe(LabelledCallback):
             yield Inference("every_epochs", 0, "there is no data.val with labels", default=True)
         elif config.feature not in (None, last):
             yield Inference("every_epochs", 0, f"an evaluation reads {last}", default=True)
-        elif facts.epochs is not None:
+        elif facts.epochs is not None and (facts.labelled or facts.num_images is not None):  # the images are known
             rule = f"a tenth of {facts.epochs} epochs"
             yield Inference("every_epochs", max(1, facts.epochs // 10), rule, default=True)
 
