@@ -1,6 +1,8 @@
 # Everything runs in .venv, which is made when it is missing or when pyproject.toml has changed.
 PYTHON ?= python3.11
 BIN := .venv/bin
+# Where it is set, every process of the tests would compile every file again.
+export PYTHONDONTWRITEBYTECODE :=
 RUN := OMP_NUM_THREADS=1 $(BIN)/python
 
 .PHONY: install quickstart board check test test-all bench clean

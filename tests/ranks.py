@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import importlib.util
 import inspect
 import multiprocessing as mp
@@ -67,15 +68,20 @@ def run_on_ranks(function: Callable[P, R], world_size: int, *args: P.args, **kwa
         raise
 
 
+def start_server() -> None:
+    """Start what processes are forked from, if it does not run: it has imported what a rank needs."""
+    forkserver.set_forkserver_preload(["rank_imports"])
+    with pytest.MonkeyPatch.context() as patch:  # the server of Python < 3.13 looks for it there alone
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        forkserver.ensure_running()
+
+
 class _Pool:
     """W processes that wait for tasks at a pipe each."""
 
     def __init__(self, world_size: int) -> None:
         context = mp.get_context("forkserver")
-        context.set_forkserver_preload(["rank_imports"])
-        with pytest.MonkeyPatch.context() as patch:  # the server of Python < 3.13 looks for it there alone
-            patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-            forkserver.ensure_running()
+        start_server()
         self.folder = tempfile.TemporaryDirectory(prefix="ranks-")
         self.pipes: list[Connection] = []
         self.processes = []
@@ -134,6 +140,7 @@ class _Pool:
 def _serve(pipe: Connection, rank: int, world_size: int, store: str, path: list[str]) -> None:
     """The life of one rank: tasks until the pipe closes."""
     sys.path[:] = path
+    importlib.import_module("rank_imports")  # if the server was started by somebody else
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group(

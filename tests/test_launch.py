@@ -197,6 +197,7 @@ def test_torchrun_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 # --- several processes --------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("forked_ranks")
 def test_two_processes(tmp_path: Path) -> None:
     """Started from here: the model that comes back is the one that was trained; started again it goes on."""
     asked = tiny(
@@ -216,6 +217,7 @@ def test_two_processes(tmp_path: Path) -> None:
     assert [json.loads(line)["step"] for line in (run.folder / "metrics.jsonl").read_text().splitlines()] == [1, 2, 2]
 
 
+@pytest.mark.usefixtures("forked_ranks")
 def test_interrupted_on_two_ranks(tmp_path: Path) -> None:
     """Ctrl-C at the terminal reaches every process of the group at once: 130, all saved, the same command goes on."""
     command = [
@@ -287,6 +289,7 @@ def test_a_script_needs_no_guard(tmp_path: Path) -> None:
     assert done.stdout.count("Outcome.FINISHED") == 1
 
 
+@pytest.mark.usefixtures("forked_ranks")
 def test_a_mistake_that_a_rank_finds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A checkpoint of another model: the command tells it, and ends as for every mistake."""
     first = launch(tiny(output=tmp_path, steps=1))
@@ -300,6 +303,7 @@ def test_a_mistake_that_a_rank_finds(tmp_path: Path, capfd: pytest.CaptureFixtur
     assert "Traceback" not in err
 
 
+@pytest.mark.usefixtures("forked_ranks")
 def test_a_rank_that_fails(tmp_path: Path) -> None:
     """The error of the rank is shown; nothing looks like an end."""
     asked = tiny(output=tmp_path, batch_size=4, source=PatchesConf(broken=list(range(1, 24))))
@@ -337,26 +341,33 @@ def test_overrides_that_are_no_list(given: list[str]) -> None:
 
 
 class Leaves(Callback):
-    """A part that calls sys.exit on one rank, which says that all went well."""
+    """A part that calls sys.exit on one rank, which says that all went well.
+
+    Args:
+        rank: which.
+    """
 
     every_rank = True
 
+    def __init__(self, *, rank: int = 0) -> None:
+        self.rank = rank
+
     def on_step_end(self, state: TrainState) -> None:
-        if os.environ.get("RANK", "0") == os.environ.get("LEAVING", "0"):
+        if os.environ.get("RANK", "0") == str(self.rank):
             sys.exit(0)
 
 
 LeavesConf = config_for(Leaves)
 
 
-def test_a_part_that_leaves_is_a_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("forked_ranks")
+def test_a_part_that_leaves_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tiny", "+callbacks=test_launch:Leaves", f"output={tmp_path}"]) == 1
     assert "SystemExit" in capsys.readouterr().err
-    monkeypatch.setenv("LEAVING", "1")
     with pytest.raises(RankError, match=r"rank 1 failed:[^$]*sys\.exit\(0\)"):
-        launch(tiny(output=tmp_path, batch_size=4, callbacks=[LeavesConf()]), overrides=["distributed.num_procs=2"])
+        launch(
+            tiny(output=tmp_path, batch_size=4, callbacks=[LeavesConf(rank=1)]), overrides=["distributed.num_procs=2"]
+        )
 
 
 def test_data_that_cannot_be_read_is_one_line(

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
+from checkers import mypy_lines
 
 from ssltyped.run import main
-
-ROOT = Path(__file__).parents[1]
 
 METHOD = '''
 """Agreement: two views of an image are to have equal embeddings, and the batch is to be spread."""
@@ -107,26 +104,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT), str(folder)])
-    environment = {**os.environ, "PYTHONPATH": paths, "MYPYPATH": paths, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+@pytest.fixture(autouse=True)
+def _inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As python does that is started there."""
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
 
 
 def test_it_trains(folder: Path) -> None:
-    done = run(folder, "ssltyped.run", "my_recipe", "loss.spread=0.5", "output=runs")
-    assert done.returncode == 0, done.stderr
+    assert main(["my_recipe", "loss.spread=0.5", "data.train.batch_size=16", "output=runs"]) == 0
     result = json.loads((folder / "runs" / "my_recipe" / "result.json").read_text())
     assert result["metrics"]["agreement"] > 0
 
 
-def test_its_plan_and_mistakes_are_ours(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(folder)
+def test_its_plan_and_mistakes_are_ours(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["my_recipe", "--plan"]) == 0
     assert "AgreementLoss" in capsys.readouterr().out
     assert main(["my_recipe", "loss.spred=0.5"]) == 2
@@ -135,15 +126,15 @@ def test_its_plan_and_mistakes_are_ours(
     assert "loss: agreement is of 2 views; the data makes 3" in capsys.readouterr().err
 
 
-def test_its_own_test_passes(folder: Path) -> None:
-    done = run(folder, "pytest", "-q", "-p", "no:cacheprovider", "test_agreement.py")
-    assert done.returncode == 0, done.stdout
+def test_its_own_test_passes() -> None:
+    runpy.run_path("test_agreement.py")["test_plain_loops"]()
 
 
 def test_it_is_type_checked(folder: Path) -> None:
-    done = run(folder, "mypy", "--strict", "my_recipe.py", "agreement.py", "--cache-dir", str(folder / "cache"))
-    assert done.returncode == 0, done.stdout
     wrong = RECIPE.replace("spread: float = 1.0", "spread: str = 'much'")
     (folder / "wrong_recipe.py").write_text(wrong.lstrip())
-    done = run(folder, "mypy", "--strict", "wrong_recipe.py", "--cache-dir", str(folder / "cache"))
-    assert 'Argument "spread" has incompatible type "str"; expected "float"' in done.stdout
+    told = mypy_lines(*(folder / name for name in ("my_recipe.py", "agreement.py", "wrong_recipe.py")))
+    errors = [line for line in told if ": error: " in line]
+    assert len(errors) == 1, told
+    assert errors[0].startswith("wrong_recipe.py:")
+    assert 'Argument "spread" has incompatible type "str"; expected "float"' in errors[0]

@@ -58,14 +58,8 @@ def test_every_file_of_mistakes_says_which() -> None:
     assert {file.relative_to(ROOT).as_posix() for file in WRONG} == {file for file, *_ in marked(WRONG)}
 
 
-@pytest.fixture
-def cache(request: pytest.FixtureRequest) -> Path:
-    assert request.config.cache is not None
-    return request.config.cache.mkdir("checkers")
-
-
-def test_mypy_rejects_every_wrong_line_and_nothing_else(cache: Path) -> None:
-    found = Counter(mypy([*WRONG, *RIGHT], cache))
+def test_mypy_rejects_every_wrong_line_and_nothing_else() -> None:
+    found = Counter(mypy([*WRONG, *RIGHT]))
     wanted = expected(WRONG)
     assert found - wanted == Counter(), "errors at lines that are right"
     assert wanted - found == Counter(), "mistakes that pass"
@@ -74,14 +68,14 @@ def test_mypy_rejects_every_wrong_line_and_nothing_else(cache: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["pyright", pytest.param("ty", marks=pytest.mark.slow), pytest.param("pyrefly", marks=pytest.mark.slow)]
 )
-def test_the_others_reject_every_wrong_line_that_they_can_see_and_nothing_else(name: str, cache: Path) -> None:
-    found = {(one.file, one.line) for one in CHECKERS[name]([*WRONG, *RIGHT], cache)}
+def test_the_others_reject_every_wrong_line_that_they_can_see_and_nothing_else(name: str) -> None:
+    found = {(one.file, one.line) for one in CHECKERS[name]([*WRONG, *RIGHT])}
     mistakes = {(file, line): blind for file, line, _, blind in marked(WRONG)}
     assert not sorted(found - mistakes.keys()), "errors at lines that are right"
     assert sorted(mistakes.keys() - found) == [at for at, blind in mistakes.items() if name in blind]
 
 
-def test_every_field_of_every_part_can_be_named_in_a_typed_copy(cache: Path, tmp_path: Path) -> None:
+def test_every_field_of_every_part_can_be_named_in_a_typed_copy(tmp_path: Path) -> None:
     """To mypy an attribute that a module does not declare is a tensor or a module: no value of the field fits."""
     for module in set(catalog.components().values()):
         importlib.import_module(module)
@@ -90,7 +84,7 @@ def test_every_field_of_every_part_can_be_named_in_a_typed_copy(cache: Path, tmp
     imports = [f"import {path.rpartition('.')[0]}" for path in classes]
     code = [f"def f{n}(part: {path}) -> None: reveal_type(part.{name})" for n, (path, name) in enumerate(fields)]
     (tmp_path / "fields.py").write_text("\n".join([*imports, *code]))
-    found = [m[1] for line in revealed(tmp_path / "fields.py", cache) if (m := re.search(r'type is "(.*)"', line))]
+    found = [m[1] for line in revealed(tmp_path / "fields.py") if (m := re.search(r'type is "(.*)"', line))]
     assert len(found) == len(fields) > 500
     open_ended = re.compile(r"\.Tensor.*\.Module\b")
     undeclared = [".".join(one) for one, kind in zip(fields, found, strict=True) if open_ended.search(kind)]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from checkers import mypy_lines
 
 from ssltyped import typing_plugin
 
@@ -90,24 +89,20 @@ MISTAKES = {
 }
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The lines of mypy on the module and, below it, the mistakes."""
-    folder = tmp_path_factory.mktemp("own")
-    (folder / "own.py").write_text(MODULE + "\n".join(MISTAKES))
-    (folder / "mypy.ini").write_text("[mypy]\nstrict = True\nplugins = ssltyped.typing_plugin\n")
-    source = str(Path(typing_plugin.__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": source, "MYPYPATH": source}
-    command = [sys.executable, "-m", "mypy", "own.py"]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert not done.stderr, done.stderr
-    return done.stdout.splitlines()[:-1]
-
-
-def test_what_a_config_would_refuse_is_red_at_its_line(told: list[str]) -> None:
-    first = MODULE.count("\n") + 1
+def test_what_a_config_would_refuse_is_red_at_its_line(tmp_path: Path) -> None:
+    file, first = tmp_path / "own.py", MODULE.count("\n") + 1
+    file.write_text(MODULE + "\n".join(MISTAKES))
     lines = [f"own.py:{n}: error: {message}  [config-value]" for n, message in enumerate(MISTAKES.values(), first)]
-    assert told == lines
+    assert mypy_lines(file) == lines
+
+
+def test_mypy_finds_it_by_its_public_name(tmp_path: Path) -> None:
+    """In the settings of a project of one's own, where a name that is not there is an error."""
+    (tmp_path / "own.py").write_text("count: int = 1\n")
+    for name, code in (("ssltyped.typing_plugin", 0), ("ssltyped.no_plugin", 2)):
+        (tmp_path / "mypy.ini").write_text(f"[mypy]\nplugins = {name}\n")
+        done = subprocess.run([sys.executable, "-m", "mypy", "own.py"], cwd=tmp_path, capture_output=True, check=False)
+        assert done.returncode == code, done.stdout
 
 
 def test_it_is_what_mypy_asks_for() -> None:

@@ -1,7 +1,8 @@
 """A training that takes a second: a ResNet-18 of an eighth of the width on images made on the spot.
 
 launch(tiny(output=tmp_path, steps=5))                    in this process
-run_cli("tiny", f"output={tmp_path}")                     as a user does, in a process of its own
+main(["tiny", f"output={tmp_path}"])                      as a command does
+start_cli("tiny", f"output={tmp_path}")                   as a user does, in a process of its own
 """
 
 from __future__ import annotations
@@ -175,13 +176,6 @@ def start_cli(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-
-
-def run_cli(*arguments: str) -> tuple[int, str, str]:
-    """`python -m ssltyped.run ...`, ended: exit code, output, errors."""
-    process = start_cli(*arguments)
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
 
 
 def sha256(weights: Path) -> str:

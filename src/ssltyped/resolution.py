@@ -81,7 +81,7 @@ class FactFinder:
         )
 
     def _feature_dims(self, trunk: Trunk) -> Mapping[str, int]:
-        key = config.to_yaml(trunk)
+        key = config.key_of(trunk)
         if key not in self._features:
             with torch.device("meta"):
                 self._features[key] = dict(config.build(trunk, "trunk").feature_dims)
@@ -89,7 +89,7 @@ class FactFinder:
 
     def _head(self, head: Head) -> tuple[tuple[int, ...], tuple[type, ...]]:
         """The widths of its outputs, and the classes of its modules; nothing of one that cannot be built yet."""
-        key = config.to_yaml(head)
+        key = config.key_of(head)
         if key not in self._heads:
             try:
                 with torch.device("meta"):

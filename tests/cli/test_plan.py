@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from jaxtyping import Float
-from tiny import TORCHRUN, run_cli, tiny
+from tiny import TORCHRUN, tiny
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,6 +28,7 @@ from ssltyped.model.model import SSLModel
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import AdamWConf, SGDConf
 from ssltyped.resolution import resolve_experiment
+from ssltyped.run import main
 from ssltyped.schedulers.composite import CompositeConf
 from ssltyped.schedulers.cosine import Cosine, CosineConf
 from ssltyped.schedulers.curves import LinearConf
@@ -261,10 +262,9 @@ def test_what_one_step_would_raise_is_a_mistake() -> None:
 
 
 @pytest.mark.parametrize(("overrides", "code"), [([], 0), (["loss.temperature=-1"], 2)])
-def test_exit_codes(overrides: list[str], code: int, tmp_path: Path) -> None:
-    got, out, err = run_cli("tiny", "--plan", f"output={tmp_path}", *overrides)
-    assert got == code, out + err
-    assert ("loss.temperature" in err) == (code == 2)
+def test_exit_codes(overrides: list[str], code: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["tiny", "--plan", f"output={tmp_path}", *overrides]) == code
+    assert ("loss.temperature" in capfd.readouterr().err) == (code == 2)
     assert not list(tmp_path.iterdir())
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from trees import Colour, LeafConf, OtherLeafConf, tree
 
-from ssltyped.config import ConfigError, check, from_yaml, get, to_yaml
+from ssltyped.config import ConfigError, check, from_yaml, get, key_of, to_yaml
 
 
 def test_yaml_and_back() -> None:
@@ -19,6 +19,15 @@ def test_yaml_and_back() -> None:
         colour="blue",
     )
     assert from_yaml(to_yaml(value)) == check(value)
+    assert key_of(from_yaml(to_yaml(value))) == key_of(check(value))
+
+
+def test_what_differs_has_another_key() -> None:
+    """Also two parts with the same fields, and a number that is equal to another of another type."""
+    different = [tree(), tree(leaf=OtherLeafConf()), tree(folder=Path("b")), tree(named={"a": LeafConf(size=2)})]
+    different += [tree(colour="red"), tree(either="1"), tree(either=1)]
+    assert len({key_of(one) for one in different}) == len(different)
+    assert key_of(tree()) == key_of(tree())
 
 
 @pytest.mark.parametrize(

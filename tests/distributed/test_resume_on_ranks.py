@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from ranks import run_on_ranks
+from tiny import tiny
 from torch import Tensor
 
-from recipes.quickstart import recipe
 from ssltyped import config, distributed
 from ssltyped.config.overrides import override
 from ssltyped.experiment import build_trainer
@@ -22,13 +22,14 @@ from ssltyped.losses.npid import MemoryBankLossConf
 from ssltyped.losses.swav import SwAVLossConf
 from ssltyped.resolution import resolve_experiment
 
-STEPS, HALF = 6, 3
-
+STEPS, HALF = 5, 2
+"""Of 3 an epoch."""
+GLOBAL_BATCH = 8
 
 METHODS: Mapping[str, Mapping[str, object]] = {
-    "moco": {"loss": MoCoLossConf(queue_size=64)},
+    "moco": {"loss": MoCoLossConf(queue_size=16)},
     "swav": {
-        "loss": SwAVLossConf(queue_size=32, momentum=0.9),
+        "loss": SwAVLossConf(queue_size=16, momentum=0.9),
         "heads": {"head": PrototypesHeadConf(dims=[16, 8], num_prototypes=[6, 4])},
     },
     "deepcluster": {"loss": DeepClusterV2LossConf(num_clusters=[4, 3])},
@@ -55,17 +56,11 @@ def train(folder: Path, resume: Path | None, parts: Mapping[str, object] = {}) -
     """The state after the last step."""
     changes = [
         f"distributed.num_procs={distributed.world_size()}",
-        "data.train.batch_size=8",
-        "data.train.views.transforms.0.size=16",
-        "data.train.num_workers=0",
-        f"steps={STEPS}",
-        "epochs=null",
+        f"data.train.batch_size={GLOBAL_BATCH // distributed.world_size()}",
         f"checkpoints.every_steps={HALF}",
         "checkpoints.keep=9",
-        "callbacks=[]",
-        *(["trunk.width_multiplier=0.125"] if parts else []),
     ]
-    asked = config.replaced(override(recipe, changes), dict(parts))
+    asked = config.replaced(override(tiny(steps=STEPS), changes), dict(parts))
     resolution = resolve_experiment(asked)
     folder.mkdir(exist_ok=True)
     trainer = build_trainer(resolution.config, device=torch.device("cpu"), folder=folder, facts=resolution.facts)

@@ -10,7 +10,7 @@ from typing import Optional
 
 import pytest
 import torch
-from tiny import PatchesConf, run_cli, sha256, start_cli, tiny, tiny_trainer
+from tiny import PatchesConf, sha256, start_cli, tiny, tiny_trainer
 
 from ssltyped.config import INFERRED, config_for
 from ssltyped.config.overrides import override
@@ -22,6 +22,7 @@ from ssltyped.losses.moco import MoCoLossConf
 from ssltyped.losses.simclr import SimCLRLoss
 from ssltyped.optimizers.rate import RateConf
 from ssltyped.optimizers.torch_optim import SGDConf
+from ssltyped.run import main
 from ssltyped.schedulers.cosine import CosineConf
 from ssltyped.types import Batch, Callback, Carry, Model, Moment, StepOutput, Subset, TrainState, Update
 
@@ -506,8 +507,7 @@ def test_signal_saves_and_the_same_command_goes_on(number: signal.Signals, tmp_p
     assert not (tmp_path / "tiny" / "weights.pt").exists()
     assert json.loads((tmp_path / "tiny" / "result.json").read_text())["outcome"] == "interrupted"
     assert (saved / "state.pt").exists()
-    code, out, err = run_cli(*command)
-    assert code == 0, out + err
+    assert main(command) == 0
     whole = launch(override(tiny(output=tmp_path / "whole"), ["steps=30", "epochs=null"]))
     assert sha256(tmp_path / "tiny" / "weights.pt") == sha256(whole.folder / "weights.pt")
     steps = [json.loads(line)["step"] for line in (tmp_path / "tiny" / "metrics.jsonl").read_text().splitlines()]

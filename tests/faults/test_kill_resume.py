@@ -20,7 +20,8 @@ from ssltyped.run import main
 STEPS = 40
 RECIPE = [
     "recipes.quickstart", "resume=auto", f"steps={STEPS}", "epochs=null",
-    "data.train.views.transforms.0.size=16", "data.train.batch_size=64", "checkpoints.every_steps=1", "log_every=1",
+    "data.train.views.transforms.0.size=16", "data.train.batch_size=32", "trunk.width_multiplier=0.125",
+    "checkpoints.every_steps=1", "log_every=1",
     "callbacks=[ProgressBar,MetricsFile,NaNGuard]",
 ]  # fmt: skip
 

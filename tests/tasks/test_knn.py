@@ -42,6 +42,7 @@ def by_hand(weights: Path, k: int, count: int = 60) -> float:
     )["top1"]
 
 
+@pytest.mark.usefixtures("forked_ranks")
 def test_it_is_the_number_by_hand_and_that_of_two_processes(weights: Path, tmp_path: Path) -> None:
     asked = KNNEvalConf(weights=weights, data=labelled(60), ks=[1, 5], output=tmp_path)
     one = launch(asked, name="knn")

@@ -16,6 +16,7 @@ from ssltyped.evals import Features
 from ssltyped.tasks.linear import HELD_OUT, LinearEvalConf
 
 
+@pytest.mark.usefixtures("forked_ranks")
 def test_three_sets_of_images_and_the_chosen_setting(weights: Path, tmp_path: Path) -> None:
     asked = LinearEvalConf(
         weights=weights, data=labelled(80), features=["res4", "flatten"], epochs=5, batch_size=16, output=tmp_path

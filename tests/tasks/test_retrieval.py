@@ -16,6 +16,7 @@ from ssltyped.evals.retrieval import GroundTruth, ranking, score_rankings
 from ssltyped.tasks.retrieval import RetrievalEvalConf
 
 
+@pytest.mark.usefixtures("forked_ranks")
 def test_it_is_the_number_by_hand_and_that_of_two_processes(weights: Path, tmp_path: Path) -> None:
     asked = RetrievalEvalConf(weights=weights, data=labelled(40, test=13), cutoffs=[1, 4], output=tmp_path)
     run = launch(asked, name="retrieval")

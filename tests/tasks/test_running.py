@@ -51,6 +51,7 @@ def test_the_same_task_goes_on_in_its_folder_and_another_gets_its_own(tmp_path: 
     assert [file.name for file in (tmp_path / "foreign").iterdir()] == ["file"]
 
 
+@pytest.mark.usefixtures("forked_ranks")
 def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     """In the folder that one has begun: where it runs is no part of what it is."""
     alone = launch(CountConf(output=tmp_path, n=5), name="count")

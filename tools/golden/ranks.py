@@ -26,7 +26,7 @@ TIMEOUT = 60.0
 def check_on_ranks(cases: Sequence[Case], folder: Path, check: Check) -> dict[str, list[str]]:
     """What is wrong with each case, by its id; `check` is a function of a module."""
     with tempfile.TemporaryDirectory(prefix="golden-") as scratch:
-        context = mp.get_context("spawn")
+        context = mp.get_context("forkserver")
         started = [
             context.Process(target=_rank, args=(rank, Path(scratch), list(cases), folder, check))
             for rank in range(WORLD_SIZE)

@@ -31,6 +31,7 @@ from ssltyped.config.tree import Tree as Tree
 from ssltyped.config.tree import from_tree as from_tree
 from ssltyped.config.tree import from_yaml as from_yaml
 from ssltyped.config.tree import import_targets as import_targets
+from ssltyped.config.tree import key_of as key_of
 from ssltyped.config.tree import leaves as leaves
 from ssltyped.config.tree import to_tree as to_tree
 from ssltyped.config.tree import to_yaml as to_yaml

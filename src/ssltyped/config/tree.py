@@ -28,6 +28,11 @@ def to_tree(value: Any) -> Any:
     return {key: to_tree(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
+def key_of(config: object) -> str:
+    """A text that two checked configs share if they are equal, also after YAML: quick, for what is kept of a part."""
+    return repr(to_tree(config))
+
+
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every value of plain data that holds no others, by its path."""
     if isinstance(tree, dict):

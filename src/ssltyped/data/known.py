@@ -58,7 +58,7 @@ class Sources:
 
     def of_source(self, asked: Source, path: str, *, may_lack: bool = False) -> Known:
         """Nothing is known of one that cannot be, if it `may_lack`; else it is a `ConfigError`."""
-        key = config.to_yaml(asked)
+        key = config.key_of(asked)
         if key not in self._known:
             try:
                 source = config.build(asked)

@@ -10,7 +10,7 @@ from typing import Annotated
 import pytest
 import torch
 from annotated_types import Ge
-from tiny import run_cli, tiny, tiny_trainer
+from tiny import tiny, tiny_trainer
 from torch import Tensor
 from watched import Watched
 
@@ -21,6 +21,7 @@ from ssltyped.engine.checkpoint import CheckpointsConf
 from ssltyped.experiment import Experiment
 from ssltyped.launch import launch, replay
 from ssltyped.losses.simclr import SimCLRLoss
+from ssltyped.run import main
 from ssltyped.types import Batch, Model, Moment, StepOutput
 
 
@@ -156,10 +157,10 @@ def test_every_so_many_steps(tmp_path: Path) -> None:
         check(NaNGuardConf(every_steps=0))  # type: ignore[config-value]  # the point of it
 
 
-def test_exit_code(tmp_path: Path) -> None:
+def test_exit_code(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A run that fails ends with 1; no weights are exported."""
-    code, out, err = run_cli("tiny", f"output={tmp_path}", "optimizer.rate.lr=1e30", "callbacks=[NaNGuard]")
-    assert code == 1, out + err
+    assert main(["tiny", f"output={tmp_path}", "optimizer.rate.lr=1e30", "callbacks=[NaNGuard]"]) == 1
+    err = capfd.readouterr().err
     assert "NonFiniteLossError" in err
     assert "ssltyped.replay(" in err
     assert list((tmp_path / "tiny").glob("nan_step*_rank0.pt"))

@@ -29,6 +29,7 @@ def summed(case: Case, arrays: Arrays) -> list[str]:
     return [f"{distributed.rank()} of {distributed.world_size()}: {total}"]
 
 
+@pytest.mark.usefixtures("fork_server")
 def test_ranks_work_on_their_parts_together_and_one_that_dies_fails_what_is_left(tmp_path: Path) -> None:
     assert check_on_ranks([case(1), case(2)], tmp_path, summed) == {
         "case1": ["rank 0: 0 of 2: 21.0", "rank 1: 1 of 2: 21.0"],

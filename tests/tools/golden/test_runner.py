@@ -26,6 +26,7 @@ def total(report: str) -> list[int]:
     return [int(count) for count in report.splitlines()[-1].split()[1:]]
 
 
+@pytest.mark.usefixtures("fork_server")
 def test_recorded_cases_of_parts() -> None:
     """All but whole models; those of two ranks in one pair of processes."""
     index = load(PUBLIC / "index.json")
@@ -84,6 +85,7 @@ def test_another_parameter_gives_other_numbers(tmp_path: Path, capsys: pytest.Ca
     assert "grad_output: " in report
 
 
+@pytest.mark.usefixtures("fork_server")
 def test_another_number_of_one_rank_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     index = small(tmp_path, nothing, "losses.moco_loss.5")
     arrays = dict(np.load(tmp_path / "public_losses.npz"))
