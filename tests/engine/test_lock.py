@@ -8,7 +8,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -16,9 +15,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
+from ranks import start_server
 from tiny import environment, tiny
 
 from ssltyped import launch
@@ -27,21 +29,29 @@ from ssltyped.engine import lock
 from ssltyped.engine.lock import FILE, Owner, locked
 
 HOLD = "import sys; from pathlib import Path; from ssltyped.engine.lock import locked\n"
-HOLD += "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+HOLD += "with locked(Path(sys.argv[1])): print('held')"
+
+
+def _hold(folder: str, held: Event) -> None:
+    with locked(Path(folder)):
+        held.set()
+        time.sleep(120)
 
 
 @contextmanager
-def another(folder: Path) -> Iterator[subprocess.Popen[str]]:
+def another(folder: Path) -> Iterator[BaseProcess]:
     """A process of its own that owns the folder."""
-    command = [sys.executable, "-c", HOLD, str(folder)]
-    process = subprocess.Popen(command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
+    start_server()
+    context = multiprocessing.get_context("forkserver")
+    held = context.Event()
+    process = context.Process(target=_hold, args=(str(folder), held))
+    process.start()
+    assert held.wait(60)
     try:
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.join()
 
 
 def refused(folder: Path) -> str:
@@ -85,8 +95,8 @@ def test_a_clean_end_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_killed_one_does_not_block(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with another(tmp_path) as first:
-        first.send_signal(signal.SIGKILL)
-        first.wait()
+        first.kill()
+        first.join()
         with locked(tmp_path):
             owner = Owner.of(tmp_path / FILE)
             assert owner is not None
@@ -101,7 +111,7 @@ def test_a_copy_of_the_folder_does_not_let_it_go(tmp_path: Path, monkeypatch: py
     with locked(folder):
         shutil.copytree(folder, tmp_path / "copy")
         command = [sys.executable, "-c", HOLD, str(folder)]
-        other = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, input="")
+        other = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
         assert f"{folder} is in use by process {os.getpid()} on {socket.gethostname()}" in other.stderr
         assert "held" not in other.stdout
         owner = Owner.of(folder / FILE)
@@ -178,9 +188,10 @@ def _share(folder: str) -> None:
 
 
 def test_the_ranks_of_a_run_share_its_lock(tmp_path: Path) -> None:
-    spawned = multiprocessing.get_context("spawn")
+    start_server()
+    forked = multiprocessing.get_context("forkserver")
     with locked(tmp_path):
-        ranks = [spawned.Process(target=_share, args=(str(tmp_path),)) for _ in range(2)]
+        ranks = [forked.Process(target=_share, args=(str(tmp_path),)) for _ in range(2)]
         for rank in ranks:
             rank.start()
         for rank in ranks:

@@ -65,6 +65,7 @@ def test_a_name_that_is_taken_as_it_is(name: str, tmp_path: Path) -> None:
     assert (run.folder / "weights.pt").exists()
 
 
+@pytest.mark.usefixtures("forked_ranks")
 def test_it_is_taken_by_several_processes_too(tmp_path: Path) -> None:
     asked = config.replaced(tiny(output=tmp_path, steps=1, batch_size=4), {"name": NAMES[3] + "/b"})
     run = launch(config.replaced(asked, {"distributed.num_procs": 2, "resume": "never"}))
