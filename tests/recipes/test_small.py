@@ -19,7 +19,7 @@ from recipes.small.supervised import supervised
 from recipes.small.swav import swav
 from ssltyped import launch
 from ssltyped.cli.recipe import load_recipe, shipped
-from ssltyped.config import ConfigError, get, replaced
+from ssltyped.config import ConfigError, get, part_of, replaced
 from ssltyped.config.overrides import override
 from ssltyped.experiment import Experiment
 from ssltyped.resolution import resolve_experiment
@@ -124,8 +124,8 @@ def test_on_labelled_images_without_others_to_judge_by(name: str, tmp_path: Path
         write_images(tmp_path / "mine" / f"class {number}", 40)
     for val in ([], [f"data.val.path={tmp_path / 'mine' / 'class 0'}"]):
         resolved = resolve_experiment(override(made(name), [f"data.train.path={tmp_path / 'mine'}", *val]), name).config
-        probe = next(one for one in resolved.callbacks if hasattr(one, "num_classes") and hasattr(one, "lr"))
-        assert probe.every_epochs == 0
+        place = next(n for n, one in enumerate(resolved.callbacks) if part_of(one).name == "LinearProbe")
+        assert get(resolved, f"callbacks.{place}.every_epochs") == 0
 
 
 def test_own_images_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
