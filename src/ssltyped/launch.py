@@ -32,7 +32,7 @@ from ssltyped.optimizers.rate import lr_path, peak_lr
 from ssltyped.resolution import FactFinder, resolve_experiment
 from ssltyped.tasks.running import TaskRun, is_task, run_task
 from ssltyped.types import Batch, Facts, Problem, StepOutput, Task
-from ssltyped.weights.pretrained import of_experiment, said_of
+from ssltyped.weights.described import of_experiment, said_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,22 +50,6 @@ def test_it_does_not_matter_from_where_a_path_is_given(tmp_path: Path, monkeypat
         assert (found.image_size, found.origin) == (SIZE, "a run of ours"), relative
 
 
-def test_weights_say_what_they_are_wherever_they_go(tmp_path: Path) -> None:
-    run = launch(tiny(output=tmp_path / "runs", steps=1))
-    (tmp_path / "elsewhere").mkdir()
-    (checkpoint,) = (run.folder / "checkpoints").iterdir()
-    moved = (run.folder / "weights.pt").rename(tmp_path / "elsewhere" / "mine.pt")
-    at_home, found = pretrained(checkpoint), pretrained(moved)
-    assert (found.trunk, found.heads, found.mean, found.std) == (
-        at_home.trunk,
-        at_home.heads,
-        at_home.mean,
-        at_home.std,
-    )
-    assert found.image_size == SIZE
-    assert not found.assumed
-
-
 def test_weights_that_do_not_say_what_they_are_are_not_taken_for_torchvisions(tmp_path: Path) -> None:
     run = launch(tiny(output=tmp_path, steps=1), ["trunk.width_multiplier=1", "trunk.stem=imagenet"])
     write_weights(tmp_path / "old.pt", run.model, {"method": "SimCLRLoss"})  # as they were written once

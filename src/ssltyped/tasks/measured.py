@@ -28,8 +28,9 @@ from ssltyped.model.model import SSLModel
 from ssltyped.transforms.geometry import CenterCropConf, ResizeConf
 from ssltyped.transforms.views import last_size
 from ssltyped.types import Facts, Head, Inference, Problem, Source, Task
+from ssltyped.weights.described import Pretrained
 from ssltyped.weights.load import LoadReport
-from ssltyped.weights.pretrained import Pretrained, pretrained
+from ssltyped.weights.pretrained import pretrained
 
 
 class TrunkState(Enum):

@@ -20,11 +20,12 @@ from ssltyped.model.model import default_feature
 from ssltyped.trunks.resnet import ResNet
 from ssltyped.types import Problem, Trunk
 from ssltyped.weights.closed_pickle import write_arrays
+from ssltyped.weights.described import Pretrained, said_of
 from ssltyped.weights.hugging_face import FAMILIES, config_json
 from ssltyped.weights.layout import Layout
 from ssltyped.weights.load import Load
 from ssltyped.weights.networks import TIMM, TORCHVISION, LacksError, Make, require, resnet_differences
-from ssltyped.weights.pretrained import Pretrained, pretrained_in, said_of
+from ssltyped.weights.pretrained import pretrained_in
 from ssltyped.weights.recognise import as_override, as_overrides
 from ssltyped.weights.schemes import SCHEMES, Library, family_of
 from ssltyped.weights.stored import read_stored

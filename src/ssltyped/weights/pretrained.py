@@ -1,9 +1,7 @@
 """What a run, or a file of weights, has to offer: a trunk, what fills it, and the images that it is for."""
 
-import dataclasses
 import functools
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -11,40 +9,14 @@ from ssltyped import config
 from ssltyped.config import ConfigError
 from ssltyped.config.hints import listed
 from ssltyped.data.pipeline import IMAGENET_MEAN, IMAGENET_STD
-from ssltyped.transforms.views import last_size
-from ssltyped.types import Head, Problem, Trunk
-from ssltyped.weights.load import Load, LoadConf
+from ssltyped.types import Problem
+from ssltyped.weights.described import Pretrained, of_experiment
+from ssltyped.weights.load import LoadConf
 from ssltyped.weights.recognise import recognise
 from ssltyped.weights.stored import OURS, Stored, read_stored
 
 IMAGE_SIZE = 224
 """Side of the images of networks that do not say theirs."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Pretrained:
-    """Configs of what was trained, and how a new one gets its weights.
-
-    Args:
-        trunk: the config of the trunk.
-        heads: the configs of the heads that the weights have, by name; none of a file of somebody else.
-        load: what fills a model of the trunk (and with `into=""` of the heads, if there are some).
-        origin: whose weights these are, in a few words: "a run of ours", "VISSL: trunk", "torchvision".
-        mean: of the images in [0, 1], by channel; ImageNet's where a file does not say.
-        std: the same.
-        image_size: side of the images that it was trained on, in pixels; of a file that does not say, the size for
-            which positions are learned, or 224.
-        assumed: fields of the trunk that a file leaves open, with the reason for their values.
-    """
-
-    trunk: Trunk
-    heads: Mapping[str, Head]
-    load: Load
-    origin: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    image_size: int
-    assumed: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def pretrained(path: Path) -> Pretrained:
@@ -83,31 +55,6 @@ def run_of(path: Path) -> Path | None:
     path = path.resolve()  # a relative one has no parents beyond the folder that it starts from
     places = (path, *path.parents[:3])  # RUN, RUN/weights.pt, RUN/checkpoints/step_N/state.pt
     return next((place / "resolved.yaml" for place in places if (place / "resolved.yaml").is_file()), None)
-
-
-def said_of(found: Pretrained) -> dict[str, str]:
-    """What a file keeps of it, so that it is known wherever the file goes (`_of_export`)."""
-    return {
-        "trunk": config.to_yaml(found.trunk),
-        "heads": json.dumps({name: config.to_yaml(head) for name, head in found.heads.items()}),
-        "mean": json.dumps(found.mean),
-        "std": json.dumps(found.std),
-        "image_size": str(found.image_size),
-    }
-
-
-def of_experiment(path: Path, experiment: object) -> Pretrained:
-    """What the weights of a run are, which was resolved to this."""
-    views, val = config.get(experiment, "data.train.views"), config.get(experiment, "data.val")
-    return Pretrained(
-        trunk=config.get(experiment, "trunk"),
-        heads=dict(config.get(experiment, "heads")),
-        load=LoadConf(path=path),
-        origin="a run of ours",
-        mean=tuple(config.get(experiment, "data.mean")),
-        std=tuple(config.get(experiment, "data.std")),
-        image_size=last_size(val.transforms) if val else max(config.build(views).crop_sizes),
-    )
 
 
 def _of_export(path: Path, stored: Stored) -> Pretrained:
