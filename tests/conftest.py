@@ -17,6 +17,14 @@ from torch.distributed.launcher import LaunchConfig  # noqa: E402
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is marked `gpu` is for a card."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device is here"))
+
+
 @pytest.fixture
 def fork_server() -> None:
     """Processes of multiprocessing's "forkserver" have imported what they need."""

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from methods import MLP, RESNET, crops, method, multicrop, vit
+from methods import METHODS, MLP, RESNET, crops, method, multicrop, vit
 from test_byol import BYOLLossConf
+from tiny import tiny
 
 from ssltyped import config
 from ssltyped.data.targets import OneHotConf
@@ -103,3 +104,6 @@ OTHERS: Mapping[str, Experiment] = {
         loss=IBOTDistillationLossConf(teacher=teacher(IBOT, vit())),
     ),
 }
+
+EVERY: Mapping[str, Experiment] = {"simclr": tiny(), **METHODS, **OTHERS}
+"""All of the package: `distributed/test_every_method.py` sees to that."""

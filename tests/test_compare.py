@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+from measured import labelled
 from tiny import tiny
 
 from ssltyped import launch
 from ssltyped.compare import main
 from ssltyped.engine.callbacks.metrics_file import MetricsFileConf
 from ssltyped.losses.barlow_twins import BarlowTwinsLossConf
+from ssltyped.tasks.knn import KNNEvalConf
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,41 @@ def test_all_that_are_no_runs_are_named(runs: Path, tmp_path: Path, capsys: pyte
     assert f"{tmp_path / 'resolved.yaml'}: " in told
     assert "ssltyped.gone" in told
     assert "Traceback" not in told
+
+
+def test_long_values_that_differ_at_their_end(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = "/a/very/long/way/to/the/pictures/of/all/kinds/of/animals"
+    for name, end in (("cats", "cats"), ("dogs", "dogs")):
+        text = (runs / "cold" / "resolved.yaml").read_text()
+        (runs / name).mkdir()
+        (runs / name / "resolved.yaml").write_text(text.replace("  path: null", f"  path: {long}/{end}", 1))
+    differing, _ = compared(capsys, runs / "cats", runs / "dogs")
+    assert [value[-12:] for value in differing["data.train.path"]] == ["animals/cats", "animals/dogs"]
+    assert all(len(value) <= 40 for value in differing["data.train.path"])
+
+
+@pytest.mark.parametrize("text", ['{"step": 1, "lo\n{"step": 2}\n', '{"loss": "low"}', '{"loss": null}', "[1]\n{}"])
+def test_a_damaged_file_of_metrics_is_named(
+    text: str, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(runs / "cold", tmp_path / "cold")
+    (tmp_path / "cold" / "metrics.jsonl").write_text(text)
+    assert main([str(tmp_path / "cold"), str(runs / "warm")]) in (0, 2)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_file_is_no_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(runs / "cold" / "result.json"), str(runs / "warm")]) == 2
+    assert "is not the folder of a run" in capsys.readouterr().err
+
+
+def test_measures_are_compared_by_their_results(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, test in (("knn a", 20), ("knn b", 30)):
+        launch(KNNEvalConf(weights=runs / "cold", data=labelled(40, test), ks=[5], output=runs), name=name)
+    capsys.readouterr()
+    differing, measured = compared(capsys, runs / "knn a", runs / "knn b")
+    assert differing == {"data.test_source.count": ["20", "30"]}
+    assert "knn_top1.flatten.k5" in measured
 
 
 def test_one_run_is_not_compared(capsys: pytest.CaptureFixture[str]) -> None:

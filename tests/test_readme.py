@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from readme import README, blocks
 from tiny import TORCHRUN
 from torchvision.models import resnet18, resnet50
 
@@ -30,19 +31,14 @@ from ssltyped.weights.__main__ import main as weights_main
 from tools.check_layers import LAYERS
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUICKSTART = "recipes.quickstart"
-
-
-def blocks(language: str) -> list[str]:
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    return [text for name, text in found if name == language]
 
 
 def commands(start: str) -> list[list[str]]:
     """What follows `start` in a command of a block or of the text; a line that ends in a backslash goes on."""
     prose = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL).replace("\n", " ")
-    lines = [*"".join(blocks("sh")).replace("\\\n", " ").splitlines(), *re.findall(r"`([^`]+)`", prose)]
+    typed = [line.removeprefix("$ ") for line in "".join(blocks("console")).splitlines() if line.startswith("$ ")]
+    lines = [*typed, *"".join(blocks("sh")).replace("\\\n", " ").splitlines(), *re.findall(r"`([^`]+)`", prose)]
     return [shlex.split(line.partition(start)[2], comments=True) for line in lines if start in line]
 
 

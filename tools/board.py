@@ -6,7 +6,8 @@
 
 Rows are kept in board.jsonl as they are done, and what is there with the same hash (of the whole recipe, the seed and
 the measure) is not run again: the same command goes on after Ctrl-C or a crash, in the middle of a run too. A change
-of the code is not seen by it: take the rows out of the file to run them again. Exit code 1 when a run failed.
+of the code is not seen by it: take the rows out of the file to run them again. The page shows all rows of the recipes
+as they are now, whatever was asked for. Exit code 1 when a run failed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for `python tools/board.py
 
 import recipes.small
 from recipes.small.base import DIGITS, Dials
-from ssltyped.config import ConfigError
+from ssltyped.config.hints import failure
 from ssltyped.model.files import write_text
 from tools import board_lightly
 from tools.board_page import PICTURE, Board, draw, page
@@ -38,11 +39,11 @@ UNTRAINED_SEEDS = 20
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=1, help="runs of each method, with the seeds 0, 1, ...")
+    parser.add_argument("--seeds", type=_positive, default=1, help="runs of each method, with the seeds 0, 1, ...")
     parser.add_argument("--methods", nargs="+", choices=methods(), default=methods(), metavar="METHOD")
     parser.add_argument("--lightly", action="store_true", help="the same by lightly's losses, which is installed aside")
-    parser.add_argument("--epochs", type=int, default=DIGITS.epochs)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--epochs", type=_positive, default=DIGITS.epochs)
+    parser.add_argument("--jobs", type=_positive, default=2, help="runs at a time")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="where board.md and its rows are")
     options = parser.parse_args(arguments)
     dials = dataclasses.replace(DIGITS, epochs=options.epochs)
@@ -50,13 +51,27 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     if options.lightly:
         board_lightly.install()
     path = options.docs / "board.jsonl"
-    rows, failed = fill(path, jobs, options.jobs)
-    made = Board(rows, {name: first for first, names in starts(dials).items() for name in names})
+    failed = fill(path, jobs, options.jobs)
+    made = Board(current(read(path), dials), {name: first for first, names in starts(dials).items() for name in names})
     if made.methods:
         write_text(options.docs / "board.md", "\n".join(page(made)) + "\n")
         draw(made, options.docs / PICTURE)
         print(f"written: {options.docs / 'board.md'}")
+    for job, reason in failed.items():
+        print(f"failed: {job.side.value} {job.method} seed {job.seed}: {reason}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"got {text}: 1 or more")
+    return number
+
+
+def current(rows: Iterable[Row], dials: Dials) -> list[Row]:
+    """Those that would not be run again: of recipes as they are now. The last one counts of several."""
+    found = {row.hash: row for row in rows if row.method in methods()}
+    return [row for row in found.values() if Job(Side(row.side), row.method, row.seed, dials).hash == row.hash]
 
 
 def methods() -> list[str]:
@@ -85,42 +100,45 @@ def jobs_of(names: Iterable[str], seeds: Sequence[int], dials: Dials, *, lightly
                 yield Job(Side.LIGHTLY, name, seed, dials)
 
 
-def fill(path: Path, jobs: Sequence[Job], at_once: int) -> tuple[list[Row], list[Job]]:
-    """Rows of these jobs, those that the file does not have run now and added to it; and the jobs that failed."""
-    have = {row.hash: row for row in read(path)}
-    asked = {job: job.hash for job in jobs}
-    missing = [job for job in jobs if asked[job] not in have]
+def fill(path: Path, jobs: Sequence[Job], at_once: int) -> dict[Job, str]:
+    """Run those of the jobs that the file has no rows of, and add these to it; which failed, and why."""
+    have = {row.hash for row in read(path)}
+    missing = [job for job in jobs if job.hash not in have]
     print(f"{len(jobs) - len(missing)} of {len(jobs)} are in {path}", flush=True)
-    failed = []
+    failed = dict[Job, str]()
     path.parent.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     with path.open("a") as file, ProcessPoolExecutor(at_once, mp_context=context) as pool:
-        running = {pool.submit(run, job): job for job in missing}
         try:
-            for number, future in enumerate(as_completed(running), 1):
-                job = running[future]
-                where = f"{number}/{len(missing)}  {job.side.value} {job.method} seed {job.seed}"
-                try:
-                    row = have[asked[job]] = future.result()
-                except ConfigError as error:
-                    failed.append(job)
-                    print(f"{where}: {error}", flush=True)
-                    continue
-                file.write(row.write())
-                file.flush()
-                print(f"{where}  knn {row.knn:.1f}  linear {row.linear:.1f}  {row.cpu_s:.0f} CPU-s", flush=True)
+            for later in (False, True):  # what others stand on is done before these begin
+                running = {pool.submit(run, job): job for job in missing if (job.before is not None) is later}
+                for future in as_completed(running):
+                    job = running[future]
+                    where = f"{job.side.value} {job.method} seed {job.seed}"
+                    try:
+                        row = future.result()
+                    except Interrupted:
+                        raise
+                    except Exception as error:
+                        failed[job] = failure(error)
+                        print(f"{where}: {failed[job]}", flush=True)
+                        continue
+                    file.write(row.write())
+                    file.flush()
+                    print(f"{where}  knn {row.knn:.1f}  linear {row.linear:.1f}  {row.cpu_s:.0f} CPU-s", flush=True)
         except (KeyboardInterrupt, Interrupted):
             pool.shutdown(cancel_futures=True)
             print("stopped; the same command goes on", flush=True)
             raise SystemExit(130) from None
-    return [have[asked[job]] for job in jobs if asked[job] in have], failed
+    return failed
 
 
 def read(path: Path) -> Iterator[Row]:
-    """The rows of a file; none if there is none."""
+    """The rows of a file; none if there is none. A line that was cut when the machine went down is none."""
     with contextlib.suppress(FileNotFoundError):
         for line in path.read_text().splitlines():
-            yield Row.read(line)
+            if line.endswith("}"):
+                yield Row.read(line)
 
 
 if __name__ == "__main__":

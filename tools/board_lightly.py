@@ -33,7 +33,7 @@ from ssltyped.resolution import resolve_experiment
 from ssltyped.types import Loss, Moment, Trunk
 
 VERSION = "1.6.0"
-FOLDER = Path("runs/board/lightly")
+FOLDER = Path(f"runs/board/lightly-{VERSION}")
 """Where lightly is installed to, beside our environment and not in it."""
 
 Views = tuple[Tensor, ...]
@@ -67,7 +67,7 @@ def install() -> None:
 def train(method: str, recipe: Experiment) -> Trained:
     """AdamW without decay of biases and norms, a tenth of the run for warmup, then half a cosine: as the recipe."""
     if str(FOLDER) not in sys.path:
-        sys.path.append(str(FOLDER))
+        sys.path.insert(0, str(FOLDER))  # before any other lightly
     started = time.process_time()
     resolved = resolve_experiment(recipe)
     torch.manual_seed(recipe.seed)
@@ -76,7 +76,7 @@ def train(method: str, recipe: Experiment) -> Trained:
     model, steps = module.model, parts.steps
     assert isinstance(model, SSLModel)
     assert steps is not None
-    step_loss = METHOD[method](module.loss, model)
+    plain = METHOD[method](module.loss, model)
     settings = part(resolved.config.optimizer, AdamW)
     lr, decay = part(settings.rate, Rate).lr, settings.weight_decay
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
@@ -89,17 +89,17 @@ def train(method: str, recipe: Experiment) -> Trained:
     with TrainPipeline(split=parts.data.train, seed=recipe.seed) as batches:
         for step in range(steps):
             views = parts.data.normalize(next(batches)).views
-            loss = step_loss(views, Moment(step, steps, resolved.facts.steps_per_epoch or steps))
+            loss = plain.step(views, Moment(step, steps, resolved.facts.steps_per_epoch or steps))
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
             ends.append(time.perf_counter())
-    model.eval()
+    plain.product.eval()
     every = recipe.log_every
     rates = [every / (ends[end] - ends[end - every]) for end in range(every, len(ends), every)]
     rate = statistics.median(rates or [steps / (ends[-1] - ends[0])])
-    return Trained(model.trunk, steps, time.process_time() - started, rate)
+    return Trained(plain.product.trunk, steps, time.process_time() - started, rate)
 
 
 def _rate(step: int, warmup: float, steps: int) -> float:
@@ -109,7 +109,12 @@ def _rate(step: int, warmup: float, steps: int) -> float:
     return (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
 
 
-StepLoss = Callable[[Views, Moment], Tensor]
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    """A method: the loss of a step, and the model that it is for, as ours has it."""
+
+    step: Callable[[Views, Moment], Tensor]
+    product: SSLModel
 
 
 def _theirs(name: str, **settings: object) -> Callable[..., Tensor]:
@@ -124,19 +129,19 @@ def _both(model: SSLModel, views: Views) -> tuple[Tensor, ...]:
     return of_views
 
 
-def _simclr(loss: Loss, model: SSLModel) -> StepLoss:
+def _simclr(loss: Loss, model: SSLModel) -> Plain:
     assert isinstance(loss, SimCLRLoss)
     theirs = _theirs("NTXentLoss", temperature=loss.temperature)
-    return lambda views, _: theirs(*_both(model, views))
+    return Plain(lambda views, _: theirs(*_both(model, views)), model)
 
 
-def _barlow_twins(loss: Loss, model: SSLModel) -> StepLoss:
+def _barlow_twins(loss: Loss, model: SSLModel) -> Plain:
     assert isinstance(loss, BarlowTwinsLoss)
     theirs = _theirs("BarlowTwinsLoss", lambda_param=loss.lambda_off)
-    return lambda views, _: theirs(*_both(model, views))
+    return Plain(lambda views, _: theirs(*_both(model, views)), model)
 
 
-def _moco(loss: Loss, model: SSLModel) -> StepLoss:
+def _moco(loss: Loss, model: SSLModel) -> Plain:
     assert isinstance(loss, MoCoLoss)
     momentum, teacher = loss.momentum, _Teacher(model)
     theirs = _theirs("NTXentLoss", temperature=loss.temperature, memory_bank_size=tuple(loss.queue.shape))
@@ -145,10 +150,10 @@ def _moco(loss: Loss, model: SSLModel) -> StepLoss:
         teacher.follow(model, momentum)
         return theirs(*_both(model, views[:1]), *teacher(views[1:]))
 
-    return step
+    return Plain(step, model)
 
 
-def _dino(loss: Loss, model: SSLModel) -> StepLoss:
+def _dino(loss: Loss, model: SSLModel) -> Plain:
     assert isinstance(loss, DINOLoss)
     teacher = _Teacher(model)
     theirs = _theirs(
@@ -163,10 +168,10 @@ def _dino(loss: Loss, model: SSLModel) -> StepLoss:
         temperature = loss.temperature(moment)
         return theirs(list(teacher(views)), list(_both(model, views)), teacher_temp=temperature)
 
-    return step
+    return Plain(step, teacher.model)
 
 
-def _swav(loss: Loss, model: SSLModel) -> StepLoss:
+def _swav(loss: Loss, model: SSLModel) -> Plain:
     assert isinstance(loss, SwAVLoss)
     theirs = _theirs("SwaVLoss", temperature=loss.temperature, sinkhorn_epsilon=loss.epsilon)
     (head,) = model.heads.values()
@@ -176,23 +181,23 @@ def _swav(loss: Loss, model: SSLModel) -> StepLoss:
         head.normalize_prototypes()
         return theirs(list(_both(model, views)), [])
 
-    return step
+    return Plain(step, model)
 
 
 class _Teacher:
     """An average of the student, with the statistics of its own batch, as lightly's examples have it."""
 
     def __init__(self, student: SSLModel) -> None:
-        self._model = copy.deepcopy(student).requires_grad_(False)
+        self.model = copy.deepcopy(student).requires_grad_(False)
 
     @torch.no_grad()
     def follow(self, student: SSLModel, momentum: float) -> None:
-        for own, other in zip(self._model.parameters(), student.parameters(), strict=True):
+        for own, other in zip(self.model.parameters(), student.parameters(), strict=True):
             own.lerp_(other, 1 - momentum)
 
     @torch.no_grad()
     def __call__(self, views: Views) -> tuple[Tensor, ...]:
-        return _both(self._model, views)
+        return _both(self.model, views)
 
 
 METHOD = {"simclr": _simclr, "moco": _moco, "swav": _swav, "dino": _dino, "barlow_twins": _barlow_twins}

@@ -17,21 +17,24 @@ PICTURE = "board.png"
 INTRODUCTION = """\
 # Does it learn?
 
-Made by `make board` (`python -m tools.board`) from `board.jsonl`, a row a run; not written by hand.
+Made by `python -m tools.board --seeds 5 --lightly` from `board.jsonl`, a row a run; not written by hand.
 
 Each recipe of `recipes/small` as it stands, on the 1,400 embedded training digits (32 x 32 pixels, placed and coloured
 at random), its trunk judged on the 397 test digits, of other writers: weighted kNN of 20 neighbours, and a linear
-classifier whose rate and decay a tenth of the training digits decide. Percent, mean of {seeds} seeds, and half of the
+classifier whose rate and decay a tenth of the training digits decide. Percent, mean over the seeds, and half of the
 95 % interval of that mean (Student's); it does not cover the choice of the test images. The settings were tuned on a
-part of the training digits, with one seed. Untrained: the same trunk, mean of its own seeds, as torch makes it or with
-BatchNorm statistics of the images, whichever is better. Bold: the intervals of trained and untrained are apart.
-CPU-seconds: of the training on one thread, evaluations in it included.
+part of the training digits, with one seed. Untrained: the same trunk, mean over its own 20 seeds, as torch makes it or
+with BatchNorm statistics of the images, whichever is better (as torch makes it; what a run logs at its start has the
+statistics, and is lower). Bold: above the untrained trunk, the two intervals apart. CPU-seconds: of the training on one
+thread, evaluations in it included.
 """
 BESIDE = """\
 ## Beside lightly
 
 The same trunk and head from the same start, images, views, optimizer, schedule and steps, by lightly's losses in a
-plain loop (`tools/board_lightly.py`). Steps a second: medians over the runs, one thread each, data included.
+plain loop (`tools/board_lightly.py`), with our settings as far as lightly has them: our SwAV's codes are hard, theirs
+soft. DINO is judged by its teacher in both. Steps a second: medians over stretches of all runs, one thread each, data
+included, on a machine that had other work to do.
 """
 
 
@@ -107,8 +110,7 @@ def linear(row: Row) -> float:
 
 def page(board: Board) -> Iterator[str]:
     """The lines of docs/board.md."""
-    seeds = max(len(board.of(Side.OURS, method)) for method in board.methods)
-    yield INTRODUCTION.format(seeds=seeds)
+    yield INTRODUCTION
     yield from _methods(board)
     yield ""
     yield f"![kNN accuracy by method]({PICTURE})"
@@ -118,17 +120,17 @@ def page(board: Board) -> Iterator[str]:
 
 
 def _methods(board: Board) -> Iterator[str]:
-    yield "| method | kNN | linear | untrained kNN | untrained linear | steps | CPU-seconds |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    yield "| method | seeds | kNN | linear | untrained kNN | untrained linear | steps | CPU-seconds |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     pixels = [row for row in board.rows if row.side == Side.PIXELS.value]
     for row in pixels[:1]:
-        yield f"| raw pixels | {row.knn:.1f} | {row.linear:.1f} | | | | |"
+        yield f"| raw pixels | | {row.knn:.1f} | {row.linear:.1f} | | | | |"
     for method in board.methods:
         cells = [_bold(board.value(Side.OURS, method, one), board.learned(method, one)) for one in (knn, linear)]
         starts = [str(board.start(method, one)) for one in (knn, linear)]
         rows = board.of(Side.OURS, method)
         cpu_s = statistics.median(row.cpu_s for row in rows)
-        yield f"| {method} | {' | '.join([*cells, *starts])} | {rows[0].steps} | {cpu_s:.0f} |"
+        yield f"| {method} | {len(rows)} | {' | '.join([*cells, *starts])} | {rows[0].steps} | {cpu_s:.0f} |"
 
 
 def _bold(value: Estimate, learned: bool) -> str:

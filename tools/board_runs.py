@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib
 import io
 import json
+import shutil
 import statistics
 import tempfile
 import time
@@ -66,23 +68,38 @@ class Job:
     dials: Dials = DIGITS
 
     @property
-    def recipe(self) -> Experiment:
-        """What is run, in full."""
+    def asked(self) -> Experiment:
+        """What is run; one that stands on another run names this one's file, and with it all that was asked of it."""
         module = importlib.import_module(f"recipes.small.{self.method}")
         recipe: Experiment = getattr(module, self.method)(self.dials)
-        name = f"{self.method}/{self.seed}"
-        fields = {"seed": self.seed, "output": FOLDER, "name": name, "data.train.num_workers": 0}
-        if self.method in BEFORE:
-            before, path, file = BEFORE[self.method]
-            fields[path] = FOLDER / before / str(self.seed) / file
+        fields = {"seed": self.seed, "data.train.num_workers": 0, "output": FOLDER}
+        if self.before is not None:
+            _, path, file = BEFORE[self.method]
+            fields[path] = self.before.folder / file
         return replaced(recipe, fields)
 
     @property
+    def before(self) -> Optional[Job]:
+        """The run that this one stands on."""
+        ours = self.side is Side.OURS and self.method in BEFORE
+        return dataclasses.replace(self, method=BEFORE[self.method][0]) if ours else None
+
+    @functools.cached_property
     def hash(self) -> str:
         """Of all that is asked for: a row with it is not run again."""
         version = board_lightly.VERSION if self.side is Side.LIGHTLY else ""
-        text = f"{PROTOCOL} {K} {self.side.value} {version} {to_yaml(self.recipe)}"
+        text = f"{PROTOCOL} {K} {self.side.value} {version} {to_yaml(self.asked)}"
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def folder(self) -> Path:
+        """Of the run: another one for whatever else is asked for."""
+        return FOLDER / self.method / f"{self.seed}-{self.hash}"
+
+    @property
+    def recipe(self) -> Experiment:
+        """What is launched."""
+        return replaced(self.asked, {"name": str(self.folder.relative_to(FOLDER))})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,10 +153,23 @@ def run(job: Job) -> Row:
     if job.side is Side.LIGHTLY:
         trained = board_lightly.train(job.method, job.recipe)
     else:
-        if job.method in BEFORE:
-            _trained(dataclasses.replace(job, method=BEFORE[job.method][0]))
+        if job.before is not None:
+            _trained(job.before)
+        if _is_done(job):  # and its row is gone: a run of another code, or one that was taken out to be run again
+            shutil.rmtree(job.folder)
+            _parts(job).unlink(missing_ok=True)
         trained = _trained(job)
     return _row(job, *worth(trained.trunk, job), trained)
+
+
+def _is_done(job: Job) -> bool:
+    result = job.folder / "result.json"
+    return result.exists() and json.loads(result.read_text())["outcome"] == Outcome.FINISHED.value
+
+
+def _parts(job: Job) -> Path:
+    """What each stretch of a run took and warned of: one that was stopped goes on in another process."""
+    return job.folder.with_name(f"{job.folder.name}.jsonl")
 
 
 def _row(job: Job, knn: float, linear: float, trained: Optional[Trained] = None) -> Row:
@@ -155,16 +185,22 @@ def _row(job: Job, knn: float, linear: float, trained: Optional[Trained] = None)
 def _trained(job: Job) -> Trained:
     """Our run, which goes on where it was stopped."""
     told, started = io.StringIO(), time.process_time()
-    with contextlib.redirect_stdout(told):
-        done = launch(job.recipe)
+    job.folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with contextlib.redirect_stdout(told):
+            done = launch(job.recipe)
+    finally:
+        warned = [line for line in told.getvalue().splitlines() if line.startswith("warning")]
+        with _parts(job).open("a") as file:
+            file.write(json.dumps({"cpu_s": time.process_time() - started, "warnings": warned}) + "\n")
     if done.outcome is not Outcome.FINISHED:
         raise Interrupted(done.folder)
-    cpu_s = time.process_time() - started
+    parts = [json.loads(line) for line in _parts(job).read_text().splitlines()]
     rows = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
     rates = [row["images_per_s"] / job.dials.batch_size for row in rows if "images_per_s" in row]
-    warned = tuple(line for line in told.getvalue().splitlines() if line.startswith("warning"))
-    steps = max(row["step"] for row in rows)
-    return Trained(done.model.trunk, steps, cpu_s, statistics.median(rates), warned)
+    warnings = tuple(dict.fromkeys(line for part in parts for line in part["warnings"]))
+    steps, cpu_s = max(row["step"] for row in rows), sum(part["cpu_s"] for part in parts)
+    return Trained(done.model.trunk, steps, cpu_s, statistics.median(rates), warnings)
 
 
 # --- what a trunk is worth ------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ssltyped import config
 from ssltyped.config import ConfigError
-from ssltyped.config.hints import brief, plain
+from ssltyped.config.hints import failure, plain
 from ssltyped.types import Problem
 
 DONE, USER_MISTAKE = 0, 2
@@ -29,10 +29,12 @@ def compare(folders: Sequence[Path]) -> str:
         try:
             fields.append(dict(_fields(folder)))
             metrics.append(dict(_metrics(folder)))
-        except FileNotFoundError as error:
-            problems.append(Problem(str(folder), f"is not the folder of a run: it has no {Path(error.filename).name}"))
         except ConfigError as error:
             problems += [Problem(str(folder / "resolved.yaml"), str(problem)) for problem in error.problems]
+        except OSError as error:
+            problems.append(Problem(str(folder), f"is not the folder of a run: it has no {Path(error.filename).name}"))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            problems.append(Problem(str(folder), f"has a damaged metrics.jsonl or resolved.yaml: {failure(error)}"))
     if problems:
         raise ConfigError(problems)
     differing = dict[str, list[str]]()
@@ -40,11 +42,18 @@ def compare(folders: Sequence[Path]) -> str:
         if len(set(values)) > 1 and not any(path.startswith(f"{part}.") for part in differing):
             differing[path] = values
     rows = [("", *map(str, folders)), ("differs", *[""] * len(folders))]
-    rows += [(f"  {path}", *values) for path, values in differing.items()] or [("  nothing", *[""] * len(folders))]
+    rows += [(f"  {path}", *map(_brief, values)) for path, values in differing.items()] or [
+        ("  nothing", *[""] * len(folders))
+    ]
     rows += [("measured", *[""] * len(folders)), *((f"  {name}", *values) for name, values in _by_name(metrics))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def _brief(value: str) -> str:
+    """Its end, where paths differ."""
+    return value if len(value) <= WIDEST else f"...{value[3 - WIDEST :]}"
 
 
 def _by_name(of_runs: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, list[str]]]:
@@ -58,16 +67,19 @@ def _fields(folder: Path) -> Iterator[tuple[str, str]]:
     for path, value in config.leaves(tree):
         part = path.removesuffix("._target_")
         if path not in _ITS_OWN:
-            yield part, value.rpartition(".")[2] if part != path else brief(plain(value), WIDEST)
+            yield part, value.rpartition(".")[2] if part != path else plain(value)
 
 
 def _metrics(folder: Path) -> Iterator[tuple[str, str]]:
     """The newest value of each metric, and the first one of those that are measured now and then."""
-    written = folder / "metrics.jsonl"  # by a callback, which a run may lack
-    lines = written.read_text(encoding="utf-8").splitlines() if written.exists() else []
-    rows = [json.loads(line) for line in lines if line.endswith("}")]  # the last one of a killed run may be cut
+    written, result = folder / "metrics.jsonl", folder / "result.json"
+    if written.exists():
+        lines = written.read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines if line.endswith("}")]  # the last one of a killed run may be cut
+    else:  # of a measure, or a training without the callback that writes metrics
+        rows = [json.loads(result.read_text(encoding="utf-8"))["metrics"]] if result.exists() else []
     newest = {name: value for row in rows for name, value in row.items()}
-    first = {name: value for row in reversed(rows) if row["step"] == 0 for name, value in row.items()}
+    first = {name: value for row in reversed(rows) if row.get("step") == 0 for name, value in row.items()}
     for name, value in newest.items():
         counted = name in ("step", "epoch", "images")
         at_start = f" (from {first[name]:.4g})" if name in first and not counted else ""

@@ -32,6 +32,7 @@ from ssltyped.optimizers.rate import lr_path, peak_lr
 from ssltyped.resolution import FactFinder, resolve_experiment
 from ssltyped.tasks.running import TaskRun, is_task, run_task
 from ssltyped.types import Batch, Facts, Problem, StepOutput, Task
+from ssltyped.weights.pretrained import of_experiment, said_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _run(asked: Experiment, resolution: Resolution[Experiment], find: FactFinder
         outcome = trainer.fit(start.resume)
         if distributed.is_main():
             if outcome is Outcome.FINISHED:
-                _write_models(trainer, start.folder, resolution.facts)
+                _write_models(trainer, start.folder, resolution)
             write_result(start.folder, outcome.value, trainer.metrics, trainer.first)
         distributed.barrier()
     model = trainer.model.eval()
@@ -115,9 +116,13 @@ def _refuse_what_is_no_recipe(recipe: object) -> None:
     raise ConfigError([Problem("recipe", message)])
 
 
-def _write_models(trainer: Trainer, folder: Path, facts: Facts) -> None:
-    """The model that the run is for as weights.pt, and if that is another than the student, this too, as student.pt."""
-    about: dict[str, str | int] = {"method": type(trainer.loss).__name__, "step": trainer.step}
+def _write_models(trainer: Trainer, folder: Path, resolution: Resolution[Experiment]) -> None:
+    """The model that the run is for as weights.pt, and if that is another than the student, this too, as student.pt.
+
+    Each says what it is, so that it can be used without the rest of the folder.
+    """
+    facts, itself = resolution.facts, said_of(of_experiment(folder, resolution.config))
+    about: dict[str, str | int] = {"method": type(trainer.loss).__name__, "step": trainer.step, **itself}
     if facts.uses_labels and facts.classes and not facts.pretext:
         about["classes"] = "\n".join(facts.classes)
     if trainer.model is not trainer.student:

@@ -17,7 +17,7 @@ from ssltyped.transforms.masks import MaskedViews
 from ssltyped.transforms.opencv import to_image
 from ssltyped.transforms.rotation import RotatedViews
 from ssltyped.transforms.views import RepeatViews
-from ssltyped.types import Image, Random, Source, Transform, UnreadableImageError, ViewMaker, Views
+from ssltyped.types import Batch, Image, Random, Source, Transform, UnreadableImageError, ViewMaker, Views
 
 VIEWS = RepeatViews(transforms=[RandomResizedCrop(size=2)])
 
@@ -273,6 +273,31 @@ def test_masks_of_a_batch() -> None:
             assert alone is not None
             assert np.array_equal(mask[image].numpy(), alone)
     assert reply_of(VIEWS, Numbers(50)).batch().masks == ()
+
+
+def tensors_of(batch: Batch) -> list[torch.Tensor]:
+    """All that a batch holds."""
+    every = (*batch.views, batch.index, batch.label, *batch.masks)
+    return [one for one in every if one is not None]
+
+
+def test_all_of_a_batch_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Page-locked memory needs a GPU's driver: here copies stand for it, and what the batch holds is they."""
+    copies: list[torch.Tensor] = []
+
+    def pin_memory(tensor: torch.Tensor) -> torch.Tensor:
+        copies.append(tensor.clone())
+        return copies[-1]
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    views = RepeatViews(num_views=2, transforms=[RandomResizedCrop(size=8)])
+    reply = reply_of(MaskedViews(views=views, masked=[0], patch_size=2), Numbers(50))
+    plain, pinned = reply.batch(), reply.pin_memory().batch()
+    mine, theirs = tensors_of(pinned), tensors_of(plain)
+    assert [one.data_ptr() for one in mine] == [one.data_ptr() for one in copies]
+    assert len(mine) == len(theirs) == 5
+    assert all(torch.equal(*pair) for pair in zip(mine, theirs, strict=True))
+    assert [mask is None for mask in pinned.masks] == [False, True]
 
 
 class Sometimes(ViewMaker):

@@ -15,10 +15,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from methods import METHODS
-from other_methods import OTHERS, with_weights
+from other_methods import EVERY, with_weights
 from ranks import run_on_ranks
-from tiny import tiny
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -36,8 +34,6 @@ REFUSED = {
     *("weighted_classes", "swav_distillation"),
 }
 """Methods that compare or weigh the images of a batch, or take a constant from the first one."""
-
-EVERY = {"simclr": tiny(), **METHODS, **OTHERS}
 
 
 @contextmanager

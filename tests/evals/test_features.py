@@ -72,10 +72,21 @@ def test_what_is_half_written_is_not_taken(tmp_path: Path) -> None:
     partial = shard_folder(tmp_path, 1).with_name("shard_00001.part")
     partial.mkdir()
     (partial / "flatten.npy").write_bytes(b"half")
-    with pytest.raises(ValueError, match="has 2 of 3 shards of its features: the same command again"):
+    with pytest.raises(ValueError, match="has 2 of 3 whole shards of its features: the same command again"):
         Features(tmp_path)
     filled(tmp_path, shards=(1,))
     assert not partial.exists()
+    assert np.array_equal(Features(tmp_path)["flatten"][:], ROWS)
+
+
+@pytest.mark.parametrize("name", ["flatten", "index", "label", "path"])
+def test_a_shard_that_was_cut_is_none(name: str, tmp_path: Path) -> None:
+    filled(tmp_path)
+    file = shard_folder(tmp_path, 1) / f"{name}.npy"
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(ValueError, match="has 2 of 3 whole shards of its features"):
+        Features(tmp_path)
+    filled(tmp_path, shards=(1,))
     assert np.array_equal(Features(tmp_path)["flatten"][:], ROWS)
 
 

@@ -24,4 +24,5 @@ def test_of_a_mean_it_holds_the_truth_as_often_as_it_says() -> None:
 
 
 def test_of_nothing_nothing_is_known() -> None:
+    assert of_mean(62.5, 100.0, 4, most=100.0) == (0.0, 100.0), "no mean average precision is below 0"
     assert all(map(math.isnan, (*wilson(math.nan, 0), *of_mean(math.nan, 0.0, 0))))

@@ -19,7 +19,7 @@ from recipes.small.supervised import supervised
 from recipes.small.swav import swav
 from ssltyped import launch
 from ssltyped.cli.recipe import load_recipe, shipped
-from ssltyped.config import ConfigError, get, replaced
+from ssltyped.config import ConfigError, get, part_of, replaced
 from ssltyped.config.overrides import override
 from ssltyped.experiment import Experiment
 from ssltyped.resolution import resolve_experiment
@@ -115,6 +115,17 @@ def test_on_images_without_labels(name: str, tmp_path: Path) -> None:
     assert get(resolution.config, "data.train.num_images") == 60
     knn = next(place for place, one in enumerate(asked.callbacks) if hasattr(one, "at_start"))
     assert get(resolution.config, f"callbacks.{knn}.enabled") is False
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in AFTER])
+def test_on_labelled_images_without_others_to_judge_by(name: str, tmp_path: Path) -> None:
+    """As README has it: folders of classes, no data.val; and with one that has no labels."""
+    for number in range(2):
+        write_images(tmp_path / "mine" / f"class {number}", 40)
+    for val in ([], [f"data.val.path={tmp_path / 'mine' / 'class 0'}"]):
+        resolved = resolve_experiment(override(made(name), [f"data.train.path={tmp_path / 'mine'}", *val]), name).config
+        place = next(n for n, one in enumerate(resolved.callbacks) if part_of(one).name == "LinearProbe")
+        assert get(resolved, f"callbacks.{place}.every_epochs") == 0
 
 
 def test_own_images_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

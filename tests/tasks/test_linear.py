@@ -10,6 +10,7 @@ import pytest
 from measured import labelled
 
 from ssltyped import launch
+from ssltyped.config import ConfigError
 from ssltyped.data.held_out import held_out
 from ssltyped.evals import Features
 from ssltyped.tasks.linear import HELD_OUT, LinearEvalConf
@@ -33,6 +34,12 @@ def test_three_sets_of_images_and_the_chosen_setting(weights: Path, tmp_path: Pa
     assert max(run.metrics.values()) > 50, "of 4 classes"
     two = launch(asked, ["distributed.num_procs=2"], name="two")
     assert two.metrics == run.metrics
+
+
+def test_too_few_images_to_decide_by_are_an_error(weights: Path, tmp_path: Path) -> None:
+    """Two images of each class: one is tested on, and none of one is left over."""
+    with pytest.raises(ConfigError, match=r"held_out_share: 0\.1 of the images of each class leaves none to decide by"):
+        launch(LinearEvalConf(weights=weights, data=labelled(8), epochs=1, output=tmp_path), name="few")
 
 
 def test_what_decides_is_none_of_what_is_tested(weights: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from recipes.small.base import DIGITS
 from ssltyped import launch
-from ssltyped.config import replaced
+from ssltyped.config import replaced, to_yaml
 from ssltyped.losses.simclr import SimCLRLoss
 from ssltyped.model.model import SSLModel
 from ssltyped.types import Batch, Loss
@@ -68,20 +68,55 @@ def test_learned_is_what_is_apart_from_the_better_start(made: Board) -> None:
 
 def test_a_page_shows_them(made: Board) -> None:
     text = "\n".join(page(made))
-    assert "| simclr | **61.0 ± 2.5** | **61.0 ± 2.5** | 30.0 ± 1.3 | 30.0 ± 1.3 | 280 | 30 |" in text
+    assert "| simclr | 3 | **61.0 ± 2.5** | **61.0 ± 2.5** | 30.0 ± 1.3 | 30.0 ± 1.3 | 280 | 30 |" in text
     assert "| simclr | 61.0 ± 2.5 | 60.3 ± 3.8 | 61.0 ± 2.5 | 60.3 ± 3.8 | 9.0 | 10.0 |" in text
     assert "- moco, seed 9: warning: it collapsed" in text
 
 
 def test_what_is_there_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, job = tmp_path / "new" / "board.jsonl", Job(Side.PIXELS, "simclr", 0)
-    first, failed = board.fill(path, [job], 1)
-    again, _ = board.fill(path, [job], 1)
-    assert "0 of 1 are in" in capsys.readouterr().out
-    assert again == first
-    assert not failed
-    assert len(path.read_text().splitlines()) == 1
-    assert first[0].knn == pytest.approx(57.68, abs=0.01)  # what the quickstart says of raw pixels
+    assert not board.fill(path, [job], 1)
+    (row,) = board.read(path)
+    path.write_text(path.read_text() + '{"side": "pix')  # of a machine that went down
+    assert not board.fill(path, [job], 1)
+    assert "1 of 1 are in" in capsys.readouterr().out
+    assert list(board.read(path)) == [row]
+    assert row.knn == pytest.approx(57.68, abs=0.01)  # what the quickstart says of raw pixels
+
+
+def test_one_that_fails_does_not_take_the_others_along(tmp_path: Path) -> None:
+    lost, kept = Job(Side.LIGHTLY, "rotnet", 0), Job(Side.PIXELS, "simclr", 0)  # lightly has no such loss
+    failed = board.fill(tmp_path / "board.jsonl", [lost, kept], 1)
+    assert list(failed) == [lost]
+    assert [row.side for row in board.read(tmp_path / "board.jsonl")] == ["pixels"]
+
+
+def test_a_page_is_of_all_rows_of_the_recipes_as_they_are() -> None:
+    rows = [
+        Row("ssltyped", method, seed, Job(Side.OURS, method, seed).hash, 50.0, 50.0)
+        for method in ("moco", "simclr")
+        for seed in (0, 4)
+    ]
+    changed = dataclasses.replace(rows[0], hash="of another recipe")
+    gone = dataclasses.replace(rows[0], method="gone")
+    assert board.current([changed, *rows, gone], DIGITS) == rows
+    assert not board.current(rows, dataclasses.replace(DIGITS, epochs=1))
+
+
+def test_a_run_stands_in_a_folder_of_all_that_is_asked_for() -> None:
+    teacher, student = Job(Side.OURS, "swav", 2), Job(Side.OURS, "distillation", 2)
+    assert student.before == teacher
+    assert str(teacher.folder) in to_yaml(student.recipe)
+    other = dataclasses.replace(student, dials=dataclasses.replace(DIGITS, epochs=3))
+    assert other.folder != student.folder
+    assert other.before is not None
+    assert other.before.folder != teacher.folder
+
+
+@pytest.mark.parametrize("arguments", [["--seeds", "0"], ["--epochs", "-1"], ["--jobs", "0"], ["--methods", "simcrl"]])
+def test_what_cannot_be_asked_for(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        board.main(arguments)
 
 
 def test_a_hash_is_of_all_that_is_asked_for() -> None:
@@ -121,10 +156,12 @@ def test_an_untrained_trunk_is_another_with_settled_statistics() -> None:
 
 
 def test_the_loop_beside_is_ours_but_for_the_loss(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def our_loss(loss: Loss, model: SSLModel) -> board_lightly.StepLoss:
+    def our_loss(loss: Loss, model: SSLModel) -> board_lightly.Plain:
         assert isinstance(loss, SimCLRLoss)
         empty = torch.zeros(0, dtype=torch.int64)
-        return lambda views, moment: loss.step(model, Batch(views=views, index=empty), moment).loss
+        return board_lightly.Plain(
+            lambda views, moment: loss.step(model, Batch(views=views, index=empty), moment).loss, model
+        )
 
     monkeypatch.setitem(board_lightly.METHOD, "simclr", our_loss)
     few = dataclasses.replace(DIGITS, epochs=1, width=0.0625)

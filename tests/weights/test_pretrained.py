@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from measured import labelled
 from tiny import SIZE, TORCHRUN, tiny
 from torchvision.models import resnet18, resnet34
 
 from ssltyped import build, launch
 from ssltyped.config import ConfigError
+from ssltyped.model.files import write_weights
+from ssltyped.tasks.knn import KNNEvalConf
+from ssltyped.tasks.running import plan_task
 from ssltyped.trunks.resnet import ResNetConf
 from ssltyped.weights.pretrained import pretrained
 from ssltyped.weights.stored import Stored, read_stored
@@ -34,6 +38,49 @@ def test_a_run_its_weights_and_its_checkpoint(tmp_path: Path) -> None:
         assert all(torch.equal(value, state[name]) for name, value in trunk.state_dict().items())
         assert found.image_size == SIZE
         assert list(found.heads) == ["projector"]
+
+
+def test_it_does_not_matter_from_where_a_path_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = launch(tiny(output=tmp_path, steps=1))
+    (checkpoint,) = (run.folder / "checkpoints").iterdir()
+    for folder, relative in ((run.folder.parent, run.folder.name), (run.folder, "."), (run.folder, "weights.pt"),
+                             (checkpoint.parent, checkpoint.name), (checkpoint, ".")):  # fmt: skip
+        monkeypatch.chdir(folder)
+        found = pretrained(Path(relative))
+        assert (found.image_size, found.origin) == (SIZE, "a run of ours"), relative
+
+
+def test_weights_say_what_they_are_wherever_they_go(tmp_path: Path) -> None:
+    run = launch(tiny(output=tmp_path / "runs", steps=1))
+    (tmp_path / "elsewhere").mkdir()
+    (checkpoint,) = (run.folder / "checkpoints").iterdir()
+    moved = (run.folder / "weights.pt").rename(tmp_path / "elsewhere" / "mine.pt")
+    at_home, found = pretrained(checkpoint), pretrained(moved)
+    assert (found.trunk, found.heads, found.mean, found.std) == (
+        at_home.trunk,
+        at_home.heads,
+        at_home.mean,
+        at_home.std,
+    )
+    assert found.image_size == SIZE
+    assert not found.assumed
+
+
+def test_weights_that_do_not_say_what_they_are_are_not_taken_for_torchvisions(tmp_path: Path) -> None:
+    run = launch(tiny(output=tmp_path, steps=1), ["trunk.width_multiplier=1", "trunk.stem=imagenet"])
+    write_weights(tmp_path / "old.pt", run.model, {"method": "SimCLRLoss"})  # as they were written once
+    found = pretrained(tmp_path / "old.pt")
+    assert found.origin == "weights of ours, without their run"
+    assert "ImageNet's" in found.assumed["mean"]
+    task = KNNEvalConf(weights=tmp_path / "old.pt", data=labelled(20))
+    assert "weights: do not say their mean" in "\n".join(plan_task(task, "knn"))
+
+
+def test_a_broken_file_beside_foreign_weights_is_named(tmp_path: Path) -> None:
+    torch.save(resnet18().state_dict(), tmp_path / "network.pth")
+    (tmp_path / "preprocessor_config.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"preprocessor_config\.json is no JSON"):
+        pretrained(tmp_path / "network.pth")
 
 
 def test_what_is_none(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,16 @@ def test_a_file_and_the_overrides_that_load_it(tmp_path: Path, capsys: pytest.Ca
     made = config.override(recipe, overrides[1].split())
     assert made.trunk == ResNetConf(depth=18)
     assert config.get(made, "init.0.path") == file
+
+
+@pytest.mark.parametrize("name", ["a b.pth", "my, own=file.pth", "it's.pth"])
+def test_the_path_that_is_shown_is_the_path(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / name
+    torch.save(models.resnet18().state_dict(), file)
+    assert main(["show", str(file)]) == 0
+    overrides = re.search(r"fits +(.*)", capsys.readouterr().out)
+    assert overrides is not None
+    assert config.get(config.override(recipe, shlex.split(overrides[1])), "init.0.path") == file
 
 
 def test_what_no_trunk_fits_is_shown_all_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

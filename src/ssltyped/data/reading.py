@@ -85,8 +85,19 @@ class Reply:
         return Batch(views=self.views, index=torch.from_numpy(self.index), label=label, masks=masks)
 
     def pin_memory(self) -> Self:
-        """The same with the images in page-locked memory, from which copies to a GPU need not wait (for torch)."""
-        return dataclasses.replace(self, views=tuple(view.pin_memory() for view in self.views))
+        """The same in page-locked memory, from which copies to a GPU need not wait (for torch)."""
+        return dataclasses.replace(
+            self,
+            views=tuple(view.pin_memory() for view in self.views),
+            index=_pinned(self.index),
+            label=None if self.label is None else _pinned(self.label),
+            masks=tuple(None if mask is None else _pinned(mask) for mask in self.masks),
+        )
+
+
+def _pinned(array: np.ndarray) -> np.ndarray:
+    """A copy in page-locked memory, which the array keeps."""
+    return torch.from_numpy(array).pin_memory().numpy()
 
 
 def stack(images: Sequence[UInt8[Tensor, "C _ _"]], view: int) -> UInt8[Tensor, "B C H W"]:

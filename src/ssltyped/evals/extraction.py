@@ -17,7 +17,7 @@ from ssltyped.data.normalizing import Normalizer
 from ssltyped.data.pipeline import IMAGENET_MEAN, IMAGENET_STD, Report, ignore
 from ssltyped.data.reading import DataError, ReadEval, Reply, Request
 from ssltyped.data.workers import Answers
-from ssltyped.evals.features import Features, Manifest, shard_folder, write_shard
+from ssltyped.evals.features import Features, Manifest, is_whole, write_shard
 from ssltyped.meters.representation import pooled
 from ssltyped.model.model import SSLModel, default_feature
 from ssltyped.transforms.views import last_size
@@ -148,7 +148,7 @@ def _write(
     """The shards of this rank that are not there."""
     device = next(extractor.model.parameters()).device
     mine = range(distributed.rank(), manifest.num_shards, distributed.world_size())
-    for shard, replies in reading([shard for shard in mine if not shard_folder(folder, shard).is_dir()]):
+    for shard, replies in reading([shard for shard in mine if not is_whole(folder, shard, manifest.features)]):
         parts: list[dict[str, Shaped[np.ndarray, "B ..."]]] = []
         for reply in replies:
             if reply.unreadable:

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Optional, Self
 
@@ -80,11 +80,21 @@ def shard_folder(folder: Path, shard: int) -> Path:
     return folder / f"shard_{shard:05}"
 
 
+def is_whole(folder: Path, shard: int, features: Iterable[str]) -> bool:
+    """Whether a shard is there with all its arrays, each of the same number of rows and as long as its header says."""
+    try:
+        files = [shard_folder(folder, shard) / f"{name}.npy" for name in (*features, *BESIDE)]
+        return len({len(np.load(file, mmap_mode="r", allow_pickle=False)) for file in files}) == 1
+    except (OSError, ValueError):
+        return False
+
+
 def write_shard(folder: Path, shard: int, arrays: Mapping[str, Shaped[np.ndarray, "n ..."]]) -> None:
     """Write a shard whole or not at all: its folder has its name when all in it is on disk."""
     place = shard_folder(folder, shard)
     partial = place.with_name(place.name + ".part")
-    shutil.rmtree(partial, ignore_errors=True)  # of one that was killed
+    for left in (partial, place):  # of one that was killed; one that is damaged
+        shutil.rmtree(left, ignore_errors=True)
     partial.mkdir()
     for name, array in arrays.items():
         np.save(partial / f"{name}.npy", array, allow_pickle=False)
@@ -165,9 +175,9 @@ class Features:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.manifest = folder, Manifest.read(folder)
-        there = [shard_folder(folder, shard).is_dir() for shard in range(self.manifest.num_shards)]
+        there = [is_whole(folder, shard, self.manifest.features) for shard in range(self.manifest.num_shards)]
         if not all(there):
-            message = f"has {sum(there)} of {len(there)} shards of its features"
+            message = f"has {sum(there)} of {len(there)} whole shards of its features"
             raise ValueError(f"{folder} {message}: the same command again makes the others")
 
     @property

@@ -29,9 +29,9 @@ def wilson(percent: float, count: int, confidence: float = 0.95) -> Interval:
     return Interval(min(100 * low, percent), max(100 * high, percent))  # at 0 and 100 % they are equal, to rounding
 
 
-def of_mean(mean: float, deviation: float, count: int, confidence: float = 0.95) -> Interval:
-    """The interval of a mean of `count` values with this standard deviation: mean +- z deviation / sqrt(count)."""
+def of_mean(mean: float, deviation: float, count: int, confidence: float = 0.95, most: float = math.inf) -> Interval:
+    """The interval of a mean of `count` values in [0, most], cut at these: mean +- z deviation / sqrt(count)."""
     if not count:
         return Interval(math.nan, math.nan)
     spread = NormalDist().inv_cdf((1 + confidence) / 2) * deviation / math.sqrt(count)
-    return Interval(mean - spread, mean + spread)
+    return Interval(max(mean - spread, 0.0), min(mean + spread, most))  # nan stays nan

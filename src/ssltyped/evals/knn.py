@@ -95,7 +95,7 @@ def knn_predict(
     k = 200 and temperature 0.07. Runs where the queries are, in their precision, block by block (`knn_accuracies`).
     Raises ValueError if k > N, or if a label of the bank is not in [0, num_classes).
     """
-    ranked = [bank_labels.new_empty(0, min(TOP, num_classes))]
+    ranked = [torch.empty(0, min(TOP, num_classes), dtype=torch.int64, device=queries.device)]
     unknown = torch.full((len(queries),), -1)
     for near, _ in _neighbours(bank, bank_labels, queries, unknown, k, num_classes, normalize, Share.ALL):
         votes = near.votes(k, temperature)

@@ -76,7 +76,7 @@ class LinearProbe(LabelledCallback):
             yield Inference("every_epochs", 0, "there is no data.val with labels", default=True)
         elif config.feature not in (None, last):
             yield Inference("every_epochs", 0, f"an evaluation reads {last}", default=True)
-        elif facts.epochs is not None:
+        elif facts.epochs is not None and (facts.labelled or facts.num_images is not None):  # the images are known
             rule = f"a tenth of {facts.epochs} epochs"
             yield Inference("every_epochs", max(1, facts.epochs // 10), rule, default=True)
 
@@ -174,6 +174,7 @@ class Probe:
         """Take over what `state_dict` gave; of nothing, nothing."""
         for name, kept in state.items():
             getattr(self, f"_{name}").load_state_dict(kept)
+        self._right.to(self._linear.weight.device)  # torchmetrics takes counts where the checkpoint has them: the host
 
 
 def _meter(num_classes: int) -> "MulticlassAccuracy":

@@ -79,7 +79,8 @@ def spherical_kmeans(
     for _ in range(num_iters):
         owners, _ = nearest(rows, centroids)
         sums = torch.zeros_like(centroids).index_add_(0, owners, rows)
-        counts = torch.bincount(owners, minlength=len(centroids)).to(rows.dtype)
+        # Not bincount, which waits for a GPU to learn the largest number.
+        counts = owners.new_zeros(len(centroids)).index_add_(0, owners, torch.ones_like(owners)).to(rows.dtype)
         sums, counts = distributed.all_reduce_sum(sums), distributed.all_reduce_sum(counts)
         centroids = F.normalize(torch.where(counts[:, None] > 0, sums, centroids), dim=1)
     return centroids, nearest(rows, centroids)[0]

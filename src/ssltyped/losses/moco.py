@@ -119,7 +119,7 @@ class MoCoLoss(CountingLoss):
             return self._encoded(view)
         images = distributed.gather_no_grad(view)
         generator = torch.Generator().manual_seed(moment.step)  # the same on every rank
-        order = torch.randperm(len(images), generator=generator).to(view.device)
+        order = torch.randperm(len(images), generator=generator).to(view.device, non_blocking=True)
         mine = order.chunk(distributed.world_size())[distributed.rank()]
         keys = distributed.gather_no_grad(self._encoded(images[mine]))
         return keys[order.argsort()].chunk(distributed.world_size())[distributed.rank()]

@@ -70,6 +70,7 @@ class OnLabelled(OfTrunk):
 
     @classmethod
     def warnings(cls, config: AnyConfig, facts: Facts) -> Iterable[Problem]:
+        yield from super().warnings(config, facts)
         if config.data.test_source is not None and facts.classes:
             there = set(build(config.data.test_source).classes)
             if lacking := sorted(set(facts.classes) - there):

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 from annotated_types import Ge, Gt, Len, Lt
 
-from ssltyped.config import INFERRED, config_for
+from ssltyped.config import INFERRED, ConfigError, config_for
 from ssltyped.data.measured import TrainTestSet
 from ssltyped.engine.parallel import Distributed, DistributedConf, Place, device_for
 from ssltyped.evals.extraction import Pooling
@@ -16,6 +16,7 @@ from ssltyped.evals.linear import Normalization, Samples, Setting, linear_accura
 from ssltyped.tasks.labelled import OnLabelled, Side, num_classes_of
 from ssltyped.tasks.measured import TrunkState
 from ssltyped.tasks.report import Figure, Report
+from ssltyped.types import Problem
 
 HELD_OUT = "held out"
 """The salt of the hash that says which images decide."""
@@ -65,6 +66,9 @@ class LinearEval(OnLabelled):
     def run(self, folder: Path) -> Mapping[str, float]:
         both, test = self.sides(folder)
         train, held_out = both.without(self.held_out_share, HELD_OUT)
+        if not len(held_out):
+            message = f"{self.held_out_share:g} of the images of each class leaves none to decide by: no class has two"
+            raise ConfigError([Problem("held_out_share", message)])
         classes, place = num_classes_of(both, test), Place.from_environment()
         found = linear_accuracy(
             self._samples(train),

@@ -120,6 +120,11 @@ class OfTrunk(Task):
             trunk = build(found.trunk, "trunk")
         yield from misfits(trunk, {}, len(found.mean), dict.fromkeys(facts.crop_sizes, "data.transforms"))
 
+    @classmethod
+    def warnings(cls, config: AnyConfig, facts: Facts) -> Iterable[Problem]:
+        for name, why in pretrained(config.weights).assumed.items():
+            yield Problem("weights", f"do not say their {name}; taken: {why}")
+
     def plan(self) -> Iterator[str]:
         with torch.device("meta"):
             _, told = self._model()

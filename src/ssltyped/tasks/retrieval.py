@@ -53,7 +53,9 @@ class RetrievalEval(OnLabelled):
                 database.rows(feature), database.labels, mine.rows(feature), mine.labels, cutoffs=self.cutoffs
             )
             count, setting = found.num_queries, {"feature": feature}
-            figures.append(Figure("map", setting, found.mean_ap, of_mean(found.mean_ap, found.deviation, count)))
+            figures.append(
+                Figure("map", setting, found.mean_ap, of_mean(found.mean_ap, found.deviation, count, most=100.0))
+            )
             for k, recall in found.recalls.items():
                 figures.append(Figure(f"recall@{k}", setting, recall, wilson(recall, count)))
             values = {"map": found.mean_ap, **{f"recall@{k}": recall for k, recall in found.recalls.items()}}

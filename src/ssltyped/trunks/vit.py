@@ -192,10 +192,12 @@ class TokenTrunk(StagedTrunk, MaskedTrunk):
         if mask.is_meta:  # a plan: how many are masked is not known, all patches are the most there can be
             return x
         counts = mask.sum(1)
-        if len(masked := set(counts.tolist())) > 1:
+        masked = set(counts.tolist())  # the only number that a GPU is waited for
+        if len(masked) > 1:
             raise ValueError(f"each image must have as many masked patches as the others; there are {sorted(masked)}")
-        classes = mask.new_zeros(len(x), x.shape[1] - mask.shape[1])
-        return x[~torch.cat([classes, mask], dim=1)].view(len(x), -1, x.shape[2])
+        all_masked = torch.cat([mask.new_zeros(len(x), x.shape[1] - mask.shape[1]), mask], dim=1)
+        left = all_masked.byte().argsort(dim=1, stable=True)[:, : x.shape[1] - max(masked)]
+        return x.gather(1, left[:, :, None].expand(-1, -1, x.shape[2]))
 
     def read(self, reading: Reading, tokens: Mapping[str, Tensor], grid: Grid) -> Tensor:
         """A feature of the normalized tokens after each block that was asked for."""

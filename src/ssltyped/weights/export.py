@@ -24,8 +24,8 @@ from ssltyped.weights.hugging_face import FAMILIES, config_json
 from ssltyped.weights.layout import Layout
 from ssltyped.weights.load import Load
 from ssltyped.weights.networks import TIMM, TORCHVISION, LacksError, Make, require, resnet_differences
-from ssltyped.weights.pretrained import Pretrained, pretrained_in
-from ssltyped.weights.recognise import as_overrides
+from ssltyped.weights.pretrained import Pretrained, pretrained_in, said_of
+from ssltyped.weights.recognise import as_override, as_overrides
 from ssltyped.weights.schemes import SCHEMES, Library, family_of
 from ssltyped.weights.stored import read_stored
 from ssltyped.weights.vissl import trunk_layout
@@ -229,16 +229,12 @@ def _write_safetensors(taken: Taken, out: Path) -> str:
     about = {
         "product": "",
         **said,
-        "trunk": config.to_yaml(taken.found.trunk),
-        "heads": json.dumps({name: config.to_yaml(head) for name, head in taken.found.heads.items()}),
-        "mean": json.dumps(taken.found.mean),
-        "std": json.dumps(taken.found.std),
-        "image_size": str(taken.found.image_size),
+        **said_of(taken.found),
     }
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(state, out, {"format": "pt", "ssltyped": json.dumps(about)})
-    overrides = " ".join(as_overrides(taken.found.trunk, "trunk"))
-    return f"python -m ssltyped.run RECIPE {overrides} +init=Load init.0.path={out}"
+    overrides = [*as_overrides(taken.found.trunk, "trunk"), "+init=Load", as_override("init.0.path", out)]
+    return f"python -m ssltyped.run RECIPE {' '.join(overrides)}"
 
 
 class _Feature(nn.Module):

@@ -53,7 +53,7 @@ def pretrained(path: Path) -> Pretrained:
     Raises `ConfigError` for anything else, and where the tensors are those of no trunk of ours.
     """
     if (resolved := run_of(path)) is not None:
-        return _of_run(path, config.from_yaml(resolved.read_text()))
+        return of_experiment(path, config.from_yaml(resolved.read_text()))
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
     states = [(file, file.stat()) for file in files if file.is_file()]
     return _read_once(path, tuple((file.name, state.st_mtime_ns, state.st_size) for file, state in states))
@@ -72,7 +72,7 @@ def _read_once(path: Path, state: tuple[tuple[str, int, int], ...]) -> Pretraine
 def pretrained_in(path: Path, stored: Stored) -> Pretrained:
     """The same where the file has been read."""
     if (resolved := run_of(path)) is not None:
-        return _of_run(path, config.from_yaml(resolved.read_text()))
+        return of_experiment(path, config.from_yaml(resolved.read_text()))
     return _of_export(path, stored) if stored.kind == OURS and "trunk" in stored.said else _of_file(path, stored)
 
 
@@ -80,11 +80,24 @@ def run_of(path: Path) -> Path | None:
     """The config of the run that a folder is, or in which a checkpoint or weights of ours lie."""
     if path.is_file() and path.name not in ("weights.pt", "student.pt", "state.pt"):
         return None
+    path = path.resolve()  # a relative one has no parents beyond the folder that it starts from
     places = (path, *path.parents[:3])  # RUN, RUN/weights.pt, RUN/checkpoints/step_N/state.pt
     return next((place / "resolved.yaml" for place in places if (place / "resolved.yaml").is_file()), None)
 
 
-def _of_run(path: Path, experiment: object) -> Pretrained:
+def said_of(found: Pretrained) -> dict[str, str]:
+    """What a file keeps of it, so that it is known wherever the file goes (`_of_export`)."""
+    return {
+        "trunk": config.to_yaml(found.trunk),
+        "heads": json.dumps({name: config.to_yaml(head) for name, head in found.heads.items()}),
+        "mean": json.dumps(found.mean),
+        "std": json.dumps(found.std),
+        "image_size": str(found.image_size),
+    }
+
+
+def of_experiment(path: Path, experiment: object) -> Pretrained:
+    """What the weights of a run are, which was resolved to this."""
     views, val = config.get(experiment, "data.train.views"), config.get(experiment, "data.val")
     return Pretrained(
         trunk=config.get(experiment, "trunk"),
@@ -98,13 +111,13 @@ def _of_run(path: Path, experiment: object) -> Pretrained:
 
 
 def _of_export(path: Path, stored: Stored) -> Pretrained:
-    """What an export of ours says of itself."""
+    """What an export of ours, or the weights of a run, say of themselves."""
     said = stored.said
     return Pretrained(
         trunk=config.from_yaml(said["trunk"]),
         heads={name: config.from_yaml(text) for name, text in json.loads(said["heads"]).items()},
         load=LoadConf(path=path),
-        origin="an export of ours",
+        origin="weights of ours",
         mean=tuple(json.loads(said["mean"])),
         std=tuple(json.loads(said["std"])),
         image_size=int(said["image_size"]),
@@ -121,6 +134,8 @@ def _of_file(path: Path, stored: Stored) -> Pretrained:
     images = _Images.of(path)
     channels = config.get(found.trunk, "input.channels")
     assumed = dict(found.assumed)
+    if ours := stored.kind == OURS:
+        assumed["mean"] = "ImageNet's, as std and the size of images: the run that the file is of is not around it"
     if channels != len(images.mean):
         images = _Images((0.0,) * channels, (1.0,) * channels, images.size)
         assumed["mean"] = f"0, and std 1: nothing is known of images of {channels} channels"
@@ -128,7 +143,7 @@ def _of_file(path: Path, stored: Stored) -> Pretrained:
         trunk=found.trunk,
         heads={},
         load=LoadConf(path=path),
-        origin=found.fit.source,
+        origin="weights of ours, without their run" if ours else found.fit.source,
         mean=images.mean,
         std=images.std,
         image_size=images.size or getattr(found.trunk, "image_size", IMAGE_SIZE),
@@ -147,7 +162,10 @@ class _Images(NamedTuple):
     def of(cls, path: Path) -> Self:
         """What stands beside a model of Hugging Face's, or nothing."""
         file = (path if path.is_dir() else path.parent) / "preprocessor_config.json"
-        said = json.loads(file.read_text()) if file.is_file() else {}
+        try:
+            said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        except ValueError as error:
+            raise ConfigError([Problem("weights", f"{file} is no JSON: {error}")]) from error
         size = said.get("crop_size") or said.get("size") or {}
         sides = [side for side in (size.values() if isinstance(size, dict) else [size]) if isinstance(side, int)]
         mean, std = (tuple(said.get(f"image_{kind}") or ()) for kind in ("mean", "std"))

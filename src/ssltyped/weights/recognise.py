@@ -1,13 +1,16 @@
 """What a file of weights is: whose names it has, and the trunk of ours that has tensors of these shapes."""
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from ssltyped import config
 from ssltyped.config.generate import children, is_config, join, part_of
+from ssltyped.config.grammar import quoted
 from ssltyped.config.hints import plain
 from ssltyped.trunks.base import InputColor
 from ssltyped.types import Trunk
@@ -97,4 +100,11 @@ def _changed(part: object, path: str) -> Iterator[str]:
         if is_config(value):
             yield from _changed(value, join(path, name))
         elif plain(value) != plain(default):
-            yield f"{join(path, name)}={plain(value).replace(' ', '')}"
+            yield as_override(join(path, name), value)
+
+
+def as_override(path: str, value: object) -> str:
+    """An override as a shell takes it; a text with signs that the grammar reads is in quotes."""
+    if isinstance(value, str | Path) and re.search(r"[^\w./+-]", str(value)):
+        return quoted(f"{path}={value}") or f"{path}={value}"
+    return f"{path}={plain(value)}".replace(", ", ",")
