@@ -31,7 +31,7 @@ from ssltyped.config.hints import failure
 from ssltyped.model.files import write_text
 from tools import board_lightly
 from tools.board_page import PICTURE, Board, draw, page
-from tools.board_runs import BEFORE, Interrupted, Job, Row, Side, baselines, run
+from tools.board_runs import Interrupted, Job, Row, Side, baselines, run
 
 UNTRAINED_SEEDS = 20
 """They take seconds, and differ more from seed to seed than what was trained."""
@@ -70,23 +70,23 @@ def _positive(text: str) -> int:
 
 def current(rows: Iterable[Row], dials: Dials) -> list[Row]:
     """Those that would not be run again: of recipes as they are now. The last one counts of several."""
-    found = {row.hash: row for row in rows if row.method in methods()}
+    known = methods()
+    found = {row.hash: row for row in rows if row.method in known}
     return [row for row in found.values() if Job(Side(row.side), row.method, row.seed, dials).hash == row.hash]
 
 
 def methods() -> list[str]:
-    """The recipes in recipes/small, those that others stand on before them."""
+    """The recipes in recipes/small."""
     return [name for _, name, _ in pkgutil.iter_modules(recipes.small.__path__) if name != "base"]
 
 
 def starts(dials: Dials) -> dict[str, list[str]]:
     """The methods by the first one with the same trunk."""
-    return baselines({name: Job(Side.OURS, name, 0, dials).recipe for name in methods()})
+    return baselines({name: Job(Side.OURS, name, 0, dials).asked for name in methods()})
 
 
-def jobs_of(names: Iterable[str], seeds: Sequence[int], dials: Dials, *, lightly: bool) -> Iterator[Job]:
-    """What has to be done, what others stand on first."""
-    names = sorted(names, key=lambda name: name in BEFORE)
+def jobs_of(names: Sequence[str], seeds: Sequence[int], dials: Dials, *, lightly: bool) -> Iterator[Job]:
+    """What has to be done."""
     first = {name: one for one, same in starts(dials).items() for name in same}
     yield Job(Side.PIXELS, names[0], 0, dials)
     for name in dict.fromkeys(first[name] for name in names):
@@ -119,7 +119,7 @@ def fill(path: Path, jobs: Sequence[Job], at_once: int) -> dict[Job, str]:
                         row = future.result()
                     except Interrupted:
                         raise
-                    except Exception as error:
+                    except Exception as error:  # whatever became of it: the others go on
                         failed[job] = failure(error)
                         print(f"{where}: {failed[job]}", flush=True)
                         continue

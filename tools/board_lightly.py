@@ -26,6 +26,7 @@ from ssltyped.losses.dino import DINOLoss
 from ssltyped.losses.moco import MoCoLoss
 from ssltyped.losses.simclr import SimCLRLoss
 from ssltyped.losses.swav import SwAVLoss
+from ssltyped.losses.teacher import cosine_momentum
 from ssltyped.model.model import SSLModel
 from ssltyped.optimizers.rate import Rate
 from ssltyped.optimizers.torch_optim import AdamW
@@ -164,7 +165,7 @@ def _dino(loss: Loss, model: SSLModel) -> Plain:
     )
 
     def step(views: Views, moment: Moment) -> Tensor:
-        teacher.follow(model, 1 - (1 - loss.momentum) * (1 + math.cos(math.pi * moment.progress)) / 2)
+        teacher.follow(model, cosine_momentum(loss.momentum, moment.progress))
         temperature = loss.temperature(moment)
         return theirs(list(teacher(views)), list(_both(model, views)), teacher_temp=temperature)
 

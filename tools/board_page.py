@@ -24,9 +24,8 @@ at random), its trunk judged on the 397 test digits, of other writers: weighted 
 classifier whose rate and decay a tenth of the training digits decide. Percent, mean over the seeds, and half of the
 95 % interval of that mean (Student's); it does not cover the choice of the test images. The settings were tuned on a
 part of the training digits, with one seed. Untrained: the same trunk, mean over its own 20 seeds, as torch makes it or
-with BatchNorm statistics of the images, whichever is better (as torch makes it; what a run logs at its start has the
-statistics, and is lower). Bold: above the untrained trunk, the two intervals apart. CPU-seconds: of the training on one
-thread, evaluations in it included.
+with BatchNorm statistics of the images (with which a run logs its start), whichever is better. Bold: above the
+untrained trunk, the two intervals apart. CPU-seconds: of the training on one thread, evaluations in it included.
 """
 BESIDE = """\
 ## Beside lightly
@@ -34,7 +33,7 @@ BESIDE = """\
 The same trunk and head from the same start, images, views, optimizer, schedule and steps, by lightly's losses in a
 plain loop (`tools/board_lightly.py`), with our settings as far as lightly has them: our SwAV's codes are hard, theirs
 soft. DINO is judged by its teacher in both. Steps a second: medians over stretches of all runs, one thread each, data
-included, on a machine that had other work to do.
+included, while other runs went on beside them.
 """
 
 
@@ -43,7 +42,6 @@ class Estimate(NamedTuple):
 
     mean: float
     half: float
-    seeds: int
 
     @property
     def low(self) -> float:
@@ -61,7 +59,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     """mean +- t_(0.975, n - 1) s / sqrt(n): Student's interval of the mean of n seeds."""
     n = len(values)
     half = math.nan if n < 2 else float(stdtrit(n - 1, 0.975)) * statistics.stdev(values) / math.sqrt(n)
-    return Estimate(statistics.mean(values), half, n)
+    return Estimate(statistics.mean(values), half)
 
 
 class Board:
@@ -93,7 +91,7 @@ class Board:
         found = [
             self.value(side, self._starts[method], measure) for side in sides if self.of(side, self._starts[method])
         ]
-        return max(found)
+        return max(found, key=lambda one: one.mean)
 
     def learned(self, method: str, measure: Callable[[Row], float]) -> bool:
         """Whether the intervals of trained and untrained are apart; False while there is one seed only."""

@@ -17,8 +17,9 @@ from ssltyped.transforms.opencv import to_array
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    options = parser.parse_args()
     for split in DigitSplit:
-        digits, folder = Digits(split=split), parser.parse_args().folder / split.value
+        digits, folder = Digits(split=split), options.folder / split.value
         for index in range(len(digits)):
             path = folder / digits.classes[digits.label(index)] / f"{index:04}.png"
             path.parent.mkdir(parents=True, exist_ok=True)

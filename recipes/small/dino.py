@@ -13,7 +13,7 @@ def dino(dials: Dials = DIGITS) -> Experiment:
     """A quick teacher, and a softer student; weak on few images.
 
     On digits kNN rose from 15.0 to 21.8 %, the best of some thirty settings (200 steps, one seed), which is below the
-    30 % of the trunk before it has BatchNorm statistics.
+    27.5 % of the trunk before it has BatchNorm statistics.
     """
     return small(
         dials,

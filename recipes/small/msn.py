@@ -11,9 +11,9 @@ from ssltyped.losses.msn import MSNLossConf
 def msn(dials: Dials = DIGITS) -> Experiment:
     """A target and two anchors, crops of a ResNet in place of masked patches; weak on few images.
 
-    On digits kNN rose from 15.0 to 20.2 %, the best of eight settings (200 steps, one seed), which is below the 30 % of
-    the trunk before it has BatchNorm statistics; with a transformer and masks from 10.5 to 12.2 %, at five times the
-    cost.
+    On digits kNN rose from 15.0 to 20.2 %, the best of eight settings (200 steps, one seed), which is below the 27.5 %
+    of the trunk before it has BatchNorm statistics; with a transformer and masks from 10.5 to 12.2 %, at five times
+    the cost.
     """
     return small(
         dials,

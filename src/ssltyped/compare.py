@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ssltyped import config
 from ssltyped.config import ConfigError
-from ssltyped.config.hints import failure, plain
+from ssltyped.config.hints import columns, failure, plain
 from ssltyped.types import Problem
 
 DONE, USER_MISTAKE = 0, 2
@@ -41,14 +41,11 @@ def compare(folders: Sequence[Path]) -> str:
     for path, values in _by_name(fields):
         if len(set(values)) > 1 and not any(path.startswith(f"{part}.") for part in differing):
             differing[path] = values
-    rows = [("", *map(str, folders)), ("differs", *[""] * len(folders))]
-    rows += [(f"  {path}", *map(_brief, values)) for path, values in differing.items()] or [
-        ("  nothing", *[""] * len(folders))
-    ]
-    rows += [("measured", *[""] * len(folders)), *((f"  {name}", *values) for name, values in _by_name(metrics))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "".join(f"{line.rstrip()}\n" for line in lines)
+    none = [""] * len(folders)
+    rows = [["", *map(str, folders)], ["differs", *none]]
+    rows += [[f"  {path}", *map(_brief, values)] for path, values in differing.items()] or [["  nothing", *none]]
+    rows += [["measured", *none], *([f"  {name}", *values] for name, values in _by_name(metrics))]
+    return "".join(f"{line}\n" for line in columns(rows))
 
 
 def _brief(value: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Optional, Union
 import pytest
 from annotated_types import Ge, Gt, Interval, Le, Len, Lt
 
-from ssltyped.config.hints import brief, describe, failure, nearest, shown
+from ssltyped.config.hints import brief, columns, describe, failure, nearest, shown
 from ssltyped.types import Head
 
 
@@ -72,6 +72,14 @@ def test_the_nearest_name(name: str, known: list[str], text: str) -> None:
 )  # fmt: skip
 def test_a_value_in_an_error(value: object, text: str) -> None:
     assert shown(value) == text
+
+
+def test_cells_stand_below_each_other() -> None:
+    assert list(columns([["", "a", "b"], ["long", "1", ""], ["x", "22", "3"]])) == [
+        "      a   b",
+        "long  1",
+        "x     22  3",
+    ]
 
 
 def test_a_long_text_is_cut() -> None:

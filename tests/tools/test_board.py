@@ -131,10 +131,12 @@ def test_a_hash_is_of_all_that_is_asked_for() -> None:
     assert Job(Side.OURS, "simclr", 0).hash == job.hash
 
 
-def test_methods_that_stand_on_others_come_last() -> None:
+def test_what_has_to_be_done() -> None:
     jobs = list(board.jobs_of(["distillation", "clusterfit", "swav", "ibot"], range(2), DIGITS, lightly=True))
     ours = [job.method for job in jobs if job.side is Side.OURS and job.seed == 0]
-    assert ours == ["swav", "ibot", "distillation", "clusterfit"]
+    assert ours == ["distillation", "clusterfit", "swav", "ibot"]
+    waiting = [(job.method, job.before.method) for job in jobs if job.before is not None and job.seed == 0]
+    assert waiting == [("distillation", "swav"), ("clusterfit", "clusterfit_clusters")]
     assert [job.method for job in jobs if job.side is Side.LIGHTLY] == ["swav", "swav"]
     starts = {job.method for job in jobs if job.side is Side.UNTRAINED}
     assert len(starts) == 3  # of a ResNet, one of half its width, and a transformer

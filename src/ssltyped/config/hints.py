@@ -2,7 +2,7 @@
 
 import difflib
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
@@ -53,6 +53,13 @@ def plain(value: object) -> str:
         return "{" + ", ".join(f"{key}: {plain(item)}" for key, item in value.items()) + "}"
     target = getattr(value, "_target_", None)
     return target.rpartition(".")[2] if isinstance(target, str) else str(value)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows of as many cells each as lines, whose cells stand below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def shown(value: object) -> str:

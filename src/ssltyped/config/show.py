@@ -7,7 +7,7 @@ from typing import Optional
 from ssltyped.config import catalog
 from ssltyped.config.component import Component
 from ssltyped.config.generate import TARGET, Part, children, is_config, join, part_of, parts, walk
-from ssltyped.config.hints import describe, plain
+from ssltyped.config.hints import columns, describe, plain
 from ssltyped.config.tree import import_targets
 
 _REST = Component.__name__
@@ -88,6 +88,4 @@ def table(rows: Sequence[tuple[Sequence[str], Optional[Mapping[str, float]]]]) -
         if metrics is not None:
             values = [f"{metrics[name]:.4g}" if name in metrics else "" for name in names]
         cells.append([str(number), " ".join(text for text in overrides if text not in shared), *values])
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in cells)
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(columns(cells))

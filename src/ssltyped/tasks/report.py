@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ssltyped import distributed
+from ssltyped.config.hints import columns
 from ssltyped.engine.parallel import say
 from ssltyped.evals.intervals import Interval
 from ssltyped.model.files import write_text, written
@@ -57,11 +58,9 @@ class Report:
             rows.setdefault(json.dumps(dict(figure.setting)), {}).update(figure.row)
         names = list(dict.fromkeys(name for row in rows.values() for name in row))
         cells = [names, *([row.get(name, "") for name in names] for row in rows.values())]
-        widths = [max(len(line[column]) for line in cells) for column in range(len(names))]
         yield self.title
         yield "  " + ", ".join(f"{key} {value}" for key, value in self.about.items())
-        for line in cells:
-            yield "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+        yield from (f"  {line}" for line in columns(cells))
 
     def write(self, folder: Path, name: str) -> None:
         """Say it, and write NAME.json and, where matplotlib is installed, NAME.png (rank 0 does)."""
