@@ -125,8 +125,9 @@ def _theirs(name: str, **settings: object) -> Callable[..., Tensor]:
 
 
 def _both(model: SSLModel, views: Views) -> tuple[Tensor, ...]:
+    """Of each view the last output of the head: SwAV's scores come after its embedding."""
     (head,) = model.heads
-    of_views: tuple[Tensor, ...] = model(views).of(head).chunk(len(views))
+    of_views: tuple[Tensor, ...] = model(views).all_of(head)[-1].chunk(len(views))
     return of_views
 
 

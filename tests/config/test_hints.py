@@ -75,11 +75,8 @@ def test_a_value_in_an_error(value: object, text: str) -> None:
 
 
 def test_cells_stand_below_each_other() -> None:
-    assert list(columns([["", "a", "b"], ["long", "1", ""], ["x", "22", "3"]])) == [
-        "      a   b",
-        "long  1",
-        "x     22  3",
-    ]
+    rows = [["", "a", "b"], ["long", "1", ""], ["x", "22", "3"]]
+    assert list(columns(rows)) == ["      a   b", "long  1", "x     22  3"]
 
 
 def test_a_long_text_is_cut() -> None:

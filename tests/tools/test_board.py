@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +174,32 @@ def test_the_loop_beside_is_ours_but_for_the_loss(monkeypatch: pytest.MonkeyPatc
     assert ours.keys() == theirs.trunk.state_dict().keys()
     for name, value in theirs.trunk.state_dict().items():
         torch.testing.assert_close(value, ours[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("method", list(board_lightly.METHOD))
+def test_every_loss_beside_gets_the_outputs_of_both_views(
+    method: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In the place of lightly's, which is not installed here, one that looks at what it is given."""
+    given: list[list[torch.Tensor]] = []
+
+    def stand_in(name: str, **settings: object) -> Callable[..., torch.Tensor]:
+        def loss(*outputs: torch.Tensor | list[torch.Tensor], **more: object) -> torch.Tensor:
+            flat = [one for group in outputs for one in (group if isinstance(group, list) else [group])]
+            given.append(flat)
+            return torch.stack([one.square().mean() for one in flat]).sum()
+
+        return loss
+
+    monkeypatch.setattr(board_lightly, "_theirs", stand_in)
+    few = dataclasses.replace(DIGITS, epochs=1, width=0.0625)
+    recipe = replaced(Job(Side.OURS, method, 0, few).recipe, {"output": tmp_path, "callbacks": []})
+    board_lightly.train(method, recipe)
+    width = {"swav": 280, "dino": 280, "barlow_twins": 256}.get(method, 64)
+    assert len(given) == 14
+    assert {one.shape for one in given[0]} == {(100, width)}
+    learns = [one.requires_grad for one in given[0]]
+    assert learns == {"moco": [True, False], "dino": [False, False, True, True]}.get(method, [True, True])
 
 
 def test_seeds_start_from_other_trunks() -> None:
