@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,24 @@ def test_weights_that_do_not_say_what_they_are_are_not_taken_for_torchvisions(tm
     assert "ImageNet's" in found.assumed["mean"]
     task = KNNEvalConf(weights=tmp_path / "old.pt", data=labelled(20))
     assert "weights: do not say their mean" in "\n".join(plan_task(task, "knn"))
+
+
+def test_a_run_that_this_version_cannot_read_is_known_by_its_weights(tmp_path: Path) -> None:
+    run = launch(tiny(output=tmp_path, steps=1))
+    (checkpoint,) = (run.folder / "checkpoints").iterdir()
+    now, resolved = pretrained(run.folder), run.folder / "resolved.yaml"
+    resolved.write_text(resolved.read_text().replace("  temperature:", "  warmth:"))
+    then = pretrained(run.folder)
+    assert dataclasses.replace(then, origin=now.origin, load=now.load) == now
+    with pytest.raises(ConfigError, match=r"weights: .*resolved\.yaml is not a config of this version: loss\.warmth: "):
+        pretrained(checkpoint)
+
+
+def test_a_run_that_trained_nothing_names_what_it_measured(tmp_path: Path) -> None:
+    run = launch(tiny(output=tmp_path, steps=1))
+    measured = launch(KNNEvalConf(weights=run.folder, data=labelled(20), output=tmp_path / "knn", ks=[3]))
+    with pytest.raises(ConfigError, match=rf"trained nothing; it measured {run.folder}: give that"):
+        pretrained(measured.folder)
 
 
 def test_a_broken_file_beside_foreign_weights_is_named(tmp_path: Path) -> None:

@@ -66,6 +66,10 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
         read_stored(tmp_path / "nothing")
     with pytest.raises(ConfigError, match=r"is neither a checkpoint \(state.pt\), nor the folder of a finished run"):
         read_stored(tmp_path)
+    for step in ("step_00000008", "step_00000011", "step_00000012.tmp"):
+        (tmp_path / "run" / "checkpoints" / step).mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"not finished: give .*step_00000011, its newest checkpoint"):
+        read_stored(tmp_path / "run")
     torch.save({"a": 1}, tmp_path / "file.pth")
     with pytest.raises(ConfigError, match="holds no tensors by name"):
         read_stored(tmp_path / "file.pth")

@@ -9,7 +9,7 @@ from ssltyped import config
 from ssltyped.config import ConfigError
 from ssltyped.config.hints import listed
 from ssltyped.data.pipeline import IMAGENET_MEAN, IMAGENET_STD
-from ssltyped.types import Problem
+from ssltyped.types import Problem, Task
 from ssltyped.weights.described import Pretrained, of_experiment
 from ssltyped.weights.load import LoadConf
 from ssltyped.weights.recognise import recognise
@@ -25,7 +25,18 @@ def pretrained(path: Path) -> Pretrained:
     Raises `ConfigError` for anything else, and where the tensors are those of no trunk of ours.
     """
     if (resolved := run_of(path)) is not None:
-        return of_experiment(path, config.from_yaml(resolved.read_text()))
+        try:
+            return _of_run(path, resolved)
+        except ConfigError as error:
+            unread = error
+        try:  # a run of an older version, say, whose weights say themselves what they are
+            return _in_files(path)
+        except ConfigError:
+            raise unread from None
+    return _in_files(path)
+
+
+def _in_files(path: Path) -> Pretrained:
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
     states = [(file, file.stat()) for file in files if file.is_file()]
     return _read_once(path, tuple((file.name, state.st_mtime_ns, state.st_size) for file, state in states))
@@ -43,9 +54,10 @@ def _read_once(path: Path, state: tuple[tuple[str, int, int], ...]) -> Pretraine
 
 def pretrained_in(path: Path, stored: Stored) -> Pretrained:
     """The same where the file has been read."""
-    if (resolved := run_of(path)) is not None:
-        return of_experiment(path, config.from_yaml(resolved.read_text()))
-    return _of_export(path, stored) if stored.kind == OURS and "trunk" in stored.said else _of_file(path, stored)
+    if stored.kind == OURS and "trunk" in stored.said:
+        return _of_export(path, stored)
+    resolved = run_of(path)
+    return _of_file(path, stored) if resolved is None else _of_run(path, resolved)
 
 
 def run_of(path: Path) -> Path | None:
@@ -55,6 +67,20 @@ def run_of(path: Path) -> Path | None:
     path = path.resolve()  # a relative one has no parents beyond the folder that it starts from
     places = (path, *path.parents[:3])  # RUN, RUN/weights.pt, RUN/checkpoints/step_N/state.pt
     return next((place / "resolved.yaml" for place in places if (place / "resolved.yaml").is_file()), None)
+
+
+def _of_run(path: Path, resolved: Path) -> Pretrained:
+    """What the config of a run says. Raises `ConfigError` that names the file, also for a run that trained nothing."""
+    try:
+        experiment = config.from_yaml(resolved.read_text())
+    except ConfigError as error:
+        told = "; ".join(map(str, error.problems))
+        raise ConfigError([Problem("weights", f"{resolved} is not a config of this version: {told}")]) from error
+    if issubclass(config.part_of(experiment).kind, Task):
+        measured = getattr(experiment, "weights", None)
+        instead = f"; it measured {measured}: give that" if measured else ""
+        raise ConfigError([Problem("weights", f"{path} is a run that trained nothing{instead}")])
+    return of_experiment(path, experiment)
 
 
 def _of_export(path: Path, stored: Stored) -> Pretrained:

@@ -61,10 +61,12 @@ def read_stored(path: Path) -> Stored:
 
 def _file_in(folder: Path) -> Path:
     found = [folder / name for name in FILES if (folder / name).is_file()]
-    if not found:
-        what = "neither a checkpoint (state.pt), nor the folder of a finished run (weights.pt), nor of a model of "
-        raise _wrong(folder, f"is {what}Hugging Face's (model.safetensors)")
-    return found[0]
+    if found:
+        return found[0]
+    if checkpoints := sorted(folder.glob("checkpoints/step_*[0-9]")):
+        raise _wrong(folder, f"is a run that has not finished: give {checkpoints[-1]}, its newest checkpoint")
+    what = "neither a checkpoint (state.pt), nor the folder of a finished run (weights.pt), nor of a model of "
+    raise _wrong(folder, f"is {what}Hugging Face's (model.safetensors)")
 
 
 def _read(file: Path) -> Stored:
