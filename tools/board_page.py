@@ -23,9 +23,15 @@ Each recipe of `recipes/small` as it stands, on the 1,400 embedded training digi
 at random), its trunk judged on the 397 test digits, of other writers: weighted kNN of 20 neighbours, and a linear
 classifier whose rate and decay a tenth of the training digits decide. Percent, mean over the seeds, and half of the
 95 % interval of that mean (Student's); it does not cover the choice of the test images. The settings were tuned on a
-part of the training digits, with one seed. Untrained: the same trunk, mean over its own 20 seeds, as torch makes it or
-with BatchNorm statistics of the images (with which a run logs its start), whichever is better. Bold: above the
-untrained trunk, the two intervals apart. CPU-seconds: of the training on one thread, evaluations in it included.
+part of the training digits, with one seed. Bold: above the untrained trunk in both of its states below, the intervals
+apart. Slanted: above the trunk that training starts from, with settled statistics, alone. CPU-seconds: of the training
+on one thread, evaluations in it included, while another run went on beside it.
+"""
+STARTS = """\
+## Untrained
+
+The same trunks, mean over their own 20 seeds: as torch makes them, BatchNorm passing on what comes in, and settled,
+with BatchNorm statistics of the images, as after a first step of training (with which a run logs its start).
 """
 BESIDE = """\
 ## Beside lightly
@@ -85,17 +91,18 @@ class Board:
         names = {row.method for row in self.rows if row.side == Side.OURS.value}
         return sorted(names, key=lambda name: -self.value(Side.OURS, name, knn).mean)
 
-    def start(self, method: str, measure: Callable[[Row], float]) -> Estimate:
-        """Of the untrained trunk of a method: as torch makes it or with settled statistics, whichever is better."""
-        sides = (Side.UNTRAINED, Side.SETTLED)
-        found = [
-            self.value(side, self._starts[method], measure) for side in sides if self.of(side, self._starts[method])
-        ]
-        return max(found, key=lambda one: one.mean)
+    def start(self, side: Side, method: str, measure: Callable[[Row], float]) -> Estimate:
+        """Of the untrained trunk of a method."""
+        return self.value(side, self._starts[method], measure)
 
-    def learned(self, method: str, measure: Callable[[Row], float]) -> bool:
+    def sharing(self, method: str) -> list[str]:
+        """The methods that start from the trunk that is measured under this one's name."""
+        return [name for name in self.methods if self._starts[name] == method]
+
+    def learned(self, method: str, measure: Callable[[Row], float], *sides: Side) -> bool:
         """Whether the intervals of trained and untrained are apart; False while there is one seed only."""
-        return self.value(Side.OURS, method, measure).low > self.start(method, measure).high
+        low = self.value(Side.OURS, method, measure).low
+        return all(low > self.start(side, method, measure).high for side in sides)
 
 
 def knn(row: Row) -> float:
@@ -111,6 +118,8 @@ def page(board: Board) -> Iterator[str]:
     yield INTRODUCTION
     yield from _methods(board)
     yield ""
+    yield from _starts(board)
+    yield ""
     yield f"![kNN accuracy by method]({PICTURE})"
     yield ""
     yield from _beside(board)
@@ -118,21 +127,33 @@ def page(board: Board) -> Iterator[str]:
 
 
 def _methods(board: Board) -> Iterator[str]:
-    yield "| method | seeds | kNN | linear | untrained kNN | untrained linear | steps | CPU-seconds |"
-    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    yield "| method | seeds | kNN | linear | steps | CPU-seconds |"
+    yield "| --- | --- | --- | --- | --- | --- |"
     pixels = [row for row in board.rows if row.side == Side.PIXELS.value]
     for row in pixels[:1]:
-        yield f"| raw pixels | | {row.knn:.1f} | {row.linear:.1f} | | | | |"
+        yield f"| raw pixels | | {row.knn:.1f} | {row.linear:.1f} | | |"
     for method in board.methods:
-        cells = [_bold(board.value(Side.OURS, method, one), board.learned(method, one)) for one in (knn, linear)]
-        starts = [str(board.start(method, one)) for one in (knn, linear)]
+        cells = [_marked(board, method, measure) for measure in (knn, linear)]
         rows = board.of(Side.OURS, method)
         cpu_s = statistics.median(row.cpu_s for row in rows)
-        yield f"| {method} | {len(rows)} | {' | '.join([*cells, *starts])} | {rows[0].steps} | {cpu_s:.0f} |"
+        yield f"| {method} | {len(rows)} | {' | '.join(cells)} | {rows[0].steps} | {cpu_s:.0f} |"
 
 
-def _bold(value: Estimate, learned: bool) -> str:
-    return f"**{value}**" if learned else str(value)
+def _marked(board: Board, method: str, measure: Callable[[Row], float]) -> str:
+    value = board.value(Side.OURS, method, measure)
+    if not board.learned(method, measure, Side.SETTLED):
+        return str(value)
+    return f"**{value}**" if board.learned(method, measure, Side.UNTRAINED) else f"*{value}*"
+
+
+def _starts(board: Board) -> Iterator[str]:
+    """What the trunks are worth before."""
+    yield STARTS
+    yield "| trunk of | kNN | kNN, settled | linear | linear, settled |"
+    yield "| --- | --- | --- | --- | --- |"
+    for first in dict.fromkeys(row.method for row in board.rows if row.side == Side.UNTRAINED.value):
+        cells = [str(board.value(s, first, one)) for one in (knn, linear) for s in (Side.UNTRAINED, Side.SETTLED)]
+        yield f"| {', '.join(board.sharing(first))} | {' | '.join(cells)} |"
 
 
 def _beside(board: Board) -> Iterator[str]:
@@ -168,11 +189,11 @@ def draw(board: Board, path: Path) -> None:
     picture = Figure(figsize=(8, 1 + 0.3 * len(methods)), layout="constrained")
     axes = picture.add_subplot()
     trained = [board.value(Side.OURS, method, knn) for method in methods]
-    starts = [board.start(method, knn) for method in methods]
+    starts = [max(board.start(side, method, knn) for side in (Side.UNTRAINED, Side.SETTLED)) for method in methods]
     places = range(len(methods))
     axes.barh(places, [one.mean for one in trained], xerr=list(map(_half, trained)), capsize=3, label="trained")
     means, halves = [one.mean for one in starts], list(map(_half, starts))
-    axes.errorbar(means, places, xerr=halves, fmt="k|", capsize=3, label="untrained")
+    axes.errorbar(means, places, xerr=halves, fmt="k|", capsize=3, label="untrained, the better of two")
     axes.set_yticks(places, methods, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("kNN accuracy on 397 digits, percent, with intervals of 95% over the seeds")

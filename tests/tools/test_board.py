@@ -50,25 +50,27 @@ def made() -> Board:
             *rows(Side.OURS, "moco", [20.0, 45.0, 55.0]),
             told,
             *rows(Side.UNTRAINED, "moco", [30.0, 31.0, 29.0, 30.0]),
-            *rows(Side.SETTLED, "moco", [15.0, 14.0]),
+            *rows(Side.SETTLED, "moco", [15.0, 14.0, 15.0, 14.0]),
         ],
         {"simclr": "moco", "moco": "moco"},
     )
 
 
-def test_learned_is_what_is_apart_from_the_better_start(made: Board) -> None:
-    assert made.start("simclr", knn).mean == 30.0
+def test_learned_is_what_is_apart_from_a_start(made: Board) -> None:
+    assert made.start(Side.UNTRAINED, "simclr", knn).mean == 30.0
     assert made.methods == ["simclr", "moco"]
-    assert made.learned("simclr", knn)
-    assert not made.learned("moco", knn)
-    assert not Board(made.of(Side.OURS, "simclr")[:1] + made.of(Side.UNTRAINED, "moco"), {"simclr": "moco"}).learned(
-        "simclr", knn
-    )  # of one seed nothing is known
+    assert made.learned("simclr", knn, Side.UNTRAINED, Side.SETTLED)
+    assert made.learned("moco", knn, Side.SETTLED)
+    assert not made.learned("moco", knn, Side.SETTLED, Side.UNTRAINED)
+    one_seed = Board(made.of(Side.OURS, "simclr")[:1] + made.of(Side.UNTRAINED, "moco"), {"simclr": "moco"})
+    assert not one_seed.learned("simclr", knn, Side.UNTRAINED)  # nothing is known of it
 
 
 def test_a_page_shows_them(made: Board) -> None:
     text = "\n".join(page(made))
-    assert "| simclr | 3 | **61.0 ± 2.5** | **61.0 ± 2.5** | 30.0 ± 1.3 | 30.0 ± 1.3 | 280 | 30 |" in text
+    assert "| simclr | 3 | **61.0 ± 2.5** | **61.0 ± 2.5** | 280 | 30 |" in text
+    assert "| moco | 4 | *42.5 ± 24.7* | *42.5 ± 24.7* | 0 | 0 |" in text
+    assert "| simclr, moco | 30.0 ± 1.3 | 14.5 ± 0.9 | 30.0 ± 1.3 | 14.5 ± 0.9 |" in text
     assert "| simclr | 61.0 ± 2.5 | 60.3 ± 3.8 | 61.0 ± 2.5 | 60.3 ± 3.8 | 9.0 | 10.0 |" in text
     assert "- moco, seed 9: warning: it collapsed" in text
 
