@@ -56,10 +56,12 @@ def small(
     trunk: Optional[Trunk] = None,
     more: Sequence[Callback] = (),
     labels: Optional[Path] = None,
+    base_lr: float = 4.8e-3,
+    weight_decay: float = 1e-4,
 ) -> Experiment:
     """A method on digits, or on `data.train.path=MY_IMAGES`, and with labels to judge by on `data.val.path=LABELLED`.
 
-    AdamW at 4.8e-3 x sqrt(batch / 256), which is 3e-3 for 100 images, weight decay 1e-4, a tenth of the run for warmup.
+    AdamW at base_lr x sqrt(batch / 256), which is 3e-3 for 100 images if not given; a tenth of the run for warmup.
     A ResNet-18 of a quarter of the width, unless another trunk is given.
     """
     return ExperimentConf(
@@ -82,7 +84,7 @@ def small(
             mean=(0.5, 0.5, 0.5),
             std=(0.25, 0.25, 0.25),
         ),
-        optimizer=AdamWConf(rate=RateConf(base_lr=4.8e-3, lr_scaling=LRScaling.SQRT), weight_decay=1e-4),
+        optimizer=AdamWConf(rate=RateConf(base_lr=base_lr, lr_scaling=LRScaling.SQRT), weight_decay=weight_decay),
         schedule=warmup_cosine(warmup=0.1),
         epochs=dials.epochs,
         distributed=DistributedConf(),

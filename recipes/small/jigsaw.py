@@ -12,8 +12,8 @@ from ssltyped.transforms.patches import PatchViewsConf
 
 
 def jigsaw(dials: Dials = DIGITS) -> Experiment:
-    """Four patches, each in colours of its own, in one of their 24 orders."""
-    patch = augmented(size=dials.image_size, scale=(0.7, 1.0))
+    """Four quarters of a crop, each in colours of its own, in one of their 24 orders."""
+    patch = augmented(size=dials.image_size // 2, scale=(0.7, 1.0))
     return small(
         dials,
         loss=CrossEntropyLossConf(),
@@ -21,9 +21,9 @@ def jigsaw(dials: Dials = DIGITS) -> Experiment:
             "classifier": HeadSequenceConf(heads=[SiameseConcatHeadConf(num_towers=4), MLPHeadConf(dims=[128, 24])])
         },
         views=PatchViewsConf(
-            transforms=[RandomResizedCropConf(size=2 * dials.image_size, scale=(0.6, 1.0))],
+            transforms=[RandomResizedCropConf(size=dials.image_size, scale=(0.6, 1.0))],
             patch_transforms=patch,
-            jitter=4,
+            jitter=dials.image_size // 8,
             num_patches=4,
             num_permutations=24,
         ),

@@ -17,8 +17,9 @@ def pirl(dials: Dials = DIGITS) -> Experiment:
     """The image and its four shuffled patches, each against the bank."""
     towers = HeadSequenceConf(heads=[SiameseConcatHeadConf(num_towers=4), MLPHeadConf(dims=[128, 64])], input="patches")
     patches = PatchViewsConf(
-        transforms=[RandomResizedCropConf(size=2 * dials.image_size, scale=(0.6, 1.0))],
-        patch_transforms=augmented(size=dials.image_size, scale=(0.7, 1.0)),
+        transforms=[RandomResizedCropConf(size=dials.image_size, scale=(0.6, 1.0))],
+        patch_transforms=augmented(size=dials.image_size // 2, scale=(0.7, 1.0)),
+        jitter=dials.image_size // 16,
         num_patches=4,
         shuffle=True,
     )

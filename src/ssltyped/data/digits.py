@@ -6,7 +6,7 @@ from importlib.metadata import distribution
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 
 from ssltyped.config import config_for
 from ssltyped.transforms.opencv import to_image
@@ -49,6 +49,7 @@ class Digits(Source):
 
     def __init__(self, *, split: DigitSplit = DigitSplit.TRAIN) -> None:
         self.split = split
+        self._drawn: dict[int, UInt8[np.ndarray, "32 32 3"]] = {}
 
     @functools.cached_property
     def _digits(self) -> tuple[Float[np.ndarray, "N 8 8"], Int64[np.ndarray, "N"]]:
@@ -65,6 +66,11 @@ class Digits(Source):
 
     def read(self, index: int) -> Image:
         number = self._number(index)
+        if number not in self._drawn:
+            self._drawn[number] = self._draw(number)
+        return to_image(self._drawn[number].copy())
+
+    def _draw(self, number: int) -> UInt8[np.ndarray, "32 32 3"]:
         random = np.random.Generator(np.random.Philox(key=[KEY, number]))
         side = int(random.integers(CANVAS // 2, CANVAS + 1))
         top, left = random.integers(CANVAS - side + 1, size=2)
@@ -73,7 +79,7 @@ class Digits(Source):
         ink[top : top + side, left : left + side, 0] = digit.clip(0, 1)
         # Dark and bright: which is which is no matter of colour, and every digit can be read.
         paper_colour, ink_colour = random.uniform(0, 110, 3), random.uniform(145, 255, 3)
-        return to_image((paper_colour + (ink_colour - paper_colour) * ink).round().astype(np.uint8))
+        return np.asarray((paper_colour + (ink_colour - paper_colour) * ink).round().astype(np.uint8))
 
     @property
     def classes(self) -> tuple[str, ...]:
