@@ -3,6 +3,7 @@
     python -m tools.board                          # one seed of each method, two runs at a time: `make board`
     python -m tools.board --seeds 5 --lightly      # what the page is made of, an hour or two
     python -m tools.board --methods simclr moco --seeds 3 --epochs 5 --docs /tmp/try
+    python -m tools.board --methods dino --seeds 3 --epochs 200    # a table of its own on the same page
 
 Rows are kept in board.jsonl as they are done, and what is there with the same hash (of the whole recipe, the seed and
 the measure) is not run again: the same command goes on after Ctrl-C or a crash, in the middle of a run too. A change
@@ -52,10 +53,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         board_lightly.install()
     path = options.docs / "board.jsonl"
     failed = fill(path, jobs, options.jobs)
-    made = Board(current(read(path), dials), {name: first for first, names in starts(dials).items() for name in names})
-    if made.methods:
-        write_text(options.docs / "board.md", "\n".join(page(made)) + "\n")
-        draw(made, options.docs / PICTURE)
+    if made := boards(current(read(path))):
+        write_text(options.docs / "board.md", "\n".join(page(*made)) + "\n")
+        draw(made[0], options.docs / PICTURE)
         print(f"written: {options.docs / 'board.md'}")
     for job, reason in failed.items():
         print(f"failed: {job.side.value} {job.method} seed {job.seed}: {reason}", file=sys.stderr)
@@ -68,11 +68,24 @@ def _positive(text: str) -> int:
     return number
 
 
-def current(rows: Iterable[Row], dials: Dials) -> list[Row]:
+def current(rows: Iterable[Row]) -> list[Row]:
     """Those that would not be run again: of recipes as they are now. The last one counts of several."""
     known = methods()
     found = {row.hash: row for row in rows if row.method in known}
-    return [row for row in found.values() if Job(Side(row.side), row.method, row.seed, dials).hash == row.hash]
+    return [row for row in found.values() if _job(row).hash == row.hash]
+
+
+def _job(row: Row) -> Job:
+    return Job(Side(row.side), row.method, row.seed, dataclasses.replace(DIGITS, epochs=row.epochs))
+
+
+def boards(rows: Sequence[Row]) -> list[Board]:
+    """One for each number of epochs, that of the recipes first; what is not trained is on all of them."""
+    first = {name: one for one, same in starts().items() for name in same}
+    trained = [row for row in rows if Side(row.side) in (Side.OURS, Side.LIGHTLY)]
+    others = [row for row in rows if row not in trained]
+    lengths = sorted({row.epochs for row in trained}, key=lambda epochs: (epochs != DIGITS.epochs, epochs))
+    return [Board([row for row in trained if row.epochs == one] + others, first, one) for one in lengths]
 
 
 def methods() -> list[str]:
@@ -80,19 +93,19 @@ def methods() -> list[str]:
     return [name for _, name, _ in pkgutil.iter_modules(recipes.small.__path__) if name != "base"]
 
 
-def starts(dials: Dials) -> dict[str, list[str]]:
+def starts() -> dict[str, list[str]]:
     """The methods by the first one with the same trunk."""
-    return baselines({name: Job(Side.OURS, name, 0, dials).asked for name in methods()})
+    return baselines({name: Job(Side.OURS, name, 0).asked for name in methods()})
 
 
 def jobs_of(names: Sequence[str], seeds: Sequence[int], dials: Dials, *, lightly: bool) -> Iterator[Job]:
     """What has to be done."""
-    first = {name: one for one, same in starts(dials).items() for name in same}
-    yield Job(Side.PIXELS, names[0], 0, dials)
+    first = {name: one for one, same in starts().items() for name in same}
+    yield Job(Side.PIXELS, names[0], 0)
     for name in dict.fromkeys(first[name] for name in names):
         for seed in range(UNTRAINED_SEEDS):
-            yield Job(Side.UNTRAINED, name, seed, dials)
-            yield Job(Side.SETTLED, name, seed, dials)
+            yield Job(Side.UNTRAINED, name, seed)
+            yield Job(Side.SETTLED, name, seed)
     for seed in seeds:
         for name in names:
             yield Job(Side.OURS, name, seed, dials)

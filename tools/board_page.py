@@ -19,13 +19,13 @@ INTRODUCTION = """\
 
 Made by `python -m tools.board --seeds 5 --lightly` from `board.jsonl`, a row a run; not written by hand.
 
-Each recipe of `recipes/small` as it stands, on the 1,400 embedded training digits (32 x 32 pixels, placed and coloured
-at random), its trunk judged on the 397 test digits, of other writers: weighted kNN of 20 neighbours, and a linear
-classifier whose rate and decay a tenth of the training digits decide. Percent, mean over the seeds, and half of the
-95 % interval of that mean (Student's); it does not cover the choice of the test images. The settings were tuned on a
-part of the training digits, with one seed. Bold: above the untrained trunk in both of its states below, the intervals
-apart. Slanted: above the trunk that training starts from, with settled statistics, alone. CPU-seconds: of the training
-on one thread, evaluations in it included, while another run went on beside it.
+Each recipe of `recipes/small` as it stands, in 20 epochs if nothing else is said, on the 1,400 embedded training digits
+(32 x 32 pixels, placed and coloured at random), its trunk judged on the 397 test digits, of other writers: weighted kNN
+of 20 neighbours, and a linear classifier whose rate and decay a tenth of the training digits decide. Percent, mean over
+the seeds, and half of the 95 % interval of that mean (Student's); it does not cover the choice of the test images. The
+settings were tuned on a part of the training digits, with one seed. Bold: above the untrained trunk in both of its
+states below, the intervals apart. Slanted: above the trunk that training starts from, with settled statistics, alone.
+CPU-seconds: of the training on one thread, evaluations in it included, while another run went on beside it.
 """
 STARTS = """\
 ## Untrained
@@ -62,8 +62,10 @@ class Estimate(NamedTuple):
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """mean +- t_(0.975, n - 1) s / sqrt(n): Student's interval of the mean of n seeds."""
+    """mean +- t_(0.975, n - 1) s / sqrt(n): Student's interval of the mean of n seeds; nan of none."""
     n = len(values)
+    if not n:
+        return Estimate(math.nan, math.nan)
     half = math.nan if n < 2 else float(stdtrit(n - 1, 0.975)) * statistics.stdev(values) / math.sqrt(n)
     return Estimate(statistics.mean(values), half)
 
@@ -74,10 +76,11 @@ class Board:
     Args:
         rows: of any number of methods and seeds.
         starts: of each method, the one whose untrained trunk is measured for it.
+        epochs: that the trained ones were trained.
     """
 
-    def __init__(self, rows: Iterable[Row], starts: dict[str, str]) -> None:
-        self.rows, self._starts = list(rows), starts
+    def __init__(self, rows: Iterable[Row], starts: dict[str, str], epochs: int) -> None:
+        self.rows, self._starts, self.epochs = list(rows), starts, epochs
 
     def of(self, side: Side, method: str) -> list[Row]:
         return [row for row in self.rows if row.side == side.value and row.method == method]
@@ -113,17 +116,19 @@ def linear(row: Row) -> float:
     return row.linear
 
 
-def page(board: Board) -> Iterator[str]:
-    """The lines of docs/board.md."""
+def page(board: Board, *longer: Board) -> Iterator[str]:
+    """The lines of docs/board.md: a board, and what became of some methods in another number of epochs."""
     yield INTRODUCTION
     yield from _methods(board)
     yield ""
+    for other in longer:
+        yield from (f"## {other.epochs} epochs", "", *_methods(other), "")
     yield from _starts(board)
     yield ""
     yield f"![kNN accuracy by method]({PICTURE})"
     yield ""
     yield from _beside(board)
-    yield from _warnings(board)
+    yield from _warnings([row for one in (board, *longer) for row in one.rows])
 
 
 def _methods(board: Board) -> Iterator[str]:
@@ -172,10 +177,10 @@ def _beside(board: Board) -> Iterator[str]:
     yield ""
 
 
-def _warnings(board: Board) -> Iterator[str]:
+def _warnings(rows: Sequence[Row]) -> Iterator[str]:
     """What any of the runs warned of."""
-    ours = [row for row in board.rows if row.side == Side.OURS.value]
-    told = [f"- {row.method}, seed {row.seed}: {text}" for row in ours for text in row.warnings]
+    ours = [row for row in rows if row.side == Side.OURS.value]
+    told = [f"- {row.method}, {row.epochs} epochs, seed {row.seed}: {text}" for row in ours for text in row.warnings]
     yield "## What the runs warned of"
     yield ""
     yield from told or [f"Nothing, in {len(ours)} runs: no alarm of `CollapseWatch`, no setting that does not suit."]

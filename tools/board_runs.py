@@ -113,6 +113,7 @@ class Row:
         cpu_s: of the training, evaluations in it included.
         steps_per_s: the median over the stretches of its log.
         warnings: what the run warned of.
+        epochs: that were asked for.
     """
 
     side: str
@@ -125,6 +126,7 @@ class Row:
     cpu_s: float = 0.0
     steps_per_s: float = 0.0
     warnings: tuple[str, ...] = ()
+    epochs: int = DIGITS.epochs
 
     @staticmethod
     def read(line: str) -> Row:
@@ -173,7 +175,8 @@ def _parts(job: Job) -> Path:
 
 
 def _row(job: Job, knn: float, linear: float, trained: Optional[Trained] = None) -> Row:
-    row = Row(job.side.value, job.method, job.seed, job.hash, round(knn, 2), round(linear, 2))
+    epochs = job.dials.epochs
+    row = Row(job.side.value, job.method, job.seed, job.hash, round(knn, 2), round(linear, 2), epochs=epochs)
     if trained is None:
         return row
     cpu_s, steps_per_s = round(trained.cpu_s, 1), round(trained.steps_per_s, 2)

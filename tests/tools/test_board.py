@@ -53,6 +53,7 @@ def made() -> Board:
             *rows(Side.SETTLED, "moco", [15.0, 14.0, 15.0, 14.0]),
         ],
         {"simclr": "moco", "moco": "moco"},
+        20,
     )
 
 
@@ -62,7 +63,7 @@ def test_learned_is_what_is_apart_from_a_start(made: Board) -> None:
     assert made.learned("simclr", knn, Side.UNTRAINED, Side.SETTLED)
     assert made.learned("moco", knn, Side.SETTLED)
     assert not made.learned("moco", knn, Side.SETTLED, Side.UNTRAINED)
-    one_seed = Board(made.of(Side.OURS, "simclr")[:1] + made.of(Side.UNTRAINED, "moco"), {"simclr": "moco"})
+    one_seed = Board(made.of(Side.OURS, "simclr")[:1] + made.of(Side.UNTRAINED, "moco"), {"simclr": "moco"}, 20)
     assert not one_seed.learned("simclr", knn, Side.UNTRAINED)  # nothing is known of it
 
 
@@ -72,7 +73,7 @@ def test_a_page_shows_them(made: Board) -> None:
     assert "| moco | 4 | *42.5 ± 24.7* | *42.5 ± 24.7* | 0 | 0 |" in text
     assert "| simclr, moco | 30.0 ± 1.3 | 14.5 ± 0.9 | 30.0 ± 1.3 | 14.5 ± 0.9 |" in text
     assert "| simclr | 61.0 ± 2.5 | 60.3 ± 3.8 | 61.0 ± 2.5 | 60.3 ± 3.8 | 9.0 | 10.0 |" in text
-    assert "- moco, seed 9: warning: it collapsed" in text
+    assert "- moco, 20 epochs, seed 9: warning: it collapsed" in text
 
 
 def test_what_is_there_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,8 +102,18 @@ def test_a_page_is_of_all_rows_of_the_recipes_as_they_are() -> None:
     ]
     changed = dataclasses.replace(rows[0], hash="of another recipe")
     gone = dataclasses.replace(rows[0], method="gone")
-    assert board.current([changed, *rows, gone], DIGITS) == rows
-    assert not board.current(rows, dataclasses.replace(DIGITS, epochs=1))
+    assert board.current([changed, *rows, gone]) == rows
+    assert not board.current([dataclasses.replace(row, epochs=1) for row in rows])
+
+
+def test_another_number_of_epochs_has_a_table_of_its_own() -> None:
+    start = rows(Side.UNTRAINED, "moco", [30.0, 31.0])
+    longer = [dataclasses.replace(row, epochs=200) for row in rows(Side.OURS, "moco", [50.0, 51.0], cpu_s=300.0)]
+    both = board.boards([*longer, *rows(Side.OURS, "simclr", [40.0, 41.0]), *start])
+    assert [(one.epochs, one.methods) for one in both] == [(20, ["simclr"]), (200, ["moco"])]
+    assert all(one.of(Side.UNTRAINED, "moco") == start for one in both)
+    text = "\n".join(page(*both))
+    assert text.index("| simclr | 2 |") < text.index("## 200 epochs") < text.index("| moco | 2 |")
 
 
 def test_a_run_stands_in_a_folder_of_all_that_is_asked_for() -> None:
