@@ -101,7 +101,7 @@ def starts() -> dict[str, list[str]]:
 def jobs_of(names: Sequence[str], seeds: Sequence[int], dials: Dials, *, lightly: bool) -> Iterator[Job]:
     """What has to be done."""
     first = {name: one for one, same in starts().items() for name in same}
-    yield Job(Side.PIXELS, names[0], 0)
+    yield Job(Side.PIXELS, methods()[0], 0)
     for name in dict.fromkeys(first[name] for name in names):
         for seed in range(UNTRAINED_SEEDS):
             yield Job(Side.UNTRAINED, name, seed)

@@ -35,6 +35,7 @@ def pirl(dials: Dials = DIGITS) -> Experiment:
         ),
         heads={"image": MLPHeadConf(dims=[128, 64], use_bn=True, input="images"), "patches": towers},
         views=SeveralInputsConf(names=["images", "patches"], views=[crops(1, size=dials.image_size), patches]),
+        base_lr=2.4e-3,
     )
 
 
