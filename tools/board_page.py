@@ -187,18 +187,21 @@ def _warnings(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def draw(board: Board, path: Path) -> None:
-    """kNN accuracy of each method with its interval, over that of its untrained trunk."""
+    """kNN accuracy of each method with its interval, and below it that of its untrained trunk in both states."""
     from matplotlib.figure import Figure
 
     methods = board.methods
-    picture = Figure(figsize=(8, 1 + 0.3 * len(methods)), layout="constrained")
+    picture = Figure(figsize=(8, 1 + 0.35 * len(methods)), layout="constrained")
     axes = picture.add_subplot()
     trained = [board.value(Side.OURS, method, knn) for method in methods]
-    starts = [max(board.start(side, method, knn) for side in (Side.UNTRAINED, Side.SETTLED)) for method in methods]
     places = range(len(methods))
-    axes.barh(places, [one.mean for one in trained], xerr=list(map(_half, trained)), capsize=3, label="trained")
-    means, halves = [one.mean for one in starts], list(map(_half, starts))
-    axes.errorbar(means, places, xerr=halves, fmt="k|", capsize=3, label="untrained, the better of two")
+    means, halves = [one.mean for one in trained], list(map(_half, trained))
+    axes.barh(places, means, xerr=halves, height=0.6, capsize=3, color="tab:blue", label="trained")
+    for side, colour in {Side.UNTRAINED: "tab:orange", Side.SETTLED: "tab:gray"}.items():
+        starts = [board.start(side, method, knn) for method in methods]
+        low = [place + 0.4 for place in places]
+        means, halves = [one.mean for one in starts], list(map(_half, starts))
+        axes.errorbar(means, low, xerr=halves, fmt=".", color=colour, capsize=2, label=side.value)
     axes.set_yticks(places, methods, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("kNN accuracy on 397 digits, percent, with intervals of 95% over the seeds")
