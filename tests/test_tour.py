@@ -42,7 +42,7 @@ def shape(line: str) -> str:
 def missing(quoted: Sequence[str], said: Sequence[str]) -> list[str]:
     """Quoted lines that are not among those that were said, in this order."""
     rest = iter([shape(line) for line in said])
-    return [line for line in quoted if line != "..." and shape(line) not in rest]
+    return [line for line in quoted if line.strip() != "..." and shape(line) not in rest]
 
 
 def output(command: Sequence[str], folder: Path, *, stopped: bool) -> list[str]:
@@ -63,7 +63,7 @@ def output(command: Sequence[str], folder: Path, *, stopped: bool) -> list[str]:
 
 def test_a_shape_keeps_the_words() -> None:
     assert shape("epoch 1  step 0/140  knn 27.46  left 0:05:10") == "epoch # step #/# knn # left #"
-    assert missing(["a 1", "...", "b 2"], ["a 9", "x", "b 3"]) == []
+    assert missing(["a 1", "  ...", "b 2"], ["a 9", "x", "b 3"]) == []
     assert missing(["b 2", "a 1"], ["a 9", "x", "b 3"]) == ["a 1"]
 
 
