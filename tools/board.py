@@ -1,7 +1,7 @@
 """Trains every recipe of recipes/small and fills docs/board.md: does it learn, with how much luck, and beside others?
 
-    python -m tools.board                          # one seed of each method, two runs at a time: `make board`
-    python -m tools.board --seeds 5 --lightly      # what the page is made of, an hour or two
+    python -m tools.board --docs runs/board        # one seed of each method, two runs at a time: `make board`
+    python -m tools.board --seeds 5 --lightly      # what docs/board.md is made of, an hour or two
     python -m tools.board --methods simclr moco --seeds 3 --epochs 5 --docs /tmp/try
     python -m tools.board --methods dino --seeds 3 --epochs 200    # a table of its own on the same page
 
@@ -81,7 +81,7 @@ def _job(row: Row) -> Job:
 
 def boards(rows: Sequence[Row]) -> list[Board]:
     """One for each number of epochs, that of the recipes first; what is not trained is on all of them."""
-    first = {name: one for one, same in starts().items() for name in same}
+    first = starts()
     trained = [row for row in rows if Side(row.side) in (Side.OURS, Side.LIGHTLY)]
     others = [row for row in rows if row not in trained]
     lengths = sorted({row.epochs for row in trained}, key=lambda epochs: (epochs != DIGITS.epochs, epochs))
@@ -93,14 +93,14 @@ def methods() -> list[str]:
     return [name for _, name, _ in pkgutil.iter_modules(recipes.small.__path__) if name != "base"]
 
 
-def starts() -> dict[str, list[str]]:
-    """The methods by the first one with the same trunk."""
+def starts() -> dict[str, str]:
+    """Of each method, the one under whose name their untrained trunk is measured."""
     return baselines({name: Job(Side.OURS, name, 0).asked for name in methods()})
 
 
 def jobs_of(names: Sequence[str], seeds: Sequence[int], dials: Dials, *, lightly: bool) -> Iterator[Job]:
     """What has to be done."""
-    first = {name: one for one, same in starts().items() for name in same}
+    first = starts()
     yield Job(Side.PIXELS, methods()[0], 0)
     for name in dict.fromkeys(first[name] for name in names):
         for seed in range(UNTRAINED_SEEDS):

@@ -281,10 +281,7 @@ def _settled(trunk: Trunk, recipe: Experiment) -> Trunk:
     return model.trunk
 
 
-def baselines(methods: Mapping[str, Experiment]) -> dict[str, list[str]]:
-    """Methods that start from the same trunk, by the first of them."""
-    found: dict[str, list[str]] = {}
-    names: dict[str, str] = {}
-    for method, recipe in methods.items():
-        found.setdefault(names.setdefault(to_yaml(recipe.trunk), method), []).append(method)
-    return found
+def baselines(methods: Mapping[str, Experiment]) -> dict[str, str]:
+    """Of each method, the first one that starts from the same trunk."""
+    firsts: dict[str, str] = {}
+    return {method: firsts.setdefault(to_yaml(recipe.trunk), method) for method, recipe in methods.items()}

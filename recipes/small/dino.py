@@ -13,7 +13,7 @@ def dino(dials: Dials = DIGITS) -> Experiment:
     """A teacher sharper than the paper's, without which few images teach little; slow: give it ten times the epochs.
 
     On the test digits kNN went from 17.4 to 29.0 % in 1,260 steps, and to 37.5 % in 2,800 (one seed, on an H200); with
-    the paper's temperatures it stayed at 17 to 23 %.
+    the paper's temperatures it stayed at 15 to 23 %.
     """
     return small(
         dials,

@@ -45,10 +45,10 @@ factors are about twice the largest that any method shows on the CPU in bf16 and
 TURNED: Mapping[Precision, float] = {Precision.FP32: 96, Precision.BF16: 96, Precision.FP16: 264}
 """How far, in u, the direction of the gradient may be turned: 1 - cosine.
 
-In a model as small as these one ReLU on the other side is worth 0.03 to 0.065, whatever u is, so that in fp16 a method
-shows either 2 to 30 u or 100 u and more, by chance. Of 12 steps per method on the CPU, from weights that differ by one
-rounding, the farthest was 64 u in bf16 (BYOL) and 132 u in fp16 (Barlow Twins; `msn_distillation` 118 u, and 112 u on
-an H200).
+In a model as small as these few ReLUs are near 0, and one on the other side turns the gradient far, whatever u is: in
+fp16 one method shows anything from 2 to 118 u, by chance. Of 12 steps per method on the CPU, from weights that differ
+by one rounding, the farthest was 64 u in bf16 (BYOL) and 132 u in fp16 (Barlow Twins; `msn_distillation` 118 u, and
+112 u on an H200).
 """
 
 

@@ -24,16 +24,15 @@ def pretrained(path: Path) -> Pretrained:
 
     Raises `ConfigError` for anything else, and where the tensors are those of no trunk of ours.
     """
-    if (resolved := run_of(path)) is not None:
-        try:
-            return _of_run(path, resolved)
-        except ConfigError as error:
-            unread = error
+    if (resolved := run_of(path)) is None:
+        return _in_files(path)
+    try:
+        return _of_run(path, resolved)
+    except ConfigError as unread:
         try:  # a run of an older version, say, whose weights say themselves what they are
             return _in_files(path)
         except ConfigError:
             raise unread from None
-    return _in_files(path)
 
 
 def _in_files(path: Path) -> Pretrained:
