@@ -92,7 +92,7 @@ class Board:
     def methods(self) -> list[str]:
         """Those of ours, the best first."""
         names = {row.method for row in self.rows if row.side == Side.OURS.value}
-        return sorted(names, key=lambda name: -self.value(Side.OURS, name, knn).mean)
+        return sorted(names, key=lambda name: (-self.value(Side.OURS, name, knn).mean, name))
 
     def start(self, side: Side, method: str, measure: Callable[[Row], float]) -> Estimate:
         """Of the untrained trunk of a method."""
